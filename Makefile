@@ -1,0 +1,63 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`. Both set themselves up.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+PY ?= python3
+BIN := .venv/bin
+OUT ?= runs/demo
+SEED ?= 0
+export PYTHONHASHSEED := 0
+
+.PHONY: help setup demo demo-seeds test sync export readme notebooks pytest lock lab clean
+
+help:            ## this page
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+$(BIN)/.stamp: requirements.lock setup.py settings.ini
+	@echo "Setting up .venv (about a minute with a good connection, once)"
+	test -x $(BIN)/python || $(PY) -m venv .venv
+	$(BIN)/python -m pip install -q --disable-pip-version-check uv==0.13.8
+	$(BIN)/uv pip sync -q --python $(BIN)/python --compile-bytecode requirements.lock
+	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
+	touch $@
+
+setup: $(BIN)/.stamp  ## the virtual environment, from the hashed lock
+
+demo: $(BIN)/.stamp  ## phantom CT -> three one-shot models -> report.html
+	$(BIN)/covid-workbench demo --out $(OUT) --seed $(SEED)
+
+demo-seeds: $(BIN)/.stamp  ## the demo for three seeds, mean and spread (about half an hour)
+	for seed in 0 1 2; do $(BIN)/covid-workbench demo --out runs/demo-seed$$seed --seed $$seed; done
+	$(BIN)/covid-workbench demo --summarise runs/demo-seed0 runs/demo-seed1 runs/demo-seed2
+
+test: $(BIN)/.stamp sync notebooks pytest  ## package in step with notebooks, notebooks run, tests pass
+
+sync: $(BIN)/.stamp
+	@if grep -lE '^ *"(<<<<<<<|>>>>>>>)' nbs/*.ipynb nbs/*/*.ipynb; then echo "a notebook holds conflict markers"; exit 1; fi
+	@before=$$(cat nbs/*.ipynb nbs/*/*.ipynb README.md $$(find covid_workbench -name '*.py' | sort) | sha256sum); \
+	$(MAKE) -s export readme; \
+	after=$$(cat nbs/*.ipynb nbs/*/*.ipynb README.md $$(find covid_workbench -name '*.py' | sort) | sha256sum); \
+	if [ "$$before" != "$$after" ]; then echo "notebooks, package and README were out of step: they are exported now, look at git diff and commit"; exit 1; fi
+	@echo "notebooks, package and README are in step"
+
+export: $(BIN)/.stamp  ## notebooks -> package
+	$(BIN)/nbdev_export
+	$(BIN)/nbdev_clean
+
+readme: $(BIN)/.stamp  ## nbs/index.ipynb -> README.md
+	$(BIN)/jupyter nbconvert --log-level ERROR --to markdown --stdout --RegexRemovePreprocessor.patterns='["^#\\| *hide"]' --RegexRemovePreprocessor.enabled=True nbs/index.ipynb > README.md.part
+	mv README.md.part README.md
+
+notebooks: $(BIN)/.stamp  ## every notebook runs top to bottom
+	timeout 1800 $(BIN)/nbdev_test --n_workers $$(( $$(nproc) > 2 ? 2 : 1 )) --do_print --timing
+
+pytest: $(BIN)/.stamp
+	timeout 2400 $(BIN)/python -m pytest -q tests
+
+lock: $(BIN)/.stamp  ## requirements.lock from settings.ini
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra notebook --extra dev setup.py -o requirements.lock
+
+lab: $(BIN)/.stamp  ## JupyterLab on this checkout (loopback, token on)
+	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=nbs
+
+clean:           ## remove what the commands made (not your runs)
+	rm -rf .venv build *.egg-info
