@@ -37,7 +37,7 @@ class Evidence:
     def __repr__(self):
         rows = [f"  slice {number}: p = {[round(p, 3) for p in probabilities.tolist()]}, largest weight {weights.max():.2f} at rank "
                 f"{weights.max(0).values.argmax() + 1} of {weights.shape[1]}"
-                for number, (probabilities, weights) in enumerate(zip(self.probabilities, self.attention))]
+                for number, (probabilities, weights) in enumerate(zip(self.probabilities, self.attention)) if weights.numel()]
         return "\n".join([f"Evidence of {len(self)} slices, {self.attention.shape[1]} branch(es)", *rows[:8]])
 
 # %% ../../nbs/15_models.aggregators.ipynb #b624e363
