@@ -1,7 +1,9 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`. Both set themselves up.
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
-PY ?= python3
+# the first Python here that the lock is made for
+PY ?= $(firstword $(foreach name,python3 python3.12 python3.11,$(shell $(name) -c \
+  'import sys; assert (3, 11) <= sys.version_info[:2] <= (3, 12); print(sys.executable)' 2>/dev/null)))
 BIN := .venv/bin
 OUT ?= runs/demo
 SEED ?= 0
@@ -14,7 +16,8 @@ help:            ## this page
 
 $(BIN)/.stamp: requirements.lock setup.py settings.ini
 	@echo "Setting up .venv (about a minute with a good connection, once)"
-	test -x $(BIN)/python || $(PY) -m venv .venv
+	@test -x $(BIN)/python || test -n "$(PY)" || { echo "No Python 3.11 or 3.12 found; install one, or name it: make PY=/path/to/python3.12"; exit 2; }
+	test -x $(BIN)/python || $(PY) -m venv .venv || { rm -rf .venv; echo "Python has no venv here; on Debian and Ubuntu: apt-get install python3-venv"; exit 2; }
 	$(BIN)/python -m pip install -q --disable-pip-version-check uv==0.13.8
 	$(BIN)/uv pip sync -q --python $(BIN)/python --compile-bytecode requirements.lock
 	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
@@ -44,7 +47,8 @@ export: $(BIN)/.stamp  ## notebooks -> package
 	$(BIN)/nbdev_clean
 
 readme: $(BIN)/.stamp  ## nbs/index.ipynb -> README.md
-	$(BIN)/jupyter nbconvert --log-level ERROR --to markdown --stdout --RegexRemovePreprocessor.patterns='["^#\\| *hide"]' --RegexRemovePreprocessor.enabled=True nbs/index.ipynb > README.md.part
+	$(BIN)/jupyter nbconvert --log-level ERROR --to markdown --stdout --RegexRemovePreprocessor.patterns='["^#\\| *hide"]' --RegexRemovePreprocessor.enabled=True nbs/index.ipynb \
+	| awk '/^```$$/ && !code { print "```python"; code = 1; next } /^```/ { code = !code } { print }' > README.md.part
 	mv README.md.part README.md
 
 notebooks: $(BIN)/.stamp  ## every notebook runs top to bottom

@@ -2,12 +2,28 @@
 from configparser import ConfigParser
 from pathlib import Path
 
+from shutil import copy
+
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 config = ConfigParser(delimiters=["="], interpolation=None)
 config.read("settings.ini", encoding="utf-8")
 settings = config["DEFAULT"]
 readme = Path("README.md")
+
+
+class build_with_notebooks(build_py):
+    "Ship the study notebooks inside the package; a checkout uses nbs/studies itself."
+
+    def run(self):
+        super().run()
+        if not self.editable_mode:
+            target = Path(self.build_lib) / settings["lib_path"] / "notebooks"
+            target.mkdir(parents=True, exist_ok=True)
+            for notebook in Path(settings["nbs_path"], "studies").glob("*.ipynb"):
+                copy(notebook, target)
+
 
 setup(
     name=settings["lib_name"],
@@ -19,7 +35,8 @@ setup(
     license="Apache-2.0",
     url=settings["git_url"],
     packages=find_packages(include=[settings["lib_path"], settings["lib_path"] + ".*"]),
-    package_data={settings["lib_path"]: ["studies_notebooks/*.ipynb", "**/*.css", "**/*.js"]},
+    package_data={settings["lib_path"]: ["**/*.css", "**/*.js"]},
+    cmdclass={"build_py": build_with_notebooks},
     python_requires=">=" + settings["min_python"],
     install_requires=settings["requirements"].split(),
     extras_require={

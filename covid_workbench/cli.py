@@ -62,7 +62,7 @@ def demo(args: argparse.Namespace) -> None:
         print(summarise(args.summarise).T.to_string())
         return
     done = run_demo(args.out, seed=args.seed, preset=args.preset, settings=read_assignments(args.set))
-    print("\n" + done["rows"].round(3).fillna("").to_string(index=False))
+    print("\n" + done["rows"].drop(columns=["how", "parameters"]).to_string(index=False, na_rep="", float_format="{:.3f}".format))
     print(f"\n{done['seconds'] / 60:.1f} minutes. Report: {done['report'].resolve()}")
 
 # %% ../nbs/60_cli.ipynb #49f39ba5
@@ -106,7 +106,8 @@ def predict(args: argparse.Namespace) -> None:
         answers.append(answer)
     note = "Research software, not a medical device."
     write_atomic(out / "lesions.coco.json", json.dumps(detections_to_coco(found, run.experiment.objects)))
-    write_atomic(out / "predictions.json", json.dumps({"note": note, "run": str(run.folder), "slices": answers}, indent=1))
+    lines = ",\n".join(json.dumps(answer) for answer in answers)  # one line a slice
+    write_atomic(out / "predictions.json", f'{{"note": {json.dumps(note)}, "run": {json.dumps(str(run.folder))}, "slices": [\n{lines}\n]}}\n')
     print(f"{len(answers)} slices: {out / 'predictions.json'}, {out / 'lesions.coco.json'}, {out / 'overlays'}. {note}")
 
 # %% ../nbs/60_cli.ipynb #51d27884

@@ -6,8 +6,12 @@
 __all__ = ['NotebookError', 'study_notebook', 'execute_notebook']
 
 # %% ../nbs/50_headless.ipynb #74413d92
+import contextlib
 import os
 import re
+import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +33,18 @@ def study_notebook(name: str) -> Path:
     raise InputError(f"notebook '{name}' is unknown; notebooks lie in nbs/studies")
 
 # %% ../nbs/50_headless.ipynb #31b2a992
+@contextlib.contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    "Environment variables that a kernel started inside inherits."
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
 def execute_notebook(notebook: str | Path, output: str | Path, parameters: dict[str, Any], *, progress: bool = True) -> Path:
     """Run `notebook` with `parameters` and write it with its results to `output`; progress bars go to this process's stderr.
 
@@ -37,6 +53,7 @@ def execute_notebook(notebook: str | Path, output: str | Path, parameters: dict[
     try:
         import papermill
         from papermill.exceptions import PapermillExecutionError
+        from traitlets.config import Config
     except ImportError:
         raise InputError("executing notebooks needs papermill: install covid_workbench[notebook]") from None
     known = papermill.inspect_notebook(str(notebook))
@@ -47,17 +64,16 @@ def execute_notebook(notebook: str | Path, output: str | Path, parameters: dict[
     part = output.with_suffix(".part.ipynb")
     with storage("making the folder", output.parent):
         output.parent.mkdir(parents=True, exist_ok=True)
-    import sys
-    os.environ["COVID_WORKBENCH_PROGRESS"] = "text"  # the kernel inherits it: bars as text, no widget state in the notebook
-    try:
-        papermill.execute_notebook(str(notebook), str(part), parameters, kernel_name="python3", progress_bar=False, coalesce_streams=True,
-                                   stderr_file=sys.stderr if progress else None)
-    except PapermillExecutionError as error:
-        raise NotebookError(f"{part}: cell {error.cell_index} failed: {error.ename}: {_plain(error.evalue)}") from None
-    except Exception as error:  # a kernel that died, a notebook that cannot be read
-        raise NotebookError(f"{part}: {type(error).__name__}: {_plain(str(error)).strip().splitlines()[-1]}") from error
-    finally:
-        os.environ.pop("COVID_WORKBENCH_PROGRESS", None)
+    # private sockets instead of ports; bars as text, because widget state would be stored in the notebook
+    sockets = {"transport": "ipc"} if os.name == "posix" else {}
+    with _environment(COVID_WORKBENCH_PROGRESS="text"), tempfile.TemporaryDirectory() as runtime, _environment(JUPYTER_RUNTIME_DIR=runtime):
+        try:
+            papermill.execute_notebook(str(notebook), str(part), parameters, kernel_name="python3", progress_bar=False, coalesce_streams=True,
+                                       stderr_file=sys.stderr if progress else None, config=Config(KernelManager=sockets))
+        except PapermillExecutionError as error:
+            raise NotebookError(f"{part}: cell {error.cell_index} failed: {error.ename}: {_plain(error.evalue)}") from None
+        except Exception as error:  # a kernel that died, a notebook that cannot be read
+            raise NotebookError(f"{part}: {type(error).__name__}: {_plain(str(error)).strip().splitlines()[-1]}") from error
     with storage("writing", output):
         os.replace(part, output)
     return output

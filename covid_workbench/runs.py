@@ -63,7 +63,8 @@ class TrainingSettings:
     schedule: str = setting("constant", "learning rate over time", options=("constant", "cosine"))
     warmup: int = setting(0, "steps over which the learning rate rises from 0", low=0)
     gradient_clip: float = setting(0.0, "largest gradient norm; 0 switches it off", low=0)
-    segmentation_batch: int = setting(1, "slices a segmentation step", low=1)
+    segmentation_batch: int = setting(1, "slices with lesions a segmentation step", low=1)
+    segmentation_empty: int = setting(0, "slices with nothing to find added to each segmentation step", low=0)
     classification_batch: int = setting(1, "slices a classification step", low=1)
     flips: bool = setting(False, "mirror slices left to right at random in segmentation steps")
     validate_every: float = setting(1.0, "epochs between looks at the validation patients", low=0.01)
@@ -145,8 +146,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         rpn_samples=128, rpn_positive=0.5, proposals_before_nms=200, proposals=100, roi_foreground_iou=0.5, roi_background_iou=0.5,
         roi_samples=48, roi_positive=0.34,
         roi_batch=8, hidden_size=64, normalise_vectors=False,
-        regime="warm-start", detector_epochs=6, aggregator_epochs=20, epochs=0, optimizer="adamw", weight_decay=0.01,
-        learning_rate=1e-4, schedule="cosine", warmup=20, gradient_clip=10, segmentation_batch=4, classification_batch=16, flips=True,
+        regime="warm-start", detector_epochs=10, aggregator_epochs=10, epochs=0, optimizer="adamw", weight_decay=0.01,
+        learning_rate=1e-4, schedule="cosine", warmup=20, gradient_clip=10, segmentation_batch=3, segmentation_empty=1, classification_batch=16, flips=True,
     ),
     # seconds, to see that everything is connected; learns next to nothing
     "smoke": dict(

@@ -63,8 +63,12 @@ class Parts:
         return SliceDataset(table, image_size=data.image_size, objects=self.experiment.objects, min_area=data.min_lesion_area)
 
 # %% ../nbs/42_stages.ipynb #29e13e85
-def _batches(dataset: SliceDataset, rows: Sequence[int], batch: int, seed: int, purpose: str) -> Callable[[range], Iterator[dict]]:
-    return lambda steps: iter(DataLoader(dataset, batch_sampler=rows_of_steps(rows, batch, steps, seed, purpose), collate_fn=collate))
+def _batches(dataset: SliceDataset, seed: int, **draws: tuple[Sequence[int], int]) -> Callable[[range], Iterator[dict]]:
+    "Batches made of several draws, each from rows of its own: `purpose=(rows, slices a step)`."
+    def batches(steps: range) -> Iterator[dict]:
+        parts = [rows_of_steps(rows, count, steps, seed, purpose) for purpose, (rows, count) in draws.items() if rows and count]
+        return iter(DataLoader(dataset, batch_sampler=[sum(drawn, []) for drawn in zip(*parts)], collate_fn=collate))
+    return batches
 
 
 def lesion_rows(dataset: SliceDataset) -> list[int]:
@@ -112,7 +116,8 @@ def training_stage(model: nn.Module, parts: Parts, device: torch.device) -> Stag
     if segments:
         lesions = parts.dataset("train", lesions=True)
         rows = lesion_rows(lesions)
-        sources.append(_batches(lesions, rows, training.segmentation_batch, training.seed, "segmentation"))
+        rest = sorted(set(range(len(lesions))) - set(rows))
+        sources.append(_batches(lesions, training.seed, segmentation=(rows, training.segmentation_batch), empty=(rest, training.segmentation_empty)))
         sizes.append((len(rows), training.segmentation_batch))
     if classifies:
         labelled = parts.dataset("train", labelled=True)
@@ -120,7 +125,7 @@ def training_stage(model: nn.Module, parts: Parts, device: torch.device) -> Stag
         if classes < 2:
             raise InputError(f"{parts.table.name}: all training slices are {labelled.table.frame['label'].iloc[0]}; model={kind} needs at least "
                              "two classes (model=mask-rcnn trains on lesions alone)")
-        sources.append(_batches(labelled, range(len(labelled)), training.classification_batch, training.seed, "classification"))
+        sources.append(_batches(labelled, training.seed, classification=(range(len(labelled)), training.classification_batch)))
         sizes.append((len(labelled), training.classification_batch))
     validation = parts.dataset("validation", lesions=not classifies, labelled=classifies)
 

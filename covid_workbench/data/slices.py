@@ -262,7 +262,9 @@ def split_by_patient(table: SliceTable, validation: float = 0.15, test: float = 
     for label, members in classes.groupby(classes):
         names = random.permutation(sorted(members.index))
         counts = {name: max(1, round(share * len(names))) for name, share in shares.items()}
-        if sum(counts.values()) >= len(names):
+        if sum(counts.values()) >= len(names) and not label and classes.any():
+            counts = {}  # a few patients without any label, beside others that have one: good for training only
+        elif sum(counts.values()) >= len(names):
             raise InputError(f"{table.name}: {len(names)} patients of class '{label or 'no label'}' are too few for a split into "
                              f"train, {' and '.join(counts)}; at least {len(counts) + 1} are needed")
         start = 0
