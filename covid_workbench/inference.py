@@ -15,11 +15,13 @@ import pandas as pd
 import torch
 from torch import nn
 
-from .data.slices import CLASS_NAMES, SliceDataset, collate
-from .evaluation.classification import classification_scores, patient_bootstrap
+from .data.slices import SliceDataset, collate, lesion_targets
+from .evaluation.classification import FIXED_WEIGHTS, classification_scores, patient_bootstrap
 from .evaluation.detection import CocoScorer, Detections
+from .evaluation.reference import reference_average_precision
 from .models.sampling import paste_masks
 from .progress import progress_bar
+from .protocol import Protocol
 
 # %% ../nbs/40_inference.ipynb #3135ab70
 @dataclass(frozen=True, eq=False)
@@ -29,6 +31,7 @@ class Prediction:
     `logits` (K,) or None; `attention` (branches, β), `boxes` (β, 4), `scores` (β,), `regions` (β,) of the ranked regions, or None without regions.
     """
     id: str
+    classes: tuple[str, ...]
     detections: Detections | None
     logits: np.ndarray | None
     attention: np.ndarray | None
@@ -45,10 +48,10 @@ class Prediction:
 
     @property
     def predicted(self) -> str | None:
-        return None if self.logits is None else CLASS_NAMES[int(self.logits.argmax())]
+        return None if self.logits is None else self.classes[int(self.logits.argmax())]
 
     def __repr__(self):
-        classes = "" if self.logits is None else ", ".join(f"{name} {p:.2f}" for name, p in zip(CLASS_NAMES, self.probabilities))
+        classes = "" if self.logits is None else ", ".join(f"{name} {p:.2f}" for name, p in zip(self.classes, self.probabilities))
         return f"Prediction for {self.id}: {classes}" + ("" if self.detections is None else f"; {len(self.detections)} lesions")
 
 # %% ../nbs/40_inference.ipynb #26860de1
@@ -71,46 +74,56 @@ def predict_slices(model: nn.Module, dataset: SliceDataset, *, batch: int = 8, d
             samples = collate([dataset[item] for item in range(start, min(start + batch, len(dataset)))])
             output = model(samples["image"].to(device), detections=detections, evidence=evidence)
             for number, (slice_id, size) in enumerate(zip(samples["id"], samples["size"])):
-                yield _prediction(output, number, slice_id, size, dataset.image_size)
+                yield _prediction(output, number, slice_id, size, dataset)
     finally:
         model.train(was_training)
 
 
-def _prediction(output, number: int, slice_id: str, size: tuple[int, int], image_size: int) -> Prediction:
+def _prediction(output, number: int, slice_id: str, size: tuple[int, int], dataset: SliceDataset) -> Prediction:
+    classes, image_size = dataset.classes, dataset.image_size
     found = None if output.detections is None else stored_detections(output.detections[number], size, image_size)
     answer = output.evidence
     if answer is None:
-        return Prediction(slice_id, found, None, None, None, None, None)
+        return Prediction(slice_id, classes, found, None, None, None, None, None)
     logits = answer.logits[number].cpu().numpy()
     if answer.rois is None:
-        return Prediction(slice_id, found, logits, None, None, None, None)
+        return Prediction(slice_id, classes, found, logits, None, None, None, None)
     scale = np.array([size[1] / image_size, size[0] / image_size] * 2)
     rois = answer.rois
-    return Prediction(slice_id, found, logits, answer.attention[number].cpu().numpy(), rois.boxes[number].cpu().numpy() * scale,
+    return Prediction(slice_id, classes, found, logits, answer.attention[number].cpu().numpy(), rois.boxes[number].cpu().numpy() * scale,
                       rois.scores[number].cpu().numpy(), rois.regions[number].cpu().numpy())
 
 # %% ../nbs/40_inference.ipynb #bfb53380
 def score_slices(model: nn.Module, dataset: SliceDataset, *, batch: int = 8, detections: bool = True, evidence: bool = True,
-                 bootstrap: int = 0, progress: str | None = None) -> tuple[dict[str, Any], pd.DataFrame]:
+                 protocol: Protocol = Protocol(), bootstrap: int = 0, progress: str | None = None) -> tuple[dict[str, Any], pd.DataFrame]:
     """Metrics of a model on a data set, and one row of predictions a slice.
 
     Metrics: `slices`, `patients`, `detection` (COCO mask AP, None without masks), `classification` (None without labels); `bootstrap` > 0
-    adds a 95 % interval of the weighted F1 over patients.
+    adds a 95 % interval of the weighted F1 over patients. `protocol`: weights of F1, and whether the released AP rule is computed, too
+    (`detection["reference"]`).
     """
-    scorer, rows, frame = CocoScorer(dataset.objects, dataset.min_area), [], dataset.table.frame
+    scorer, rows, frame, released = CocoScorer(dataset.objects, dataset.min_area), [], dataset.table.frame, []
     for item, prediction in enumerate(predict_slices(model, dataset, batch=batch, detections=detections, evidence=evidence, progress=progress)):
         found = dataset.slice(item)
         if prediction.detections is not None and found.mask is not None:
             scorer.add(found.id, prediction.detections, found.mask)
-        rows.append(prediction_row(prediction) | {"patient": found.patient, "label": found.label or ""})
+            if protocol.ap_rule == "reference":
+                truth = lesion_targets(found.mask, dataset.objects, dataset.min_area, dataset.labels_by)
+                released.append(reference_average_precision([(prediction.detections, truth.masks, truth.labels)])[:, 0])
+        rows.append(prediction_row(prediction) | {"patient": found.patient, "label": found.label if found.label in dataset.classes else ""})
     predictions = pd.DataFrame(rows)
     metrics = {"slices": len(frame), "patients": int(dataset.table.patients.nunique()), "detection": scorer.score() if len(scorer) else None,
                "classification": None}
+    if released:
+        table = np.mean(released, axis=0)
+        metrics["detection"]["reference"] = {"ap50": float(table[0]), "ap75": float(table[5]), "map50_95": float(table.mean())}
     labelled = predictions[predictions["label"] != ""]
     if len(labelled) and "predicted" in labelled:
-        metrics["classification"] = classification_scores(list(labelled["label"]), list(labelled["predicted"]))
+        metrics["classification"] = classification_scores(
+            list(labelled["label"]), list(labelled["predicted"]), dataset.classes, FIXED_WEIGHTS if protocol.f1_weights == "fixed" else None)
         if bootstrap:
-            interval = patient_bootstrap(list(labelled["label"]), list(labelled["predicted"]), list(labelled["patient"]), repeats=bootstrap)
+            interval = patient_bootstrap(list(labelled["label"]), list(labelled["predicted"]), list(labelled["patient"]), repeats=bootstrap,
+                                         class_names=dataset.classes)
             metrics["classification"]["f1_interval"] = list(interval)
     return metrics, predictions
 
@@ -122,5 +135,5 @@ def prediction_row(prediction: Prediction) -> dict[str, Any]:
         row["lesions"] = int((prediction.detections.scores >= 0.5).sum())
     if prediction.logits is not None:
         row["predicted"] = prediction.predicted
-        row |= {f"p_{name}": round(float(p), 6) for name, p in zip(CLASS_NAMES, prediction.probabilities)}
+        row |= {f"p_{name}": round(float(p), 6) for name, p in zip(prediction.classes, prediction.probabilities)}
     return row

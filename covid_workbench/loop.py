@@ -28,9 +28,11 @@ def seed_for(*where) -> int:
     return int.from_bytes(hashlib.sha256(repr(where).encode()).digest()[:7], "big")
 
 
-def rows_of_steps(rows: Sequence[int], batch: int, steps: range, *where) -> list[list[int]]:
-    "The rows that each step sees: pass after pass over `rows`, each pass in an order of its own."
+def rows_of_steps(rows: Sequence[int], batch: int, steps: range, *where, replacement: bool = False) -> list[list[int]]:
+    "The rows that each step sees: pass after pass over `rows`, each pass in an order of its own; or drawn anew, with replacement."
     rows = np.asarray(rows)
+    if replacement:
+        return [np.random.default_rng(seed_for(*where, "step", step)).choice(rows, batch).tolist() for step in steps]
     orders: dict[int, np.ndarray] = {}
 
     def row(position: int) -> int:
@@ -47,15 +49,17 @@ class Stage:
     """A part of training. `batches(range)` yields one batch a step; `losses(batch, step)` yields dictionaries of loss terms, one optimiser step each.
 
     Numbers that are no loss (they carry no gradient) are recorded. `validate()` gives scores; the weights with the best `score` are kept.
+    `parameters` are trained; modules of `frozen` stay in evaluation mode.
     """
     name: str
     steps: int
     learning_rate: float
-    trained: nn.Module
+    parameters: Sequence[nn.Parameter]
     batches: Callable[[range], Iterator]
     losses: Callable[[object, int], Iterator[dict[str, torch.Tensor]]]
     validate: Callable[[], dict[str, float]]
     validate_every: int
+    frozen: Sequence[nn.Module] = ()
 
 # %% ../nbs/41_loop.ipynb #d709ce74
 def learning_rate_at(step: int, steps: int, peak: float, training: TrainingSettings) -> float:
@@ -101,7 +105,7 @@ class _Loop:
     def __init__(self, run: Run, model: nn.Module, stage: Stage, progress: bool):
         self.run, self.model, self.stage, self.progress, self.training = run, model, stage, progress, run.experiment.training
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.training.optimizer]
-        self.parameters = [parameter for parameter in stage.trained.parameters() if parameter.requires_grad]
+        self.parameters = [parameter for parameter in stage.parameters if parameter.requires_grad]
         self.optimizer = kind(self.parameters, lr=stage.learning_rate, weight_decay=self.training.weight_decay)
         self.step, self.seconds, self.best_score, self.best = 0, 0.0, -math.inf, {}
         self.rows = run.history.query("stage != @stage.name").to_dict("records")
@@ -158,6 +162,8 @@ class _Loop:
             group["lr"] = rate
         row = {"learning_rate": rate}
         self.model.train()
+        for module in self.stage.frozen:
+            module.eval()
         for terms in self.stage.losses(batch, step):
             loss = sum(value for value in terms.values() if value.requires_grad)
             row |= {name: float(value.detach()) for name, value in terms.items()}

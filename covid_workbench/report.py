@@ -17,7 +17,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
-from .data.slices import CLASS_NAMES, SliceDataset
+from .data.slices import SliceDataset
 from .errors import write_atomic
 from .evaluation.detection import Detections
 from .inference import Prediction, predict_slices
@@ -27,7 +27,8 @@ from .stages import Parts
 from .training import load_model
 
 # %% ../nbs/51_report.ipynb #392e6717
-MODEL_COLOURS = {"mask-rcnn": "#0B6BB5", "attention": "#B9520A", "lstm1": "#00805E", "lstm2": "#7A3FB0", "classifier": "#5B6570"}
+MODEL_COLOURS = {"mask-rcnn": "#0B6BB5", "attention": "#B9520A", "lstm1": "#00805E", "lstm2": "#7A3FB0", "affinity": "#A0438A", "single-shot": "#8A6D00",
+                 "ct-mask-net": "#C2185B", "classifier": "#5B6570"}
 PANELS = ("segmentation loss (sum of five)", "classification loss", "validation: weighted F1", "validation: AP@0.5 of lesions")
 
 
@@ -65,7 +66,7 @@ def score_row(name: str, metrics: Mapping, split: str = "test", note: str = "") 
     if classes:
         low, high = classes.get("f1_interval") or (None, None)
         row |= {"weighted F1": classes["weighted_f1"], "95 %": "" if low is None else f"{low:.2f}–{high:.2f}"}
-        row |= {f"sensitivity {label}": classes["classes"][label]["sensitivity"] for label in CLASS_NAMES}
+        row |= {f"sensitivity {label}": found["sensitivity"] for label, found in classes["classes"].items()}
     return row | {"AP@0.5": lesions.get("ap50"), "AP@0.75": lesions.get("ap75"), "AP@[.5:.95]": lesions.get("map50_95")}
 
 
@@ -79,9 +80,9 @@ def telling_slices(run: Run, split: str = "test", count: int = 6) -> list[str]:
     rows = pd.read_csv(run.folder / "predictions.csv", keep_default_na=False).query("split == @split")
     if "predicted" not in rows or not (rows["label"] != "").any():
         return list(rows.sort_values("lesions", ascending=False, kind="stable")["id"][:count]) if "lesions" in rows else list(rows["id"][:count])
-    rows = rows[rows["label"] != ""].assign(sure=lambda frame: frame[[f"p_{name}" for name in CLASS_NAMES]].astype(float).max(axis=1))
+    rows = rows[rows["label"] != ""].assign(sure=lambda frame: frame[[f"p_{name}" for name in run.experiment.one_shot.classes]].astype(float).max(axis=1))
     chosen = []
-    for label in CLASS_NAMES:
+    for label in run.experiment.one_shot.classes:
         mine = rows[rows["label"] == label].sort_values("sure", ascending=False, kind="stable")
         right, wrong = mine[mine["predicted"] == label]["id"].tolist(), mine[mine["predicted"] != label]["id"].tolist()
         chosen += right[:1] + (wrong[:1] or right[1:][-1:])

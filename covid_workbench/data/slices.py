@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['CLASS_NAMES', 'BACKGROUND', 'LUNG', 'GROUND_GLASS', 'CONSOLIDATION', 'MASK_NAMES', 'OBJECT_CLASSES', 'COLUMNS',
-           'SPLITS', 'Slice', 'ObjectClasses', 'LesionTargets', 'lesion_targets', 'SliceTable', 'read_slice',
-           'split_by_patient', 'normalise_image', 'resize_targets', 'SliceDataset', 'collate']
+           'SPLITS', 'IMAGENET', 'Slice', 'ObjectClasses', 'LesionTargets', 'lesion_targets', 'rank_values',
+           'SliceTable', 'read_slice', 'split_by_patient', 'normalise_image', 'resize_targets', 'SliceDataset',
+           'collate']
 
 # %% ../../nbs/01_data.slices.ipynb #75cb304e
 import hashlib
@@ -74,6 +75,7 @@ class ObjectClasses:
 
 # %% ../../nbs/01_data.slices.ipynb #f4db3fc2
 OBJECT_CLASSES = {
+    "GGO": ObjectClasses(("GGO",), ((GROUND_GLASS,),)),
     "merged": ObjectClasses(("lesion",), ((GROUND_GLASS, CONSOLIDATION),)),
     "lesions": ObjectClasses(("GGO", "consolidation"), ((GROUND_GLASS,), (CONSOLIDATION,))),
     "lung+lesions": ObjectClasses(("lung", "GGO", "consolidation"), ((LUNG,), (GROUND_GLASS,), (CONSOLIDATION,))),
@@ -95,19 +97,31 @@ class LesionTargets:
         return f"{len(self)} objects" + "".join("\n  " + row for row in rows)
 
 # %% ../../nbs/01_data.slices.ipynb #3c15ef06
-def lesion_targets(mask: np.ndarray, objects: ObjectClasses, min_area: int = 100) -> LesionTargets:
-    "Connected components of each object class in a (H, W) `mask`, those under `min_area` pixels left out."
+def lesion_targets(mask: np.ndarray, objects: ObjectClasses, min_area: int = 100, labels_by: str = "value") -> LesionTargets:
+    "Connected components of each object class in a (H, W) `mask`, those of `min_area` pixels or fewer left out; `labels_by` value or rank."
     boxes, labels, masks = [], [], []
-    for number, values in enumerate(objects.values, start=1):
+    for number, values in rank_values(mask, objects) if labels_by == "rank" else enumerate(objects.values, start=1):
         components = connected_components(np.isin(mask, values), connectivity=2)
         for region in regionprops(components):
-            if region.area >= min_area:
+            if region.area > min_area:
                 top, left, bottom, right = region.bbox
                 boxes.append((left, top, right, bottom))
                 labels.append(number)
                 masks.append(components == region.label)
     return LesionTargets(np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int64),
                          np.array(masks, bool).reshape(-1, *mask.shape))
+
+# %% ../../nbs/01_data.slices.ipynb #1dae40e3
+def rank_values(mask: np.ndarray, objects: ObjectClasses) -> list[tuple[int, tuple[int, ...]]]:
+    """The released code's numbering: (label, mask values) by rank among the values present in this very mask.
+
+    With lungs among the objects, background is dropped and lung keeps its place; without, the two smallest values present are dropped.
+    """
+    groups = {min(values): values for values in objects.values}
+    member = {value: first for first, values in groups.items() for value in values}
+    present = {member.get(int(value), int(value)) for value in np.unique(mask) if int(value) <= LUNG or int(value) in member}
+    kept = sorted((present | {LUNG}) - {BACKGROUND}) if LUNG in groups else sorted(present)[2:]
+    return [(number, groups.get(first, (first,))) for number, first in enumerate(kept, start=1)]
 
 # %% ../../nbs/01_data.slices.ipynb #e891951f
 COLUMNS = {  # column -> the value a row gets when the column is missing (None: required)
@@ -276,9 +290,14 @@ def split_by_patient(table: SliceTable, validation: float = 0.15, test: float = 
     return SliceTable(frame, table.root, table.name)
 
 # %% ../../nbs/01_data.slices.ipynb #5a511bfb
-def normalise_image(pixels: np.ndarray, image_size: int) -> torch.Tensor:
-    "(H, W) uint8 -> (3, S, S) float32 of mean 0 and standard deviation 1 (a constant picture stays 0)."
+IMAGENET = torch.tensor([0.485, 0.456, 0.406])[:, None, None], torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+
+
+def normalise_image(pixels: np.ndarray, image_size: int, normalise: str = "image") -> torch.Tensor:
+    "(H, W) uint8 -> (3, S, S) float32 of mean 0 and standard deviation 1 (a constant picture stays 0), or by ImageNet's mean and deviation."
     image = np.asarray(Image.fromarray(pixels).resize((image_size, image_size), Image.Resampling.BILINEAR), np.float32) / 255
+    if normalise == "imagenet":
+        return (torch.from_numpy(image) - IMAGENET[0]) / IMAGENET[1]
     deviation = image.std(ddof=1)
     image = (image - image.mean()) / (deviation if deviation > 0 else 1)
     return torch.from_numpy(image).expand(3, -1, -1)  # (3, S, S)
@@ -299,11 +318,14 @@ class SliceDataset(Dataset):
     """Map-style data set over a `SliceTable`: item i is a dictionary with
 
     `image` (3, S, S) float32; `boxes` (n, 4), `labels` (n,), `masks` (n, S, S) of the lesions, None without a mask;
-    `image_label` 0, 1, 2 or -1; `id`; `size` (H, W) as stored. Slices are kept in memory once read, up to `memory_limit` bytes.
+    `image_label` the number of the label in `classes`, or -1; `id`; `size` (H, W) as stored. Slices are kept in memory once read, up to `memory_limit`
+    bytes. `normalise` (image, imagenet) and `labels_by` (value, rank) say how pixels and masks are read.
     """
 
-    def __init__(self, table: SliceTable, *, image_size: int, objects: ObjectClasses, min_area: int, memory_limit: float = 2e9):
+    def __init__(self, table: SliceTable, *, image_size: int, objects: ObjectClasses, min_area: int, classes: Sequence[str] = CLASS_NAMES,
+                 normalise: str = "image", labels_by: str = "value", memory_limit: float = 2e9):
         self.table, self.image_size, self.objects, self.min_area = table, image_size, objects, min_area
+        self.classes, self.normalise, self.labels_by = tuple(classes), normalise, labels_by
         self.memory_limit, self._held, self._bytes = memory_limit, {}, 0
 
     def __len__(self):
@@ -321,10 +343,10 @@ class SliceDataset(Dataset):
 
     def __getitem__(self, item: int) -> dict:
         found = self.slice(item)
-        sample = {"id": found.id, "size": found.pixels.shape, "image": normalise_image(found.pixels, self.image_size),
-                  "image_label": CLASS_NAMES.index(found.label) if found.label else -1, "boxes": None, "labels": None, "masks": None}
+        sample = {"id": found.id, "size": found.pixels.shape, "image": normalise_image(found.pixels, self.image_size, self.normalise),
+                  "image_label": self.classes.index(found.label) if found.label in self.classes else -1, "boxes": None, "labels": None, "masks": None}
         if found.mask is not None:
-            sample |= resize_targets(lesion_targets(found.mask, self.objects, self.min_area), self.image_size)
+            sample |= resize_targets(lesion_targets(found.mask, self.objects, self.min_area, self.labels_by), self.image_size)
         return sample
 
 # %% ../../nbs/01_data.slices.ipynb #cda069ef

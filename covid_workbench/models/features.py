@@ -22,18 +22,24 @@ def initialise_convolutions(module: nn.Module) -> None:
 
 # %% ../../nbs/14_models.features.ipynb #2f48f4c9
 class RegionVectors(nn.Module):
-    "Refinement and vectorisation: mask features (B, β, C, 28, 28) -> X (B, β, C)."
+    """Refinement and vectorisation: mask features (B, β, C, 28, 28) -> X (B, β, C).
 
-    def __init__(self, *, channels: int, beta: int, refine_steps: int = 1, normalise_vectors: bool = True, evaluation: str = "image"):
+    `shared_refinement`: one block, passed N times N times, as the released code does, where the papers have N blocks.
+    """
+
+    def __init__(self, *, channels: int, beta: int, refine_steps: int = 1, shared_refinement: bool = False, normalise_vectors: bool = False,
+                 evaluation: str = "image"):
         super().__init__()
 
         def norm(width: int) -> nn.Module:
             return PerImageBatchNorm2d(width, rows_per_image=beta, evaluation=evaluation)
 
-        half = channels // 2
-        self.refine = nn.Sequential(*(
-            nn.Sequential(nn.Conv2d(channels, half, 2, 2), norm(half), nn.ReLU(), nn.ConvTranspose2d(half, channels, 2, 2))
-            for _ in range(refine_steps)))
+        def block() -> nn.Module:
+            half = channels // 2
+            return nn.Sequential(nn.Conv2d(channels, half, 2, 2), norm(half), nn.ReLU(), nn.ConvTranspose2d(half, channels, 2, 2))
+
+        self.refine = nn.ModuleList([block() for _ in range(min(refine_steps, 1) if shared_refinement else refine_steps)])
+        self.passes = refine_steps if shared_refinement else 1  # N passes over a list that is N long in the released code, of one block
         self.vectorise = nn.Sequential(
             nn.Conv2d(channels, channels, 2, 2), nn.ReLU(), norm(channels),  # (B·β, C, 14, 14)
             nn.Conv2d(channels, channels, 2, 2), nn.ReLU(), norm(channels),  # (B·β, C, 7, 7)
@@ -43,5 +49,9 @@ class RegionVectors(nn.Module):
         initialise_convolutions(self)
 
     def forward(self, mask_features: torch.Tensor) -> torch.Tensor:
-        x = self.vectorise(self.refine(mask_features.flatten(0, 1)))  # (B·β, C, 1, 1)
+        x = mask_features.flatten(0, 1)
+        for _ in range(self.passes * self.passes):
+            for block in self.refine:
+                x = block(x)
+        x = self.vectorise(x)  # (B·β, C, 1, 1)
         return x.flatten(1).unflatten(0, mask_features.shape[:2])  # (B, β, C)

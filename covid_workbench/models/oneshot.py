@@ -7,35 +7,38 @@ __all__ = ['MODELS', 'OneShotSettings', 'OneShotOutput', 'ImageHead', 'OneShotMo
            'build_one_shot']
 
 # %% ../../nbs/16_models.oneshot.ipynb #e519235e
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
-from torch.func import functional_call
 from torch.nn import functional as F
 
+from ..data.slices import CLASS_NAMES
 from .aggregators import AGGREGATORS, Evidence, build_aggregator
 from .detector import Detector, DetectorSettings, build_detector
 from .features import RegionVectors
-from .rois import RANKINGS, choose_rois, rank_rois
+from .ranked_boxes import RankedBoxes
+from .regions import RegionBranch
+from .rois import RANKINGS, choose_rois, fill_evenly, fill_randomly, rank_rois
+from ..protocol import Protocol
 from ..settings import setting
 
 # %% ../../nbs/16_models.oneshot.ipynb #d0995cf6
-MODELS = (*AGGREGATORS, "mask-rcnn", "classifier")
+MODELS = (*AGGREGATORS, "single-shot", "ct-mask-net", "mask-rcnn", "classifier")
 
 
 @dataclass(frozen=True)
 class OneShotSettings:
     "From proposals to the class of the slice; defaults from the LSTM+Attention paper."
-    model: str = setting("lstm2", "attention, lstm1, lstm2; mask-rcnn for lesions alone; classifier for the backbone alone", options=MODELS)
-    roi_batch: int = setting(16, "β, regions of a slice", low=2)
+    model: str = setting("lstm2", "attention, lstm1, lstm2, affinity; single-shot and ct-mask-net decide from boxes and scores; mask-rcnn finds lesions "
+                         "alone; classifier sees the whole slice alone", options=MODELS)
+    classes: tuple[str, ...] = setting(CLASS_NAMES, "image classes to tell apart; slices of other classes are left out")
+    roi_batch: int = setting(16, "β (N in the earlier papers), regions of a slice", low=2)
     roi_nms: float = setting(0.25, "overlap at which the weaker of two regions goes", low=0, high=1)
     ranking: str = setting("distance", "order of the regions: distance, score or reversed", options=tuple(RANKINGS))
     refine_steps: int = setting(1, "N, refinement blocks", low=0)
-    normalise_vectors: bool = setting(True, "keep the normalisation over β values after the last convolution")
-    hidden_size: int = setting(256, "C*, size of the LSTM states", low=1)
-    second_linear: bool = setting(False, "apply equation (16)")
-    image_classes: int = setting(3, "classes of a slice", low=2)
+    hidden_size: int = setting(256, "C*: size of the LSTM states, number of affinities, width R of module S", low=1)
 
 # %% ../../nbs/16_models.oneshot.ipynb #171fae8f
 @dataclass(frozen=True, eq=False)
@@ -47,6 +50,7 @@ class OneShotOutput:
 # %% ../../nbs/16_models.oneshot.ipynb #ef7010da
 class ImageHead(nn.Module):
     "Mask features (B, β, C, 28, 28) -> `Evidence`: vectors, then the aggregator."
+    reads = "masks"
 
     def __init__(self, *, vectors: RegionVectors, aggregator: nn.Module):
         super().__init__()
@@ -62,52 +66,56 @@ class OneShotModel(nn.Module):
     `segmentation_losses` and `classification_loss` train it (section "two phases" of the training notebook); calling it gives `OneShotOutput`.
     """
 
-    def __init__(self, *, detector: Detector, image_head: ImageHead | None, settings: OneShotSettings):
+    def __init__(self, *, detector: Detector, regions: RegionBranch | None, image_head: nn.Module | None, settings: OneShotSettings,
+                 random_filling: bool = False):
         super().__init__()
-        self.detector, self.image_head, self.settings = detector, image_head, settings
+        self.detector, self.regions, self.image_head, self.settings, self.random_filling = detector, regions, image_head, settings, random_filling
 
-    def read_regions(self, images: torch.Tensor, features: dict[str, torch.Tensor], proposals: list[torch.Tensor]):
-        """The ranked `RoIBatch` and its features (B, β, C, 14, 14), read by the segmentation heads with their weights held fixed.
+    def read_regions(self, images: torch.Tensor, features: dict[str, torch.Tensor], proposals: list[torch.Tensor], seeds: Sequence[int] | None = None):
+        """The ranked `RoIBatch` and what the image head needs of it: mask-head features (B, β, C, 14, 14), or scores and encoded boxes (B, N, 5).
 
-        They stand before the up-convolution, after which there are four times as many numbers: this is what a warm start keeps of a slice.
+        The features stand before the up-convolution, after which there are four times as many numbers: this is what a warm start keeps of a slice.
         """
         heads, shapes = self.detector.roi_heads, [tuple(images.shape[-2:])] * len(images)
-        counts = [len(boxes) for boxes in proposals]
-        with torch.no_grad():  # boxes carry no gradient
-            class_logits, deltas = heads.box_predictor(heads.box_head(heads.box_roi_pool(features, proposals, shapes)))
-            boxes = heads.box_coder.decode(deltas, proposals)  # (N, K+1, 4)
-            rois = choose_rois(class_logits, boxes, counts, shapes[0], beta=self.settings.roi_batch, nms=self.settings.roi_nms)
+        counts, boxes_matter = [len(boxes) for boxes in proposals], self.image_head.reads == "boxes"
+        with torch.set_grad_enabled(boxes_matter and torch.is_grad_enabled()):  # mask features carry no gradient for the boxes they were read from
+            class_logits, deltas = self.regions.boxes(heads, heads.box_roi_pool(features, proposals, shapes))
+            boxes = heads.box_coder.decode(deltas.detach(), proposals)  # (N, K+1, 4)
+            rois = choose_rois(class_logits, boxes, deltas.view_as(boxes), counts, shapes[0], beta=self.settings.roi_batch,
+                               nms=self.settings.roi_nms, fill=self._filling(seeds or [0] * len(images)))
             rois = rank_rois(rois, self.settings.ranking)
+        if boxes_matter:
+            return rois, torch.cat([rois.scores[..., None], rois.deltas], -1)
         pooled = heads.mask_roi_pool(features, list(rois.boxes), shapes)  # (B·β, C, 14, 14)
-        return rois, _with_fixed_weights(heads.mask_head, pooled).unflatten(0, (len(images), -1))
+        return rois, self.regions.features(heads, pooled).unflatten(0, (len(images), -1))
 
-    def answer(self, region_features: torch.Tensor) -> Evidence:
-        "Features of ranked regions (B, β, C, 14, 14) -> `Evidence`, without the regions themselves."
-        x = F.relu(_with_fixed_weights(self.detector.roi_heads.mask_predictor.conv5_mask, region_features.flatten(0, 1)))
-        return self.image_head(x.unflatten(0, region_features.shape[:2]))  # mask features (B, β, C, 28, 28)
+    def _filling(self, seeds: Sequence[int]):
+        return (lambda found, beta: fill_randomly(found, beta, seeds)) if self.random_filling else fill_evenly
 
-    def forward(self, images: torch.Tensor, *, detections: bool = True, evidence: bool = True) -> OneShotOutput:
+    def answer(self, regions: torch.Tensor) -> Evidence:
+        "What `read_regions` read of ranked regions -> `Evidence`, without the regions themselves."
+        if self.image_head.reads == "boxes":
+            return self.image_head(regions)
+        mask_features = self.regions.enlarge(self.detector.roi_heads, regions.flatten(0, 1))  # (B·β, C, 28, 28)
+        return self.image_head(mask_features.unflatten(0, regions.shape[:2]))
+
+    def forward(self, images: torch.Tensor, *, detections: bool = True, evidence: bool = True, seeds: Sequence[int] | None = None) -> OneShotOutput:
         features = self.detector.features(images)
         proposals = self.detector.propose(images, features)
         found = self.detector.detect(images, features, proposals) if detections else None
         if not evidence or self.image_head is None:
             return OneShotOutput(found, None)
-        rois, region_features = self.read_regions(images, features, proposals)
-        answer = self.answer(region_features)
-        return OneShotOutput(found, Evidence(answer.logits, answer.attention, answer.branch_logits, rois))
+        rois, regions = self.read_regions(images, features, proposals, seeds)
+        return OneShotOutput(found, replace(self.answer(regions), rois=rois))
 
     def segmentation_losses(self, images: torch.Tensor, targets: list[dict[str, torch.Tensor]], seeds: list[int]) -> dict[str, torch.Tensor]:
         "The five losses of the segmentation branch, mean over images."
         return self.detector.losses(images, targets, seeds)
 
-    def classification_loss(self, images: torch.Tensor, image_labels: torch.Tensor) -> tuple[torch.Tensor, Evidence]:
-        "L_CLS of `image_labels` (B,), and the answer itself."
-        answer = self(images, detections=False).evidence
+    def classification_loss(self, images: torch.Tensor, image_labels: torch.Tensor, seeds: Sequence[int] | None = None) -> tuple[torch.Tensor, Evidence]:
+        "L_CLS of `image_labels` (B,), and the answer itself. `seeds` are for random filling."
+        answer = self(images, detections=False, seeds=seeds).evidence
         return image_loss(answer.logits, image_labels), answer
-
-
-def _with_fixed_weights(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    return functional_call(module, {name: parameter.detach() for name, parameter in module.named_parameters()}, x)
 
 # %% ../../nbs/16_models.oneshot.ipynb #4f46d7aa
 def image_loss(logits: torch.Tensor, image_labels: torch.Tensor) -> torch.Tensor:
@@ -115,21 +123,29 @@ def image_loss(logits: torch.Tensor, image_labels: torch.Tensor) -> torch.Tensor
     return F.binary_cross_entropy_with_logits(logits, F.one_hot(image_labels, logits.shape[-1]).to(logits.dtype))
 
 # %% ../../nbs/16_models.oneshot.ipynb #83d02608
-def build_image_head(settings: OneShotSettings, channels: int, evaluation: str = "image") -> ImageHead:
-    "The image head for `channels` feature channels, random weights."
+def build_image_head(settings: OneShotSettings, channels: int, protocol: Protocol = Protocol()) -> nn.Module:
+    "The image head for `channels` mask-feature channels, random weights."
     s = settings
+    if s.model in ("single-shot", "ct-mask-net"):
+        return RankedBoxes(regions=s.roi_batch, width=s.hidden_size, classes=len(s.classes))
     return ImageHead(
-        vectors=RegionVectors(channels=channels, beta=s.roi_batch, refine_steps=s.refine_steps,
-                              normalise_vectors=s.normalise_vectors, evaluation=evaluation),
+        vectors=RegionVectors(channels=channels, beta=s.roi_batch, refine_steps=s.refine_steps, shared_refinement=protocol.refinement == "shared",
+                              normalise_vectors=protocol.normalise_vectors, evaluation=protocol.statistics),
         aggregator=build_aggregator(s.model, channels=channels, beta=s.roi_batch, hidden_size=s.hidden_size,
-                                    classes=s.image_classes, second_linear=s.second_linear),
+                                    classes=len(s.classes), second_linear=protocol.second_linear),
     )
 
 
-def build_one_shot(detector: DetectorSettings, settings: OneShotSettings, object_classes: int) -> OneShotModel:
-    "A one-shot model with random weights; `mask-rcnn` is one without an image head."
+def build_one_shot(detector: DetectorSettings, settings: OneShotSettings, object_classes: int, protocol: Protocol = Protocol()) -> OneShotModel:
+    "A model with regions and random weights; `mask-rcnn` is one without an image head."
+    found = build_detector(detector, object_classes, protocol)
+    if settings.model == "mask-rcnn":
+        return OneShotModel(detector=found, regions=None, image_head=None, settings=settings)
+    head = build_image_head(settings, detector.mask_channels or detector.fpn_channels, protocol)
     return OneShotModel(
-        detector=build_detector(detector, object_classes),
-        image_head=None if settings.model == "mask-rcnn" else build_image_head(settings, detector.fpn_channels, detector.normalisation),
-        settings=settings,
+        detector=found,
+        regions=RegionBranch(heads=found.roi_heads, weights="shared" if settings.model == "ct-mask-net" else protocol.region_weights,
+                             masks=head.reads == "masks", random_convolution=protocol.region_convolution == "random"),
+        image_head=head,
+        settings=settings, random_filling=protocol.filling == "random",
     )
