@@ -143,7 +143,7 @@ def _checked(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     for column, default in COLUMNS.items():
         if column not in frame:
             frame[column] = default
-        frame[column] = frame[column].map(_CASTS.get(column, _text), na_action=None)
+        frame[column] = [_cast(value, column, f"{name}: slice {slice_id}") for value, slice_id in zip(frame[column], frame["id"])]
     for column, options in (("label", CLASS_NAMES), ("split", SPLITS)):
         wrong = frame[~frame[column].isin(["", *options])]
         if len(wrong):
@@ -154,11 +154,23 @@ def _checked(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     return frame[list(COLUMNS)].reset_index(drop=True)
 
 
-def _text(value) -> str:
-    return "" if value is None or value != value else str(value)
+def _cast(value, column: str, where: str):
+    "One value as its column wants it; `mask_values` is checked to be pairs of numbers."
+    text = "" if value is None or value != value else str(value)
+    try:
+        if column == "index":
+            return int(text or 0)
+        if column == "mask_values":
+            _pairs(text)
+    except ValueError:
+        wanted = "a whole number" if column == "index" else "pairs such as '1:2 2:3'"
+        raise InputError(f"{where}: {column} '{text}' is not {wanted}") from None
+    return text.lower() in ("true", "1") if column == "transpose" else text
 
 
-_CASTS = {"index": int, "transpose": lambda value: str(value).lower() in ("true", "1")}
+def _pairs(text: str) -> dict[int, int]:
+    "'1:2 2:3' -> {1: 2, 2: 3}"
+    return {int(stored): int(ours) for stored, ours in (pair.split(":") for pair in text.split())}
 
 # %% ../../nbs/01_data.slices.ipynb #e65cd1df
 class SliceTable:
@@ -238,7 +250,7 @@ def _read_mask(path: Path, slice_id: str, mask_values: str) -> np.ndarray:
     mask = _read_image(path, slice_id, None)
     if mask.ndim != 2:
         raise InputError(f"slice {slice_id}: mask {path} has shape {mask.shape}; one channel of values 0..3 is needed")
-    meaning = dict((int(part) for part in pair.split(":")) for pair in mask_values.split()) or {value: value for value in range(4)}
+    meaning = _pairs(mask_values) or {value: value for value in range(4)}
     meaning.setdefault(0, BACKGROUND)
     unknown = sorted(set(np.unique(mask).tolist()) - set(meaning))
     if unknown:

@@ -1,0 +1,77 @@
+"""Small things that many tests share: a phantom on disk, a trained run, the shell."""
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from covid_workbench.cli import main
+from covid_workbench.data.phantom import PhantomSettings, write_phantom
+from covid_workbench.runs import Experiment
+from covid_workbench.training import evaluate, train
+
+SHARED = Path(__file__).parents[2] / "shared"  # research material beside a checkout; tests that need it skip without it
+TINY = dict(phantom_patients=15, phantom_slices=2, phantom_size=64, image_size=64, anchor_sizes=(6, 12), proposals_before_nms=30, proposals=15,
+            rpn_samples=32, roi_samples=8, fpn_channels=8, hidden_size=8, validate_every=100, threads=2)
+
+
+def pytest_configure(config):
+    torch.set_num_threads(2)
+
+
+def tiny(**settings) -> Experiment:
+    "An experiment of a few seconds."
+    return Experiment.make("smoke", **TINY | settings)
+
+
+def assignments(**settings) -> list[str]:
+    "Settings as words for --set."
+    return [f"{name}={','.join(map(str, value)) if isinstance(value, tuple) else value}" for name, value in (TINY | settings).items()]
+
+
+@pytest.fixture
+def shared() -> Path:
+    if not SHARED.is_dir():
+        pytest.skip(f"research material is not there ({SHARED})")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def phantom(tmp_path_factory) -> Path:
+    "A phantom of 15 patients on disk, to read; copy it before changing it."
+    folder = tmp_path_factory.mktemp("data") / "phantom"
+    write_phantom(folder, 15, settings=PhantomSettings(size=64, slices=2))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    "A complete, evaluated warm-start run (attention)."
+    run = train(tiny(model="attention"), tmp_path_factory.mktemp("runs") / "attention", progress=False)
+    evaluate(run, progress=False)
+    return run
+
+
+@pytest.fixture
+def command(capsys):
+    "Run `covid-workbench` in this process: (exit code, stdout, stderr without progress bars)."
+    def run(*words) -> tuple[int, str, str]:
+        capsys.readouterr()
+        try:
+            code = main([str(word) for word in words])
+        except SystemExit as stop:  # argparse
+            code = stop.code
+        captured = capsys.readouterr()
+        return code, captured.out, "\n".join(line for line in captured.err.splitlines() if "covid-workbench" in line or "error" in line)
+    return run
+
+
+def shell(*words, **options) -> subprocess.CompletedProcess:
+    "Run `covid-workbench` as a program of its own."
+    return subprocess.run([str(Path(sys.executable).parent / "covid-workbench"), *map(str, words)], capture_output=True, text=True, timeout=300, **options)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    "Relative name -> content of every file under a folder."
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(Path(folder).rglob("*")) if path.is_file()}
