@@ -37,7 +37,7 @@ def prepare_data(data: DataSettings, shared: str | Path, *, progress: bool = Tru
     if data.source == "phantom":
         settings = PhantomSettings(size=data.phantom_size, slices=data.phantom_slices, difficulty=data.phantom_difficulty)
         folder = Path(shared) / f"phantom-{data.phantom_patients}x{data.phantom_slices}-{data.phantom_size}px-difficulty{data.phantom_difficulty:g}-seed{data.phantom_seed}"
-        write_phantom(folder, data.phantom_patients, seed=data.phantom_seed, settings=settings)
+        write_phantom(folder, data.phantom_patients, seed=data.phantom_seed, settings=settings, progress=progress)
         table = SliceTable.from_csv(folder / "slices.csv")
     else:
         table = open_source(data.source)

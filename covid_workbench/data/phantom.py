@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image
-from tqdm.auto import tqdm
 
 from .anatomy import Body, Plane, random_body
 from .chest import draw_chest
@@ -28,6 +27,7 @@ from .lesions import (Lesion, LookAlikes, covid_lesions, paint_lesions, paint_lo
                                           random_look_alikes)
 from .slices import CLASS_NAMES, GROUND_GLASS, Slice
 from ..errors import InputError, storage, write_atomic
+from ..progress import progress_bar
 
 # %% ../../nbs/02_data.phantom.ipynb #dec2950c
 @dataclass(frozen=True)
@@ -225,7 +225,8 @@ def _check_folder(out: Path, about: str) -> None:
         raise InputError(f"folder {out} holds a phantom with other settings (see phantom.json in it): name another folder or delete this one")
 
 
-def write_phantom(out, patients: int, seed: int = 0, settings: PhantomSettings = PhantomSettings(), workers: int = 1) -> pd.DataFrame:
+def write_phantom(out, patients: int, seed: int = 0, settings: PhantomSettings = PhantomSettings(), workers: int = 1,
+                  progress: bool = True) -> pd.DataFrame:
     """Write a phantom in the CNCB-NCOV layout to folder `out` and return its table, one row a slice (`label` empty where there is none).
 
     A folder that already holds this very phantom is read, not written again; one that was left half-way is completed. With `workers` > 1 processes
@@ -244,6 +245,6 @@ def write_phantom(out, patients: int, seed: int = 0, settings: PhantomSettings =
     with ExitStack() as stack:
         each = map if workers <= 1 else stack.enter_context(ProcessPoolExecutor(workers, mp_context=get_context("spawn"))).map
         parts = each(partial(_write_patient, str(out), seed, settings), range(patients))
-        rows = [row for part in tqdm(parts, total=patients, desc="phantom", unit="patient") for row in part]
+        rows = [row for part in progress_bar(parts, total=patients, desc="phantom", unit="patient", disable=not progress) for row in part]
     write_atomic(out / "slices.csv", pd.DataFrame(rows).to_csv(index=False))
     return _read_table(out / "slices.csv")
