@@ -24,6 +24,7 @@ class Protocol:
     normalise_vectors: bool = setting(False, "keep the normalisation over β values after the last convolution [5]")
     statistics: str = setting("image", "normalisation at evaluation: image (statistics of the slice itself) or running [26, 34]", options=("image", "running"))
     rounded_anchors: bool = setting(False, "round anchor corners to whole pixels, two of thirty become empty [7]")
+    empty_boxes: bool = setting(False, "keep proposals and detections of no size [7]")
     filling: str = setting("even", "fewer than β regions are repeated evenly, or at random (seeded) [8, 27]", options=("even", "random"))
     smooth_l1_beta: float = setting(1.0, "where the box loss turns from square to linear; torchvision has 1/9 today [25]", low=0)
     sampling: str = setting("passes", "training slices in passes over all of them, or drawn with replacement [14]", options=("passes", "replacement"))
@@ -44,7 +45,7 @@ class Protocol:
     @classmethod
     def released(cls, model: str = "lstm2") -> "Protocol":
         "What the released code of a model does."
-        return cls(refinement="shared", region_weights="best" if model == "single-shot" else "lower", region_convolution="random", normalise_vectors=True, rounded_anchors=True,
+        return cls(refinement="shared", region_weights="best" if model == "single-shot" else "lower", region_convolution="random", normalise_vectors=True, rounded_anchors=True, empty_boxes=True,
                    filling="random", sampling="replacement", labels_by="rank", ap_rule="reference", f1_weights="fixed")
 
     def settings(self) -> dict[str, Any]:

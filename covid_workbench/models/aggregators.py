@@ -53,11 +53,11 @@ class Attention(nn.Module):
     "Equations 1-8 (reconstructed): X (B, β, C) -> `Evidence` with one branch."
     branches = ("attention",)
 
-    def __init__(self, *, channels: int, beta: int, classes: int = 3):
+    def __init__(self, *, channels: int, beta: int, classes: int = 3, classifier_width: int = 128):
         super().__init__()
         self.query = nn.Linear(beta * channels, channels)
         self.output = nn.Linear(channels, channels)
-        self.classifier = image_classifier(channels, classes)
+        self.classifier = image_classifier(channels, classes, classifier_width)
 
     def forward(self, x: torch.Tensor) -> Evidence:
         u = self.query(x.flatten(1))  # (1), (2): (B, C)
@@ -93,10 +93,10 @@ class LSTM1(nn.Module):
     "One LSTM branch and one classifier: X (B, β, C) -> `Evidence` with one branch."
     branches = ("attention",)
 
-    def __init__(self, *, channels: int, hidden_size: int, classes: int = 3, second_linear: bool = False):
+    def __init__(self, *, channels: int, hidden_size: int, classes: int = 3, second_linear: bool = False, classifier_width: int = 128):
         super().__init__()
         self.branch = LSTMBranch(channels=channels, hidden_size=hidden_size, second_linear=second_linear)
-        self.classifier = image_classifier(hidden_size, classes)
+        self.classifier = image_classifier(hidden_size, classes, classifier_width)
 
     def forward(self, x: torch.Tensor) -> Evidence:
         p, weights = self.branch(x)
@@ -108,11 +108,12 @@ class LSTM2(nn.Module):
     "A positive and a negative LSTM branch; logits are positive minus negative: X (B, β, C) -> `Evidence` with two branches."
     branches = ("positive", "negative")
 
-    def __init__(self, *, channels: int, hidden_size: int, classes: int = 3, second_linear: bool = False):
+    def __init__(self, *, channels: int, hidden_size: int, classes: int = 3, second_linear: bool = False, classifier_width: int = 128):
         super().__init__()
         sizes = dict(channels=channels, hidden_size=hidden_size, second_linear=second_linear)
         self.positive, self.negative = LSTMBranch(**sizes), LSTMBranch(**sizes)
-        self.positive_classifier, self.negative_classifier = image_classifier(hidden_size, classes), image_classifier(hidden_size, classes)
+        self.positive_classifier = image_classifier(hidden_size, classes, classifier_width)
+        self.negative_classifier = image_classifier(hidden_size, classes, classifier_width)
 
     def forward(self, x: torch.Tensor) -> Evidence:
         (p, weights), (q, against) = self.positive(x), self.negative(x)
@@ -124,11 +125,11 @@ class Affinity(nn.Module):
     "Y = W'X, z = Y'v: X (B, β, C) -> `Evidence` with one branch of signed slot weights and the affinities Y."
     branches = ("slot weight",)
 
-    def __init__(self, *, channels: int, beta: int, affinities: int, classes: int = 3):
+    def __init__(self, *, channels: int, beta: int, affinities: int, classes: int = 3, classifier_width: int = 128):
         super().__init__()
         self.mix = nn.Parameter(torch.randn(beta, affinities))  # W
         self.sum = nn.Parameter(torch.randn(affinities, 1))  # v
-        self.classifier = image_classifier(channels, classes)
+        self.classifier = image_classifier(channels, classes, classifier_width)
 
     def forward(self, x: torch.Tensor) -> Evidence:
         y = self.mix.T @ x  # (B, C*, C)
@@ -141,10 +142,12 @@ class Affinity(nn.Module):
 AGGREGATORS = ("attention", "lstm1", "lstm2", "affinity")
 
 
-def build_aggregator(name: str, *, channels: int, beta: int, hidden_size: int, classes: int = 3, second_linear: bool = False) -> nn.Module:
+def build_aggregator(name: str, *, channels: int, beta: int, hidden_size: int, classes: int = 3, second_linear: bool = False,
+                     classifier_width: int = 128) -> nn.Module:
     "An aggregator by name; `AGGREGATORS` lists them. `hidden_size` is C*: the size of the LSTM states, or the number of affinities."
+    sizes = dict(channels=channels, classes=classes, classifier_width=classifier_width)
     if name == "attention":
-        return Attention(channels=channels, beta=beta, classes=classes)
+        return Attention(beta=beta, **sizes)
     if name == "affinity":
-        return Affinity(channels=channels, beta=beta, affinities=hidden_size, classes=classes)
-    return {"lstm1": LSTM1, "lstm2": LSTM2}[name](channels=channels, hidden_size=hidden_size, classes=classes, second_linear=second_linear)
+        return Affinity(beta=beta, affinities=hidden_size, **sizes)
+    return {"lstm1": LSTM1, "lstm2": LSTM2}[name](hidden_size=hidden_size, second_linear=second_linear, **sizes)

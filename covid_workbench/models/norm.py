@@ -25,10 +25,15 @@ class PerImageBatchNorm2d(nn.BatchNorm2d):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training and self.evaluation == "running":
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
-        images = x.unflatten(0, (-1, self.rows_per_image)).transpose(1, 2)  # (B, C, rows, H, W)
-        running = (self.running_mean, self.running_var) if self.training else (None, None)
-        y = F.instance_norm(images.flatten(2), *running, self.weight, self.bias, True, self.momentum, self.eps)  # (B, C, rows·H·W)
-        return y.view(images.shape).transpose(1, 2).flatten(0, 1)  # (B·rows, C, H, W)
+        count = len(x) // self.rows_per_image
+        images = x.unflatten(0, (count, -1)).transpose(0, 1).flatten(1, 2)  # (rows, B·C, H, W): every image has channels of its own
+        running = (self.running_mean.repeat(count), self.running_var.repeat(count)) if self.training else (None, None)
+        y = F.batch_norm(images, *running, self.weight.repeat(count), self.bias.repeat(count), True, self.momentum, self.eps)
+        if self.training:
+            self.running_mean.copy_(running[0].view(count, -1).mean(0))
+            self.running_var.copy_(running[1].view(count, -1).mean(0))
+            self.num_batches_tracked.add_(1)
+        return y.unflatten(1, (count, -1)).transpose(0, 1).flatten(0, 1)  # (B·rows, C, H, W)
 
     def extra_repr(self):
         return f"{super().extra_repr()}, rows_per_image={self.rows_per_image}, evaluation={self.evaluation}"

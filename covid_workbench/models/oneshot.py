@@ -67,9 +67,10 @@ class OneShotModel(nn.Module):
     """
 
     def __init__(self, *, detector: Detector, regions: RegionBranch | None, image_head: nn.Module | None, settings: OneShotSettings,
-                 random_filling: bool = False):
+                 random_filling: bool = False, smallest_area: float = 1e-5):
         super().__init__()
-        self.detector, self.regions, self.image_head, self.settings, self.random_filling = detector, regions, image_head, settings, random_filling
+        self.detector, self.regions, self.image_head, self.settings = detector, regions, image_head, settings
+        self.random_filling, self.smallest_area = random_filling, smallest_area
 
     def read_regions(self, images: torch.Tensor, features: dict[str, torch.Tensor], proposals: list[torch.Tensor], seeds: Sequence[int] | None = None):
         """The ranked `RoIBatch` and what the image head needs of it: mask-head features (B, β, C, 14, 14), or scores and encoded boxes (B, N, 5).
@@ -82,7 +83,7 @@ class OneShotModel(nn.Module):
             class_logits, deltas = self.regions.boxes(heads, heads.box_roi_pool(features, proposals, shapes))
             boxes = heads.box_coder.decode(deltas.detach(), proposals)  # (N, K+1, 4)
             rois = choose_rois(class_logits, boxes, deltas.view_as(boxes), counts, shapes[0], beta=self.settings.roi_batch,
-                               nms=self.settings.roi_nms, fill=self._filling(seeds or [0] * len(images)))
+                               nms=self.settings.roi_nms, min_area=self.smallest_area, fill=self._filling(seeds or [0] * len(images)))
             rois = rank_rois(rois, self.settings.ranking)
         if boxes_matter:
             return rois, torch.cat([rois.scores[..., None], rois.deltas], -1)
@@ -147,5 +148,5 @@ def build_one_shot(detector: DetectorSettings, settings: OneShotSettings, object
         regions=RegionBranch(heads=found.roi_heads, weights="shared" if settings.model == "ct-mask-net" else protocol.region_weights,
                              masks=head.reads == "masks", random_convolution=protocol.region_convolution == "random"),
         image_head=head,
-        settings=settings, random_filling=protocol.filling == "random",
+        settings=settings, random_filling=protocol.filling == "random", smallest_area=0.0 if settings.model == "ct-mask-net" else 1e-5,
     )
