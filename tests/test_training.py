@@ -1,0 +1,94 @@
+"""Every model trains from the command line with nothing but its name changed; protocols and recipes do what they say."""
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import assignments, tiny
+
+from covid_workbench.inference import predict_slices
+from covid_workbench.models.oneshot import MODELS
+from covid_workbench.protocol import Protocol
+from covid_workbench.runs import Experiment, Run, load_tensors
+from covid_workbench.stages import Parts, stages_of
+from covid_workbench.training import build_model, evaluate, load_model, prepare_data, train
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_trains_by_its_name_and_comes_back(command, tmp_path, model):
+    settings = assignments(model=model, detector_epochs=24, detector_learning_rate=2e-3, aggregator_epochs=50, aggregator_learning_rate=3e-3,
+                           flips="false", weight_decay=0,
+                           **({"epochs": 8, "learning_rate": 1e-3} if model == "classifier" else {}),
+                           **({"epochs": 24, "learning_rate": 1e-3, "update": "full"} if model == "ct-mask-net" else {}))
+    code, _, err = command("train", tmp_path / "run", "--preset", "smoke", "--set", *settings)
+    assert code == 0, err
+    run = Run.open(tmp_path / "run")
+    for history in [run.history] + ([run.detector.history] if run.detector else []):
+        for stage, part in history.groupby("stage"):
+            losses = part[[name for name in part if name.startswith("loss")]].dropna(axis=1, how="all").sum(axis=1)
+            quarter = max(2, len(losses) // 4)
+            assert losses.tail(quarter).mean() < 0.9 * losses.head(quarter // 2).mean(), (stage, losses.tolist())
+    code, out, err = command("evaluate", run.folder, "--json")
+    assert code == 0, err
+    scores = json.loads(out)["test"]
+    assert (scores["classification"] is None) == (model == "mask-rcnn") and (scores["detection"] is None) == (model == "classifier")
+    data = Parts(run.experiment, run.table).dataset("test")
+    one, other = ([prediction.logits for prediction in predict_slices(load_model(run), data)] for _ in range(2))
+    if model != "mask-rcnn":
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("update", ["heads", "heads+bn", "full"])
+def test_the_second_stage_trains_what_it_says(tmp_path, update):
+    "COVID-CT-Mask-Net: module S alone, with every normalisation, or all; running statistics stand still unless all is trained."
+    experiment = tiny(model="ct-mask-net", update=update, detector_epochs=0.1)
+    model = build_model(experiment)
+    stage = stages_of(model, Parts(experiment, prepare_data(experiment.data, tmp_path, progress=False)), torch.device("cpu"))[1]
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.train()
+    for module in stage.frozen:
+        module.eval()
+    optimizer = torch.optim.SGD(stage.parameters, 1.0)
+    for terms in stage.losses(next(iter(stage.batches(range(1)))), 0):
+        optimizer.zero_grad()
+        sum(value for value in terms.values() if value.requires_grad).backward()
+        optimizer.step()
+    moved = {name for name, value in model.state_dict().items() if not value.equal(before[name])}
+    assert {name for name in before if name.startswith("image_head.")} <= moved
+    rest = {name for name in moved if not name.startswith("image_head.")}
+    statistics = {name for name in rest if name.endswith(("running_mean", "running_var", "num_batches_tracked"))}
+    if update == "heads":
+        assert not rest
+    elif update == "heads+bn":
+        assert rest and not statistics and all(before[name].ndim == 1 for name in rest) and any("downsample" in name for name in rest)
+    else:
+        assert statistics and "detector.backbone.body.conv1.weight" in rest and any(name.startswith("detector.roi_heads.box_head") for name in rest)
+
+
+def test_fine_tuning_keeps_the_weights_and_replaces_the_last_layer(command, finished, tmp_path):
+    code, _, err = command("train", tmp_path / "two", "--from", finished.folder, "--set", "classes=Normal,COVID-19", "epochs=0.1", "learning_rate=1e-7")
+    assert code == 0, err
+    run = Run.open(tmp_path / "two")
+    old, new = (load_tensors(one.folder / "weights.safetensors")[0] for one in (finished, run))
+    other = {name for name in old if old[name].shape != new[name].shape}
+    assert other == {"image_head.aggregator.classifier.4.weight", "image_head.aggregator.classifier.4.bias"}
+    for name in set(old) - other:
+        if old[name].is_floating_point() and "running" not in name:
+            torch.testing.assert_close(old[name], new[name], rtol=1e-3, atol=1e-4)
+    metrics = evaluate(run, progress=False)["test"]["classification"]
+    assert metrics["class_names"] == ["Normal", "COVID-19"] and run.experiment.training.regime == "fine-tune"
+    code, _, err = command("train", tmp_path / "misfit", "--from", finished.folder, "--set", "fpn_channels=12")
+    assert code == 2 and "do not fit" in err and not (tmp_path / "misfit").exists()
+
+
+def test_protocols_differ_where_they_say(tmp_path):
+    released = Protocol.released().settings()
+    assert Experiment.make("paper").protocol == Protocol.paper() and Experiment.make("small").protocol == Protocol.default()
+    assert Experiment.make("small", protocol="released").protocol.settings() == released
+    assert Protocol.released("single-shot").region_weights == "best"
+    run = train(tiny(model="lstm1", protocol="released", regime="two-phase", epochs=0.3), tmp_path / "run", progress=False)
+    metrics = evaluate(run, progress=False)
+    assert set(metrics["test"]["detection"]["reference"]) == {"ap50", "ap75", "map50_95"}
+    classes = metrics["test"]["classification"]["classes"]
+    assert [one["weight"] for one in classes.values()] == [0.45, 0.35, 0.20]
+    assert {"regions.copies.up.weight", "regions.convolution.weight"} <= set(load_tensors(run.folder / "weights.safetensors")[0])
