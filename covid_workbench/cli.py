@@ -37,7 +37,7 @@ def train(args: argparse.Namespace) -> None:
     run = train_run(experiment, args.run, resume=args.resume)
     print(f"{run}; weights in {run.folder / 'weights.safetensors'}. Next: covid-workbench evaluate {run.folder}")
 
-
+# %% ../nbs/60_cli.ipynb #2c6a5a82
 def evaluate(args: argparse.Namespace) -> None:
     "score a complete run on its validation and test patients"
     from covid_workbench.report import score_table
@@ -56,7 +56,7 @@ def settings(args: argparse.Namespace) -> None:
         for name, default, words in describe(kind):
             print(f"  {name:26s} {default:24s} {words}")
 
-
+# %% ../nbs/60_cli.ipynb #2ff44a4f
 def models(args: argparse.Namespace) -> None:
     "list every model by name, with its size and the paper's"
     from covid_workbench.models.zoo import list_models
@@ -82,7 +82,7 @@ def parity(args: argparse.Namespace) -> int:
         print(json.dumps([one.as_json() for one in found], indent=1))
     return 0 if all(one.agrees for one in found) else 1
 
-
+# %% ../nbs/60_cli.ipynb #e3f4e4bc
 def demo(args: argparse.Namespace) -> None:
     "phantom, three models, three baselines, one report"
     from covid_workbench.demo import run_demo, summarise
@@ -198,7 +198,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--json", action="store_true", help="as JSON")
     return top
 
-
+# %% ../nbs/60_cli.ipynb #f2910d01
 def main(arguments: Sequence[str] | None = None) -> int:
     "Run a command; returns the exit code and prints errors as one sentence."
     args = parser().parse_args(arguments)

@@ -104,7 +104,7 @@ def compare(runs: dict[str, Run], parts: Parts) -> pd.DataFrame:
     rows += [score_row(name, metrics) for name, metrics in simple_baselines(parts).items()]
     return pd.DataFrame(rows)
 
-
+# %% ../nbs/52_demo.ipynb #d82ae991
 def demo_report(out: Path, runs: dict[str, Run], parts: Parts, results: pd.DataFrame) -> Path:
     "The demo's one page."
     ours = [runs[model] for model in OURS]

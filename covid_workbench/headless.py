@@ -44,7 +44,7 @@ def _environment(**variables: str) -> Iterator[None]:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
-
+# %% ../nbs/50_headless.ipynb #bbf61061
 def execute_notebook(notebook: str | Path, output: str | Path, parameters: dict[str, Any], *, progress: bool = True) -> Path:
     """Run `notebook` with `parameters` and write it with its results to `output`; progress bars go to this process's stderr.
 
@@ -78,6 +78,6 @@ def execute_notebook(notebook: str | Path, output: str | Path, parameters: dict[
         os.replace(part, output)
     return output
 
-
+# %% ../nbs/50_headless.ipynb #fd201d30
 def _plain(text: str) -> str:
     return re.sub(r"\x1b\[[0-9;]*m", "", text)

@@ -127,7 +127,7 @@ def score_slices(model: nn.Module, dataset: SliceDataset, *, batch: int = 8, det
             metrics["classification"]["f1_interval"] = list(interval)
     return metrics, predictions
 
-
+# %% ../nbs/40_inference.ipynb #788f4b29
 def prediction_row(prediction: Prediction) -> dict[str, Any]:
     "A prediction as one flat row for a table."
     row = {"id": prediction.id}

@@ -98,7 +98,7 @@ def _read_checkpoint(run: Run):
     path = run.folder / "checkpoint.safetensors"
     return load_tensors(path) if path.exists() else None
 
-
+# %% ../nbs/41_loop.ipynb #409591e7
 class _Loop:
     "One stage on its way: optimiser, history, best weights."
 

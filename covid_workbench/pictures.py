@@ -193,7 +193,7 @@ def _region_layer(found: Sequence[Region], attention: np.ndarray | None, selecte
 # %% ../nbs/32_pictures.ipynb #0ff79adb
 NO_REGION = "No region passed the selection on this slice, so the model has nothing to attend to."
 
-
+# %% ../nbs/32_pictures.ipynb #34b676b3
 def slice_picture(pixels: np.ndarray, *, regions: np.ndarray | None = None, attention: np.ndarray | None = None, truth: np.ndarray | None = None,
                   detections: Detections | None = None, title: str | None = None, width: int = 360, selected: int | None = None,
                   class_names: Sequence[str] = ()) -> SlicePicture:
@@ -219,7 +219,7 @@ def slice_picture(pixels: np.ndarray, *, regions: np.ndarray | None = None, atte
     return _page(slice_image + "".join(drawn for drawn, _ in layers), [key for _, keys in reversed(layers) for key in keys], frame,
                  title, NO_REGION if found == [] else "")
 
-
+# %% ../nbs/32_pictures.ipynb #4178d292
 def _page(inside: str, keys: list, frame: tuple[float, float], title: str | None, note: str) -> SlicePicture:
     "Title, picture (cut off at its edge), key and note, from top to bottom."
     width, height = frame

@@ -153,7 +153,7 @@ def html_table(frame: pd.DataFrame, digits: int = 3) -> str:
     body = "".join("<tr>" + "".join(cell(name, row[name]) for name in frame) + "</tr>" for _, row in frame.iterrows())
     return f'<div style="overflow-x:auto"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
-
+# %% ../nbs/51_report.ipynb #3b81e6b7
 def figure_html(figure: go.Figure) -> str:
     "A plotly figure as HTML that expects plotly's script in the page."
     return figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False})

@@ -116,7 +116,7 @@ def segmentation_task(model: OneShotModel, parts: Parts, device: torch.device) -
     batches = _batches(dataset, parts, segmentation=(rows, training.segmentation_batch), empty=(rest, training.segmentation_empty))
     return Task(batches, losses, len(rows), training.segmentation_batch)
 
-
+# %% ../nbs/42_stages.ipynb #8ed21279
 def classification_task(model: nn.Module, parts: Parts, device: torch.device) -> Task:
     "L_CLS on slices with an image label."
     training, dataset = parts.experiment.training, parts.dataset("train", labelled=True)
@@ -160,7 +160,7 @@ def trained_part(model: nn.Module, heads: Sequence[nn.Module], update: str) -> t
     return ([parameter for module in (*heads, *norms) for parameter in module.parameters()],
             [module for module in rest if not any(True for _ in module.children())])
 
-
+# %% ../nbs/42_stages.ipynb #72f2ce49
 def training_stage(name: str, model: nn.Module, parts: Parts, tasks: dict[str, Task], *, epochs: float, rate: float,
                    trained: tuple[list[nn.Parameter], list[nn.Module]] | None = None) -> Stage:
     "A stage of steps in which each of `tasks` has its turn; the last one says how long an epoch is."
@@ -181,7 +181,7 @@ def training_stage(name: str, model: nn.Module, parts: Parts, tasks: dict[str, T
     parameters, frozen = trained or (list(model.parameters()), [])
     return Stage(name, last.steps(epochs), rate, parameters, batches, losses, validate, max(1, last.steps(training.validate_every)), frozen)
 
-
+# %% ../nbs/42_stages.ipynb #93e81e04
 def stages_of(model: nn.Module, parts: Parts, device: torch.device) -> list[Stage]:
     "The stages of an experiment, but for the aggregator of a warm start. Raises `InputError` where the data lack what a stage needs."
     training, kind = parts.experiment.training, parts.experiment.one_shot.model
@@ -220,7 +220,7 @@ def cached_regions(model: OneShotModel, dataset: SliceDataset, path: Path, key: 
     save_tensors(path, {"features": held}, {"key": key})
     return held
 
-
+# %% ../nbs/42_stages.ipynb #15346c4b
 def aggregator_stage(model: OneShotModel, parts: Parts, features: dict[str, torch.Tensor], device: torch.device) -> Stage:
     "The image head alone, on cached regions `features[split]` of the labelled slices."
     training = parts.experiment.training

@@ -106,7 +106,7 @@ def train(experiment: Experiment, folder: str | Path, *, resume: bool = False, s
         (run.folder / "checkpoint.safetensors").unlink()
     return run
 
-
+# %% ../nbs/43_training.ipynb #3b934f27
 def warm_detector(experiment: Experiment, table: SliceTable, shared: Path, *, progress: bool = True) -> Run:
     "The detector that all warm-start runs with the same data, detector and training settings share: a run of its own under `shared`."
     plain, drop = Experiment().flat(), ("aggregator_epochs", "aggregator_learning_rate", "epochs", "learning_rate", "classification_batch", "update", "start_from")
@@ -117,7 +117,7 @@ def warm_detector(experiment: Experiment, table: SliceTable, shared: Path, *, pr
     key = hashlib.sha256(json.dumps([settings, table.fingerprint()]).encode()).hexdigest()[:12]
     return train(alone, shared / f"detector-{key}", resume=True, shared=shared, progress=progress)
 
-
+# %% ../nbs/43_training.ipynb #544374e7
 def adopt_weights(model: nn.Module, run: Run) -> list[str]:
     """Load the weights of a complete run into a model with, perhaps, other image classes; returns the names of what kept its random weights.
 
@@ -135,7 +135,7 @@ def adopt_weights(model: nn.Module, run: Run) -> list[str]:
     model.load_state_dict({name: value for name, value in tensors.items() if name not in other}, strict=False)
     return other
 
-
+# %% ../nbs/43_training.ipynb #775290e3
 def load_model(run: Run, device: str = "cpu") -> nn.Module:
     "The trained model of a complete run, in evaluation mode."
     if not run.complete:

@@ -2,10 +2,12 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import assignments, tiny
 
+from covid_workbench.data.phantom import PhantomSettings, write_phantom
 from covid_workbench.inference import predict_slices
 from covid_workbench.models.oneshot import MODELS
 from covid_workbench.protocol import Protocol
@@ -92,3 +94,21 @@ def test_protocols_differ_where_they_say(tmp_path):
     classes = metrics["test"]["classification"]["classes"]
     assert [one["weight"] for one in classes.values()] == [0.45, 0.35, 0.20]
     assert {"regions.copies.up.weight", "regions.convolution.weight"} <= set(load_tensors(run.folder / "weights.safetensors")[0])
+
+
+def test_two_data_sets_one_model(command, tmp_path):
+    "One shot from two sources: patients with masks and no labels, patients with labels and no masks."
+    write_phantom(tmp_path / "data", 24, settings=PhantomSettings(size=64, slices=2), progress=False)
+    table = pd.read_csv(tmp_path / "data" / "slices.csv", dtype=str, keep_default_na=False)
+    number = table["patient"].str[1:].astype(int) % 5
+    table.loc[number < 1, ["label", "source"]] = "", "lesions"
+    table.loc[number >= 1, ["mask", "source"]] = "", "classes"
+    table.to_csv(tmp_path / "data" / "slices.csv", index=False)
+    code, _, err = command("train", tmp_path / "run", "--data", tmp_path / "data", "--preset", "smoke",
+                           "--set", *assignments(model="lstm1", regime="two-phase", epochs=0.5))
+    assert code == 0, err
+    run = Run.open(tmp_path / "run")
+    metrics = evaluate(run, progress=False)["test"]
+    frame = run.table.split("test").frame
+    assert metrics["classification"]["n"] == (frame["label"] != "").sum() > 0 and metrics["slices"] == len(frame)
+    assert {"loss_rpn_class", "loss_image"} <= set(run.history)

@@ -224,7 +224,7 @@ def _check_folder(out: Path, about: str) -> None:
     if held and (out / "phantom.json").read_text() != about:
         raise InputError(f"folder {out} holds a phantom with other settings (see phantom.json in it): name another folder or delete this one")
 
-
+# %% ../../nbs/02_data.phantom.ipynb #baf3c7a6
 def write_phantom(out, patients: int, seed: int = 0, settings: PhantomSettings = PhantomSettings(), workers: int = 1,
                   progress: bool = True) -> pd.DataFrame:
     """Write a phantom in the CNCB-NCOV layout to folder `out` and return its table, one row a slice (`label` empty where there is none).

@@ -153,7 +153,7 @@ def _checked(frame: pd.DataFrame, name: str) -> pd.DataFrame:
         raise InputError(f"{name}: slice id '{frame['id'][frame['id'].duplicated()].iloc[0]}' occurs twice; ids must be unique")
     return frame[list(COLUMNS)].reset_index(drop=True)
 
-
+# %% ../../nbs/01_data.slices.ipynb #447e6afe
 def _cast(value, column: str, where: str):
     "One value as its column wants it; `mask_values` is checked to be pairs of numbers."
     text = "" if value is None or value != value else str(value)

@@ -116,7 +116,7 @@ def detections_to_coco(predictions: Iterable[tuple[str, Detections]], objects: O
 HEADLINE = "lesions"
 MAX_DETECTIONS = 100  # the best of each class in each slice, as in COCO
 
-
+# %% ../../nbs/30_evaluation.detection.ipynb #3d5b05ca
 class CocoScorer:
     """COCO mask AP of lesions, for each class of `objects` and for all lesions as one class (`"lesions"`).
 

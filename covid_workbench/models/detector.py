@@ -187,7 +187,7 @@ class ExactAnchors(AnchorGenerator):
         width, height = (scales / tall[:, None]).flatten(), (scales * tall[:, None]).flatten()  # ratio-major
         return torch.stack([-width, -height, width, height], 1) / 2
 
-
+# %% ../../nbs/12_models.detector.ipynb #b112cf61
 def build_detector(settings: DetectorSettings, classes: int, protocol: Protocol = Protocol()) -> Detector:
     "A detector with random weights for `classes` kinds of object (background not counted)."
     channels, s = settings.fpn_channels, settings

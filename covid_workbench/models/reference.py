@@ -46,7 +46,7 @@ NAMES: tuple[tuple[str, str], ...] = (  # ours (a pattern) -> theirs; {n} is one
 )
 REPEATED = re.compile(r"num_batches_tracked$|_layer\.pars\.|_layer\.sieve\.[1-9]")  # theirs that say nothing new
 
-
+# %% ../../nbs/18_models.reference.ipynb #1df09b59
 def reference_names(name: str) -> list[str]:
     "The names that the released code may have for one of our parameters or buffers; none for what is ours alone."
     for ours, theirs in NAMES:
@@ -72,7 +72,7 @@ class LoadReport:
                 parts.append(f"{len(names)} {what}: {', '.join(names[:3])}" + (" ..." if len(names) > 3 else ""))
         return "; ".join(parts)
 
-
+# %% ../../nbs/18_models.reference.ipynb #d037d74e
 def load_reference_weights(model: nn.Module, tensors: dict[str, torch.Tensor], *, strict: bool = True) -> LoadReport:
     """Put weights with the released code's names into a model, by name.
 

@@ -21,7 +21,7 @@ def parts_of(heads: RoIHeads, masks: bool) -> dict[str, nn.Module]:
     parts = {"box_head": heads.box_head, "box_predictor": heads.box_predictor}
     return parts | ({"mask_head": heads.mask_head, "up": heads.mask_predictor.conv5_mask} if masks else {})
 
-
+# %% ../../nbs/15b_models.regions.ipynb #894e6f5d
 class RegionBranch(nn.Module):
     "The weights with which regions are read; `weights` is tied, shared, or a rule of copying: always, lower, best."
 

@@ -49,7 +49,7 @@ CARDS: dict[str, Card] = {
     "classifier": Card("all four (baselines)", "the whole slice, no regions", dict(statistics="running", regime="two-phase")),
 }
 
-
+# %% ../../nbs/17_models.zoo.ipynb #51e08d19
 def card_settings(model: str, backbone: str | None = None) -> dict[str, Any]:
     "What the paper of `model` sets, with `backbone` when one is named. Raises `InputError` for an unknown model."
     if model not in CARDS:

@@ -85,7 +85,7 @@ def build_head(arrays: Arrays, name: str) -> torch.nn.Module:
     load_reference_weights(model, {_long(key[2:]): tensor(value) for key, value in arrays.items() if key.startswith("w/")})
     return model.double()
 
-
+# %% ../../nbs/70_parity.layers.ipynb #a8bcf4ca
 def _stages_of_lstm2(head: ImageHead, x: torch.Tensor) -> dict[str, torch.Tensor]:
     "Every intermediate result, by the fixture's names, through the layers of `LSTMBranch` one by one."
     vectors, found = head.vectors(x), {}
@@ -104,7 +104,7 @@ def _stages_of_affinity(head: ImageHead, x: torch.Tensor) -> dict[str, torch.Ten
     answer = head.aggregator(vectors)
     return {"X": vectors[0], "Y_affinity": answer.affinities[0], "z": (answer.affinities[0].T @ head.aggregator.sum)[:, 0], "logits": answer.logits[0]}
 
-# %% ../../nbs/70_parity.layers.ipynb #a8bcf4ca
+# %% ../../nbs/70_parity.layers.ipynb #493b874a
 def check_image_head(arrays: Arrays, name: str) -> Iterator[Check]:
     "attention_lstm2*.npz (`name` lstm2) and affinity*.npz (`name` affinity)."
     model, y = build_head(arrays, name), tensor(arrays["y"], double=True)
@@ -138,7 +138,7 @@ def check_image_head(arrays: Arrays, name: str) -> Iterator[Check]:
             layer = "attn_layer" if name == "lstm2" else "affinity_layer"
             yield check(key, by_reference[f"{layer}.{key[len('train/buf_after/'):]}"], value)
 
-
+# %% ../../nbs/70_parity.layers.ipynb #4e9b4d3c
 class _statistics_kept:
     "A block after which the buffers of a model are what they were."
 
@@ -176,7 +176,7 @@ def _chosen(arrays: Arrays, prefix: str, size: tuple[int, int], beta: int, nms: 
         return slots_from_draw(int(found[0]), beta, tensor(draw) if draw is not None else torch.arange(max(beta - 2, 0)))[None]
     return choose_rois(logits, boxes, deltas, [len(proposals)], size, beta=beta, nms=nms, fill=fill, min_area=min_area)
 
-
+# %% ../../nbs/70_parity.layers.ipynb #a7d14f0c
 def check_region_batch(arrays: Arrays) -> Iterator[Check]:
     "roi_batch_lstm.npz: selection of β regions, filling up with the recorded draws, detections of the segmentation branch."
     beta, _, _, nms, _, height, width = arrays["settings"].tolist()
@@ -201,7 +201,7 @@ def check_region_batch(arrays: Arrays) -> Iterator[Check]:
     for key, value in zip(("seg_boxes", "seg_scores", "seg_labels"), found):
         yield check(key, value, arrays[key])
 
-
+# %% ../../nbs/70_parity.layers.ipynb #28651747
 def _first_of_each(rois: RoIBatch) -> torch.Tensor:
     "The scores of the distinct regions of the first slice, in order."
     regions = rois.regions[0].tolist()
@@ -254,7 +254,7 @@ _OBJECTS = {("lstm", "separate"): OBJECT_CLASSES["lung+lesions"], ("lstm", "merg
             ("ssm", "merge"): OBJECT_CLASSES["merged"], ("masknet", "merge"): OBJECT_CLASSES["merged"], ("masknet", "both"): OBJECT_CLASSES["lesions"],
             ("masknet", "ggo"): OBJECT_CLASSES["GGO"]}
 
-
+# %% ../../nbs/70_parity.layers.ipynb #e2d75721
 def check_targets(arrays: Arrays) -> Iterator[Check]:
     "dataset.npz: boxes, labels and areas of masks, by the rank of their values."
     for key in sorted(key for key in arrays if key.endswith("/labels")):
@@ -265,7 +265,7 @@ def check_targets(arrays: Arrays) -> Iterator[Check]:
         yield check(f"{stem}boxes", targets.boxes, arrays[f"{stem}boxes"])
         yield check(f"{stem}areas", targets.masks.sum((1, 2)), arrays[f"{stem}areas"])
 
-
+# %% ../../nbs/70_parity.layers.ipynb #0fc0882c
 def check_average_precision(arrays: Arrays) -> Iterator[Check]:
     "map.npz: the released average precision, image by image, and one match in detail."
     def one(number: int, key: str) -> np.ndarray:

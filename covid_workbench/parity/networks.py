@@ -54,7 +54,7 @@ def rule_weights(shapes: Shapes, seed: int) -> dict[str, torch.Tensor]:
 # %% ../../nbs/71_parity.networks.ipynb #9c63e74d
 BACKBONE_BLOCKS = {(2, 2, 2, 2): "resnet18", (3, 4, 6, 3): "resnet34"}
 
-
+# %% ../../nbs/71_parity.networks.ipynb #208f720b
 def model_from_shapes(name: str, shapes: Shapes, arrays: Arrays) -> OneShotModel:
     "Our model `name` under the released protocol, with the sizes that a fixture's shapes and arrays tell."
     size = dict(shapes)
@@ -81,7 +81,7 @@ def model_from_shapes(name: str, shapes: Shapes, arrays: Arrays) -> OneShotModel
     return create_model(name, backbone, protocol="released", object_classes=objects, **settings,
                         statistics="running" if any(key.startswith("bn/") for key in arrays) else "image")
 
-
+# %% ../../nbs/71_parity.networks.ipynb #2b5b0bb4
 def loaded_model(name: str, shapes: Shapes, arrays: Arrays) -> OneShotModel:
     "That model with the weights of the rule, in evaluation mode."
     model = model_from_shapes(name, shapes, arrays)
@@ -108,7 +108,7 @@ def network_image(name: str, arrays: Arrays) -> torch.Tensor:
 # %% ../../nbs/71_parity.networks.ipynb #0a6f6554
 LATE = dict(rtol=1e-3, atol=1e-3)
 
-
+# %% ../../nbs/71_parity.networks.ipynb #9240d277
 @torch.no_grad()
 def check_network(name: str, shapes: Shapes, arrays: Arrays) -> Iterator[Check]:
     "full_*.npz with its *_state_names.json."
@@ -158,7 +158,7 @@ def check_network(name: str, shapes: Shapes, arrays: Arrays) -> Iterator[Check]:
     if "gt_boxes" in arrays:
         yield from _losses(model, images, arrays)
 
-
+# %% ../../nbs/71_parity.networks.ipynb #9598d08c
 def _proposals(detector, images: torch.Tensor, features: torch.Tensor, objectness: torch.Tensor, deltas: torch.Tensor) -> torch.Tensor:
     "Proposals from stored outputs of the proposal network."
     size = tuple(images.shape[-2:])
@@ -176,7 +176,7 @@ def _detections(model: OneShotModel, images: torch.Tensor, features, proposals, 
     yield check("det_mask_area", (pasted > 0.5).sum((1, 2)), arrays["det_mask_area"], **LATE)
     yield check("det_mask_sum", pasted.sum((1, 2)), arrays["det_mask_sum"], **LATE)
 
-
+# %% ../../nbs/71_parity.networks.ipynb #6da46bdd
 def _losses(model: OneShotModel, images: torch.Tensor, arrays: Arrays) -> Iterator[Check]:
     "The five losses with every anchor and proposal in the sample."
     from dataclasses import replace
@@ -228,7 +228,7 @@ def check_update_sets(expected: dict[str, list[str]]) -> Iterator[Check]:
         wrong = sorted(ours ^ set(names))
         yield Check(key if not wrong else f"{key}: {wrong[0]} and {len(wrong) - 1} more differ", float(len(wrong)), len(wrong) / len(names), not wrong)
 
-
+# %% ../../nbs/71_parity.networks.ipynb #43ba3c5b
 def _buffer(name: str) -> bool:
     return name.endswith(("running_mean", "running_var", "num_batches_tracked"))
 

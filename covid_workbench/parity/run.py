@@ -42,7 +42,7 @@ class FileParity:
     def as_json(self) -> dict:
         return {"file": self.file, "kind": self.kind, "agrees": self.agrees, "arrays": [asdict(one) for one in self.checks]}
 
-
+# %% ../../nbs/72_parity.run.ipynb #b88f12aa
 def _checks(path: Path) -> tuple[str, Iterator[Check]]:
     if path.name == "update_sets.json":
         return "training phases", check_update_sets(read_json(path))
