@@ -94,7 +94,7 @@ def test_a_batch_has_the_mean_gradient_of_its_slices(name, slices):
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "mask-rcnn"])
 def test_permuting_slices_permutes_answers(name, slices):
-    model, order = model_of(name).eval(), torch.tensor([2, 0, 1])
+    model, order = model_of(name).eval(), torch.tensor([1, 0, 2])
     with torch.no_grad():
         close(model(slices[0][order]).evidence.logits, model(slices[0]).evidence.logits[order])
 
