@@ -61,7 +61,7 @@ class TrainingSettings:
                           "(COVID-CT-Mask-Net: lesions, then classes); fine-tune (classes alone, from the weights of another run)", options=REGIMES)
     start_from: str = setting("", "fine-tune: the run folder whose weights to start from")
     update: str = setting("heads+bn", "second of two stages: train the image classifier alone (heads), with all normalisation (heads+bn), or all weights "
-                          "(full)", options=("heads", "heads+bn", "full"))
+                          "(full); for mask-rcnn: proposal network and heads alone, and so on", options=("heads", "heads+bn", "full"))
     epochs: float = setting(10.0, "passes over the classification slices (after a warm start: the joint part, may be 0)", low=0)
     detector_epochs: float = setting(10.0, "warm-start and two-stage: passes over the lesion slices for the detector", low=0)
     aggregator_epochs: float = setting(10.0, "warm-start: passes over the cached regions for the aggregator", low=0)

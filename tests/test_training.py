@@ -67,6 +67,16 @@ def test_the_second_stage_trains_what_it_says(tmp_path, update):
         assert statistics and "detector.backbone.body.conv1.weight" in rest and any(name.startswith("detector.roi_heads.box_head") for name in rest)
 
 
+@pytest.mark.parametrize("model", ["mask-rcnn", "lstm2", "ct-mask-net"])
+def test_segmentation_trains_the_backbone(tmp_path, model):
+    "By default; a detector on a backbone of random weights learns next to nothing."
+    experiment = tiny(model=model)
+    network = build_model(experiment)
+    stage = stages_of(network, Parts(experiment, prepare_data(experiment.data, tmp_path, progress=False)), torch.device("cpu"))[0]
+    first = network.detector.backbone.body.conv1.weight
+    assert any(parameter is first for parameter in stage.parameters) and not stage.frozen
+
+
 def test_fine_tuning_keeps_the_weights_and_replaces_the_last_layer(command, finished, tmp_path):
     code, _, err = command("train", tmp_path / "two", "--from", finished.folder, "--set", "classes=Normal,COVID-19", "epochs=0.1", "learning_rate=1e-7")
     assert code == 0, err

@@ -45,7 +45,7 @@ CARDS: dict[str, Card] = {
     "ct-mask-net": Card("COVID-CT-Mask-Net", "the same in two stages: lesions, then classes",
                         BOXES | dict(backbone="resnet50", levels=4, objects="lesions", mask_layers=4, roi_batch=256, hidden_size=1024, regime="two-stage"),
                         dict(levels=1, cut="layer3", objects="merged", mask_layers=1, mask_channels=128, roi_batch=128, hidden_size=512)),
-    "mask-rcnn": Card("all four", "lesions alone", dict(regime="two-stage")),
+    "mask-rcnn": Card("all four", "lesions alone", dict(regime="two-stage", update="full")),
     "classifier": Card("all four (baselines)", "the whole slice, no regions", dict(statistics="running", regime="two-phase")),
 }
 
