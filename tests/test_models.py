@@ -166,21 +166,25 @@ def test_saved_weights_give_the_same_answers(name, slices, tmp_path):
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "classifier"])
 def test_learns_tiny_data(name, slices):
-    "Thirty steps on three slices: both losses fall well below where they began."
+    "Twenty steps on three slices with both losses, then forty with the regions held still: each loss falls well below where it began."
     images, targets, labels = slices
     model = model_of(name).train()
     optimizer, history = torch.optim.AdamW(model.parameters(), 2e-3), []
-    for step in range(30):
-        losses = {"segmentation": sum(model.segmentation_losses(images, targets, SEEDS).values())}
+    for step in range(20 if name == "mask-rcnn" else 60):
+        if step == 20:
+            model.detector.requires_grad_(False)  # regions that move from step to step make thirty steps a matter of luck
+        losses = {"segmentation": sum(model.segmentation_losses(images, targets, SEEDS).values())} if step < 20 else {}
         if name != "mask-rcnn":
             losses["classification"] = model.classification_loss(images, labels)[0]
         optimizer.zero_grad()
         sum(losses.values()).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 10)
         optimizer.step()
-        history.append({key: float(value.detach()) for key, value in losses.items()})
-    for task, start in history[0].items():
-        assert min(row[task] for row in history[-5:]) < 0.75 * start, (task, start, history[-5:])
+        for task, loss in losses.items():
+            history.append((task, float(loss.detach())))
+    for task in {task for task, _ in history}:
+        values = [value for name, value in history if name == task]
+        assert min(values[-5:]) < 0.75 * values[0], (task, values)
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "densenet121"])
