@@ -137,10 +137,10 @@ def test_empty_splits(command, tmp_path, data):
     folder, table, save = data
     table["split"] = "train"
     save()
-    refused(command, "train", tmp_path / "run", "--data", folder, "--preset", "smoke", "--set", "validation=0", "test=0", says=("validation", "slices.csv"))
+    refused(command, "train", tmp_path / "run", "--data", folder, "--preset", "smoke", "--set", "validation=0", "test=0", says=("validation split is empty", "slices.csv"))
     table["split"] = "test"
     save()
-    refused(command, "train", tmp_path / "run", "--data", folder, "--preset", "smoke", says=("train", "slices.csv"))
+    refused(command, "train", tmp_path / "run", "--data", folder, "--preset", "smoke", says=("train split is empty", "slices.csv"))
     assert not (tmp_path / "run").exists()
 
 
