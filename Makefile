@@ -9,7 +9,7 @@ OUT ?= runs/demo
 SEED ?= 0
 export PYTHONHASHSEED := 0
 
-.PHONY: help setup demo demo-seeds test sync export readme notebooks pytest lock lab clean
+.PHONY: help setup demo demo-seeds test test-kill sync export readme notebooks pytest lock lab clean
 
 help:            ## this page
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -55,10 +55,13 @@ notebooks: $(BIN)/.stamp  ## every notebook runs top to bottom
 	timeout 1800 $(BIN)/nbdev_test --n_workers $$(( $$(nproc) > 2 ? 2 : 1 )) --do_print --timing
 
 pytest: $(BIN)/.stamp
-	timeout 2400 $(BIN)/python -m pytest -q tests
+	timeout 2400 $(BIN)/python -m pytest -q --ignore=tests/heavy tests
+
+test-kill: $(BIN)/.stamp  ## a study whose runner and workers are killed at random, again and again (about 8 minutes)
+	$(BIN)/python -m pytest -q -s tests/heavy/test_kill_study.py
 
 lock: $(BIN)/.stamp  ## requirements.lock from settings.ini
-	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra notebook --extra dev setup.py -o requirements.lock
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra notebook --extra cluster --extra dev setup.py -o requirements.lock
 
 lab: $(BIN)/.stamp  ## JupyterLab on this checkout (loopback, token on)
 	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=nbs

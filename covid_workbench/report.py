@@ -21,7 +21,7 @@ from .data.slices import SliceDataset
 from .errors import write_atomic
 from .evaluation.detection import Detections
 from .inference import Prediction, predict_slices
-from .pictures import attention_bars, slice_picture
+from .pictures import attention_bars, signed_branches, slice_picture
 from .runs import Run
 from .stages import Parts
 from .training import load_model
@@ -51,7 +51,7 @@ def learning_curves(*runs: Run) -> go.Figure:
     figure, named = make_subplots(1, len(panels), subplot_titles=panels), set()
     for model, panel, stage, steps, values in curves:
         name = f"{model}, {stage}"
-        figure.add_scatter(x=steps, y=values, name=name, legendgroup=name, showlegend=name not in named, line_color=MODEL_COLOURS[model],
+        figure.add_scatter(x=steps, y=values, name=name, legendgroup=name, showlegend=name not in named, line_color=MODEL_COLOURS.get(model, "#1D2126"),
                            mode="lines+markers" if panel.startswith("validation") else "lines", row=1, col=panels.index(panel) + 1)
         named.add(name)
     return figure.update_layout(height=320, margin=dict(l=40, r=10, t=40, b=40), legend=dict(orientation="h", y=-0.25), hovermode="closest",
@@ -111,9 +111,11 @@ def attention_gallery(run: Run, split: str = "test", ids: Sequence[str] = ()) ->
         found = held[prediction.id]
         says = f"{prediction.predicted} {prediction.probabilities.max():.2f}"
         verdict = "" if not found.label else " ✓" if found.label == prediction.predicted else f" ✗ is {found.label}"
-        picture = slice_picture(found.pixels, regions=prediction.boxes, attention=prediction.attention, truth=found.mask,
-                                title=f"{found.id}: {says}{verdict}", width=360)
-        cells.append(picture._repr_html_() + attention_bars(prediction.attention, scores=prediction.scores, regions=prediction.boxes)._repr_html_())
+        weights = signed_branches(prediction.attention) if len(prediction.attention) else None
+        picture = slice_picture(found.pixels, regions=prediction.boxes, attention=weights, truth=found.mask, title=f"{found.id}: {says}{verdict}", width=360)
+        bars = "<p>This model ranks regions but gives no attention weights.</p>" if weights is None else attention_bars(
+            prediction.attention, scores=prediction.scores, regions=prediction.boxes)._repr_html_()
+        cells.append(picture._repr_html_() + bars)
     return _grid(cells)
 
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['REGIMES', 'KINDS', 'GROUP_OF', 'PRESETS', 'TWEAKS', 'DataSettings', 'TrainingSettings', 'Experiment',
-           'protocol_settings', 'read_json', 'save_tensors', 'load_tensors', 'record_of_machine', 'Run', 'run_logger']
+           'protocol_settings', 'save_tensors', 'load_tensors', 'record_of_machine', 'Run', 'run_logger']
 
 # %% ../nbs/20_runs.ipynb #023b543b
 import dataclasses
@@ -24,11 +24,11 @@ import torch
 
 import covid_workbench
 from .data.slices import CLASS_NAMES, OBJECT_CLASSES, ObjectClasses, SliceTable
-from .errors import InputError, nearest, storage, write_atomic
+from .errors import InputError, nearest, read_json, storage, write_atomic
 from .models.backbones import BACKBONES
 from .models.detector import DetectorSettings
 from .models.oneshot import OneShotSettings
-from .models.zoo import card_settings
+from .models.zoo import card_settings, import_user_models
 from .protocol import PROTOCOLS, Protocol
 from .settings import fill, setting
 
@@ -164,6 +164,7 @@ class Experiment:
         return cls.make(content.get("preset", "paper"), **flat | changes)
 
 # %% ../nbs/20_runs.ipynb #fe903aba
+import_user_models()  # their names are values of the setting `model` from here on
 KINDS = {field.name: field.type for field in dataclasses.fields(Experiment)}
 GROUP_OF = {field.name: group for group, kind in KINDS.items() for field in dataclasses.fields(kind)}  # setting -> its group
 
@@ -210,19 +211,6 @@ TWEAKS: dict[tuple[str, str], dict[str, Any]] = {  # what a model needs in a pre
     ("smoke", "mask-rcnn"): dict(regime="two-stage"),
     ("smoke", "classifier"): dict(regime="two-phase", epochs=2, learning_rate=1e-3),
 }
-
-# %% ../nbs/20_runs.ipynb #6156b2a6
-def read_json(path: str | Path) -> dict:
-    "A JSON file as a dictionary; `InputError` names the file and the line that is wrong."
-    try:
-        content = json.loads(Path(path).read_text())
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise InputError(f"{path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: expected an object with settings by name")
-    return content
 
 # %% ../nbs/20_runs.ipynb #b8ce733b
 def save_tensors(path: str | Path, tensors: dict[str, torch.Tensor], note: dict[str, Any] | None = None) -> None:

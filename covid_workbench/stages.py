@@ -18,6 +18,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from .data.slices import SliceDataset, SliceTable, collate
+from .distributed import average, place, share
 from .errors import InputError
 from .evaluation.classification import classification_scores
 from .inference import score_slices
@@ -85,8 +86,14 @@ def _batches(dataset: SliceDataset, parts: Parts, **draws: tuple[Sequence[int], 
 
     def batches(steps: range) -> Iterator[dict]:
         drawn = [rows_of_steps(rows, count, steps, seed, purpose, replacement=replacement) for purpose, (rows, count) in draws.items() if rows and count]
-        return iter(DataLoader(dataset, batch_sampler=[sum(one, []) for one in zip(*drawn)], collate_fn=collate))
+        together = [sum(one, []) for one in zip(*drawn)]
+        return iter(DataLoader(dataset, batch_sampler=[[rows[position] for position in share(len(rows))] for rows in together], collate_fn=collate))
     return batches
+
+
+def _whole(batch: dict) -> int:
+    "Slices of a batch over all processes."
+    return len(batch["id"]) * place()[1]
 
 
 def lesion_rows(dataset: SliceDataset) -> list[int]:
@@ -106,11 +113,11 @@ def segmentation_task(model: OneShotModel, parts: Parts, device: torch.device) -
 
     def losses(batch: dict, step: int) -> dict[str, torch.Tensor]:
         if training.flips:
-            batch = mirror(batch, np.random.default_rng(seed_for(training.seed, "flip", step)).random(len(batch["id"])) < 0.5)
-        seeds = [seed_for(training.seed, "sample", step, number) for number in range(len(batch["id"]))]
+            batch = mirror(batch, (np.random.default_rng(seed_for(training.seed, "flip", step)).random(_whole(batch)) < 0.5)[share(_whole(batch))])
+        seeds = [seed_for(training.seed, "sample", step, number) for number in share(_whole(batch))]
         terms = model.segmentation_losses(batch["image"].to(device), _targets(batch, device), seeds)
         if model.regions is not None:
-            model.regions.follow(model.detector.roi_heads, sum(terms.values()).detach())
+            model.regions.follow(model.detector.roi_heads, torch.tensor(average({"loss": float(sum(terms.values()).detach())})["loss"]))
         return {f"loss_{name}": value for name, value in terms.items()}
 
     batches = _batches(dataset, parts, segmentation=(rows, training.segmentation_batch), empty=(rest, training.segmentation_empty))
@@ -126,7 +133,7 @@ def classification_task(model: nn.Module, parts: Parts, device: torch.device) ->
                          "two classes (model=mask-rcnn trains on lesions alone)")
 
     def losses(batch: dict, step: int) -> dict[str, torch.Tensor]:
-        seeds = [seed_for(training.seed, "fill", step, number) for number in range(len(batch["id"]))]
+        seeds = [seed_for(training.seed, "fill", step, number) for number in share(_whole(batch))]
         loss, answer = model.classification_loss(batch["image"].to(device), batch["image_label"].to(device), seeds)
         return _classification_terms(loss, answer.logits, dataset.classes)
 
@@ -230,8 +237,8 @@ def aggregator_stage(model: OneShotModel, parts: Parts, features: dict[str, torc
     size = (len(labels["train"]), training.classification_batch)
 
     def batches(steps: range) -> Iterator[list[int]]:
-        return iter(rows_of_steps(range(size[0]), training.classification_batch, steps, training.seed, "regions",
-                                  replacement=parts.experiment.protocol.sampling == "replacement"))
+        drawn = rows_of_steps(range(size[0]), training.classification_batch, steps, training.seed, "regions", replacement=parts.experiment.protocol.sampling == "replacement")
+        return iter([[rows[position] for position in share(len(rows))] for rows in drawn])
 
     def losses(rows: list[int], step: int) -> Iterator[dict[str, torch.Tensor]]:
         logits = model.answer(features["train"][rows].to(device).float()).logits

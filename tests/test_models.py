@@ -8,7 +8,7 @@ from covid_workbench.inference import predict_slices
 from covid_workbench.models.backbones import CLASSIFIERS
 from covid_workbench.models.classifier import build_classifier
 from covid_workbench.models.oneshot import MODELS
-from covid_workbench.models.rois import choose_rois, rank_rois
+from covid_workbench.models.rois import RANKINGS, choose_rois, rank_rois
 from covid_workbench.models.zoo import create_model
 from covid_workbench.runs import load_tensors, save_tensors
 
@@ -227,3 +227,15 @@ def test_predictions_do_not_depend_on_the_batch(finished, phantom):
 def test_tiny_experiments_name_their_model():
     for name in MODELS:
         assert tiny(model=name).one_shot.model == name
+
+
+@pytest.mark.parametrize("ranking", RANKINGS)
+def test_every_ranking_is_one_of_the_same_regions(ranking, slices):
+    "Another order of the same regions, and the same one for a slice whatever else is in the batch."
+    usual, other = model_of("lstm1").eval(), model_of("lstm1", ranking=ranking).eval()
+    with torch.no_grad():
+        together, alone = other(slices[0]).evidence.rois, [other(image[None]).evidence.rois for image in slices[0]]
+        ours = usual(slices[0]).evidence.rois
+    close(together.boxes, torch.cat([one.boxes for one in alone]))
+    close(together.boxes.flatten(1).sort().values, ours.boxes.flatten(1).sort().values)
+    assert ranking == "distance" or not together.boxes.equal(ours.boxes)

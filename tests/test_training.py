@@ -1,16 +1,20 @@
 """Every model trains from the command line with nothing but its name changed; protocols and recipes do what they say."""
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import assignments, tiny
+from conftest import assignments, shell, tiny
 
 from covid_workbench.data.phantom import PhantomSettings, write_phantom
 from covid_workbench.inference import predict_slices
 from covid_workbench.models.oneshot import MODELS
 from covid_workbench.protocol import Protocol
+from covid_workbench.report import attention_gallery, detection_gallery, figure_html, learning_curves
 from covid_workbench.runs import Experiment, Run, load_tensors
 from covid_workbench.stages import Parts, stages_of
 from covid_workbench.training import build_model, evaluate, load_model, prepare_data, train
@@ -38,6 +42,8 @@ def test_trains_by_its_name_and_comes_back(command, tmp_path, model):
     one, other = ([prediction.logits for prediction in predict_slices(load_model(run), data)] for _ in range(2))
     if model != "mask-rcnn":
         np.testing.assert_array_equal(one, other)
+    pieces = attention_gallery(run) + detection_gallery(run) + figure_html(learning_curves(run))  # what one_run.ipynb shows of it
+    assert ("<svg" in pieces) == (model != "classifier") and ('width="-' not in pieces) and ("no attention weights" in pieces) == (model in ("single-shot", "ct-mask-net", "mask-rcnn", "classifier"))
 
 
 @pytest.mark.parametrize("update", ["heads", "heads+bn", "full"])
@@ -122,3 +128,61 @@ def test_two_data_sets_one_model(command, tmp_path):
     frame = run.table.split("test").frame
     assert metrics["classification"]["n"] == (frame["label"] != "").sum() > 0 and metrics["slices"] == len(frame)
     assert {"loss_rpn_class", "loss_image"} <= set(run.history)
+
+
+OWN_MODEL = '''
+import torch
+from torch import nn
+from covid_workbench.models.aggregators import Evidence
+from covid_workbench.models.zoo import register_model
+
+class Mean(nn.Module):
+    branches = ("mean",)
+    def __init__(self, *, channels, classes, **sizes):
+        super().__init__()
+        self.classifier = nn.Linear(channels, classes)
+    def forward(self, x):
+        logits = self.classifier(x.mean(1))
+        return Evidence(logits, torch.full((len(x), 1, x.shape[1]), 1 / x.shape[1]), logits[:, None])
+
+register_model("plain-mean", Mean, words="the mean of all regions")
+'''
+
+
+def test_a_model_of_ones_own_trains_by_its_name(tmp_path):
+    (tmp_path / "own.py").write_text(OWN_MODEL)
+    environment = os.environ | {"COVID_WORKBENCH_MODELS": str(tmp_path / "own.py")}
+    words = ("train", tmp_path / "run", "--preset", "smoke", "--set", *assignments(model="plain-mean"))
+    done = shell(*words, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads(shell("evaluate", tmp_path / "run", "--json", env=environment).stdout)["test"]["classification"]
+    without = shell("train", tmp_path / "other", *words[2:])
+    assert without.returncode == 2 and "plain-mean" in without.stderr
+    (tmp_path / "own.py").write_text("1 / 0")
+    broken = shell(*words, env=environment)
+    assert broken.returncode == 2 and "own.py" in broken.stderr and "ZeroDivisionError" in broken.stderr and "Traceback" not in broken.stderr
+
+
+@pytest.mark.parametrize("regime", ["two-phase", "warm-start"])
+def test_two_processes_take_the_steps_of_one(tmp_path, regime):
+    "torchrun with two processes and batches of four: the same losses and weights as one process, but for rounding."
+    steps = dict(model="lstm2", regime=regime, segmentation_batch=4, classification_batch=4, flips=True, threads=1,
+                 **(dict(epochs=0.5) if regime == "two-phase" else dict(detector_epochs=1, aggregator_epochs=1, epochs=0)))
+    one = train(tiny(**steps), tmp_path / "one" / "run", progress=False)
+    words = ["--standalone", "--nproc-per-node", "2", "-m", "covid_workbench.cli", "train", str(tmp_path / "two" / "run"), "--preset", "smoke", "--set", *assignments(**steps)]
+    done = subprocess.run([sys.executable, "-m", "torch.distributed.run", *words], capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("weights in") == 1
+    two = Run.open(tmp_path / "two" / "run")
+    pd.testing.assert_frame_equal(one.history.drop(columns="seconds"), two.history.drop(columns="seconds"), rtol=1e-3, atol=1e-4)
+    ours, theirs = (load_tensors(run.folder / "weights.safetensors")[0] for run in (one, two))
+    for name, value in ours.items():
+        # Adam steps by 1e-3 where a gradient is mere rounding
+        torch.testing.assert_close(theirs[name], value, rtol=1e-2, atol=1e-3, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_uneven_shares_are_refused(tmp_path):
+    words = ["--standalone", "--nproc-per-node", "2", "-m", "covid_workbench.cli", "train", str(tmp_path / "run"), "--preset", "smoke", "--set",
+             *assignments(model="mask-rcnn", segmentation_batch=3)]
+    done = subprocess.run([sys.executable, "-m", "torch.distributed.run", *words], capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode != 0 and "cannot be shared evenly by 2 processes" in done.stderr

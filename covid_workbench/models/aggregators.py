@@ -7,6 +7,7 @@ __all__ = ['AGGREGATORS', 'Evidence', 'image_classifier', 'Attention', 'LSTMBran
            'build_aggregator']
 
 # %% ../../nbs/15_models.aggregators.ipynb #1814efc6
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -139,15 +140,15 @@ class Affinity(nn.Module):
         return Evidence(logits, weights.expand(len(x), 1, -1), logits[:, None], affinities=y)
 
 # %% ../../nbs/15_models.aggregators.ipynb #475364aa
-AGGREGATORS = ("attention", "lstm1", "lstm2", "affinity")
+AGGREGATORS: dict[str, Callable[..., nn.Module]] = {
+    "attention": lambda *, hidden_size, second_linear, **sizes: Attention(**sizes),
+    "lstm1": lambda *, beta, **sizes: LSTM1(**sizes),
+    "lstm2": lambda *, beta, **sizes: LSTM2(**sizes),
+    "affinity": lambda *, hidden_size, second_linear, **sizes: Affinity(affinities=hidden_size, **sizes),
+}
 
 
 def build_aggregator(name: str, *, channels: int, beta: int, hidden_size: int, classes: int = 3, second_linear: bool = False,
                      classifier_width: int = 128) -> nn.Module:
     "An aggregator by name; `AGGREGATORS` lists them. `hidden_size` is C*: the size of the LSTM states, or the number of affinities."
-    sizes = dict(channels=channels, classes=classes, classifier_width=classifier_width)
-    if name == "attention":
-        return Attention(beta=beta, **sizes)
-    if name == "affinity":
-        return Affinity(beta=beta, affinities=hidden_size, **sizes)
-    return {"lstm1": LSTM1, "lstm2": LSTM2}[name](hidden_size=hidden_size, second_linear=second_linear, **sizes)
+    return AGGREGATORS[name](channels=channels, beta=beta, hidden_size=hidden_size, classes=classes, second_linear=second_linear, classifier_width=classifier_width)

@@ -25,7 +25,7 @@ from ..protocol import Protocol
 from ..settings import setting
 
 # %% ../../nbs/16_models.oneshot.ipynb #d0995cf6
-MODELS = (*AGGREGATORS, "single-shot", "ct-mask-net", "mask-rcnn", "classifier")
+MODELS = [*AGGREGATORS, "single-shot", "ct-mask-net", "mask-rcnn", "classifier"]  # a list: models of your own join it
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class OneShotSettings:
     classes: tuple[str, ...] = setting(CLASS_NAMES, "image classes to tell apart; slices of other classes are left out")
     roi_batch: int = setting(16, "β (N in the earlier papers), regions of a slice", low=2)
     roi_nms: float = setting(0.25, "overlap at which the weaker of two regions goes", low=0, high=1)
-    ranking: str = setting("distance", "order of the regions: distance, score or reversed", options=tuple(RANKINGS))
+    ranking: str = setting("distance", "order of the regions: distance (the papers), score, reversed, raster, hilbert or random", options=tuple(RANKINGS))
     refine_steps: int = setting(1, "N, refinement blocks", low=0)
     hidden_size: int = setting(256, "C*: size of the LSTM states, number of affinities, width R of module S", low=1)
 

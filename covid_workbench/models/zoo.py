@@ -4,17 +4,22 @@
 
 # %% auto #0
 __all__ = ['REGIONS', 'BOXES', 'CARDS', 'KINDS', 'OBJECT_COUNTS', 'PRINTED', 'Card', 'card_settings', 'build', 'create_model',
-           'count_parameters', 'list_models']
+           'count_parameters', 'list_models', 'register_model', 'user_models', 'import_user_models']
 
 # %% ../../nbs/17_models.zoo.ipynb #e5cca486
 import dataclasses
+import importlib.util
+import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from ..errors import InputError, nearest
+from .aggregators import AGGREGATORS
 from .backbones import BACKBONES, CLASSIFIERS
 from .classifier import build_classifier
 from .detector import DetectorSettings
@@ -115,3 +120,34 @@ def list_models() -> list[dict[str, Any]]:
                          "parameters_released": count_parameters(model, backbone), "parameters": count_parameters(model, backbone, "default"),
                          "printed_millions": PRINTED.get(model, {}).get(backbone)})
     return rows
+
+# %% ../../nbs/17_models.zoo.ipynb #42ca0d77
+def register_model(name: str, build: Callable[..., nn.Module], *, words: str, paper: str = "own", settings: dict[str, Any] | None = None) -> None:
+    """Add an aggregator under a name. `build(channels, beta, hidden_size, classes, second_linear, classifier_width)` gives a module (B, β, C) -> `Evidence`.
+
+    `settings`: where it differs from the defaults. Raises `InputError` for a name that is taken.
+    """
+    if name in MODELS:
+        raise InputError(f"model '{name}' is there already; choose another name")
+    AGGREGATORS[name] = build
+    MODELS.insert(len(AGGREGATORS) - 1, name)
+    CARDS[name] = Card(paper, words, settings or {})
+
+
+def user_models() -> list[Path]:
+    "The files named in `COVID_WORKBENCH_MODELS`, separated as in PATH."
+    return [Path(word).resolve() for word in os.environ.get("COVID_WORKBENCH_MODELS", "").split(os.pathsep) if word]
+
+
+def import_user_models() -> None:
+    "Import the files that `user_models` lists. Raises `InputError` with the file and what went wrong in it."
+    for path in user_models():
+        if not path.is_file():
+            raise InputError(f"COVID_WORKBENCH_MODELS names {path}, which is no file")
+        specification = importlib.util.spec_from_file_location(path.stem, path)
+        try:
+            specification.loader.exec_module(importlib.util.module_from_spec(specification))
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(f"{path}, named in COVID_WORKBENCH_MODELS: {type(error).__name__}: {error}") from error

@@ -1,0 +1,181 @@
+"""Studies: grids, what a cell may do wrong, kill and resume, the same through threads and through Dask, the report."""
+import json
+import random
+import signal
+import time
+
+import pytest
+from conftest import contents, shell
+from studies_kit import TINY_STUDY, ablate, found, toy_study, write_study
+
+from covid_workbench.errors import StorageError
+from covid_workbench.studies import cell as cell_module
+from covid_workbench.studies.report import write_report
+from covid_workbench.studies.runner import StudyFolder, run_study, status_lines
+from covid_workbench.studies.shipped import STUDIES
+from covid_workbench.studies.study import SIZES, Study, read_study
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    "A tiny study that nobody disturbed, run by threads, two cells at a time."
+    folder = tmp_path_factory.mktemp("study")
+    done = ablate(write_study(folder, TINY_STUDY), folder / "out", "--workers", 2)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return folder / "out"
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", STUDIES)
+def test_shipped_studies_are_sound(name, size):
+    study = STUDIES[name]
+    cells = study.cells(size, seeds=2)
+    assert len({cell.name for cell in cells}) == len(cells) == 2 * len(study.cells(size))
+    for table in study.tables:  # every table has rows, every printed name is one of its rows'
+        rows = [cell for cell in cells if all(axis in cell.labels for axis in table.rows)]
+        assert rows
+        if name != "tables-1-4":
+            assert set(table.printed) <= {cell.labels[table.rows[0]] for cell in rows}
+
+
+def test_tables_1_4_has_every_published_row():
+    from covid_workbench.evaluation.published import published_figures
+    from covid_workbench.studies.shipped import PRINTED
+    ours = {(PRINTED.get(cell.labels.get("baseline", ""), cell.settings["model"]), cell.settings["backbone"]) for cell in STUDIES["tables-1-4"].cells("paper")}
+    rows = published_figures().query("source == 'lstm-attention-2022'")
+    assert set(zip(rows["model"], rows["backbone"])) <= ours
+
+
+@pytest.mark.parametrize("wrong, says", [
+    ({"axes": {"modle": ["lstm2"]}}, "did you mean 'model'"), ({"axes": {"model": ["lstm9"]}}, "lstm9"), ({"axes": {"roi_batch": [4, 1]}}, "roi_batch1"),
+    ({"grid": {}}, "axes are missing"), ({"axes": {"model": ["lstm2"]}, "notebook": "two_runs"}, "two_runs")])
+def test_a_wrong_study_starts_nothing(tmp_path, command, wrong, says):
+    path = write_study(tmp_path, {"name": "wrong"} | wrong)
+    code, _, error = command("ablate", path, "--out", tmp_path / "out", "--no-estimate")
+    assert code == 2 and says in error and not (tmp_path / "out").exists(), error
+
+
+def test_a_notebook_without_the_parameters_is_refused(tmp_path, command):
+    path = toy_study(tmp_path, [0])
+    notebook = (tmp_path / "toy.ipynb").read_text()
+    (tmp_path / "toy.ipynb").write_text(notebook.replace("shared = ", "share = "))
+    code, _, error = command("ablate", path, "--out", tmp_path / "out", "--no-estimate")
+    assert code == 2 and "has no parameter 'shared', did you mean 'share'?" in error and not (tmp_path / "out").exists()
+
+
+def test_every_trouble_is_one_line_and_the_rest_completes(tmp_path):
+    path = toy_study(tmp_path, [0, 1, 2, 3, 4, 5, 6])
+    done = ablate(path, tmp_path / "out", "--workers", 3, "--timeout", 0.4, "--memory", 1.2)
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr[-2000:]
+    cells = {one.cell.name: one for one in StudyFolder.open(tmp_path / "out").cells}
+    assert {name for name, one in cells.items() if one.status == "finished"} == {"seed0", "seed5", "seed6"}
+    attempts = {name: one.state["attempt"] for name, one in cells.items()}
+    assert attempts == {"seed0": 1, "seed1": 2, "seed2": 2, "seed3": 2, "seed4": 2, "seed5": 2, "seed6": 1}, done.stderr
+    for name, words in {"seed1": "no lesion in patient P7", "seed2": "took longer than 0.4 minutes", "seed3": "more than the 1.2 GiB", "seed4": "died"}.items():
+        assert words in cells[name].state["reason"], cells[name].state["reason"]
+        assert any(name in line and words in line for line in done.stdout.splitlines())
+    page = (tmp_path / "out" / "report" / "report.html").read_text()
+    assert "no lesion in patient P7" in page and "traceback" in page and "ValueError" in page
+
+
+def test_a_full_disk_costs_one_cell(tmp_path, monkeypatch):
+    write = cell_module.write_atomic
+
+    def full(path, content):
+        if "seed7" in str(path):
+            raise StorageError(f"writing failed: {path}: No space left on device")
+        write(path, content)
+    monkeypatch.setattr(cell_module, "write_atomic", full)
+    done = run_study(read_study(toy_study(tmp_path, [7, 0])), tmp_path / "out", retries=0)
+    states = {one.cell.name: one for one in done.cells}
+    assert states["seed0"].status == "finished" and states["seed7"].status == "failed"
+    assert any("seed7" in line and "No space left" in line for line in status_lines(done))
+
+
+def test_nothing_finished_is_done_again(whole):
+    before = contents(whole / "cells")
+    done = ablate(whole.parent / "study.json", whole, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert contents(whole / "cells") == before
+    again = ablate(whole.parent / "study.json", whole)
+    assert again.returncode == 2 and "--resume" in again.stderr
+    other = ablate("affinity", whole, "--resume")
+    assert other.returncode == 2 and "holds study tiny" in other.stderr
+
+
+def test_other_settings_are_other_cells(whole, tmp_path):
+    names = {one.folder.name for one in StudyFolder.open(whole).cells}
+    study = Study.from_dict(TINY_STUDY | {"settings": TINY_STUDY["settings"] | {"hidden_size": 4, "threads": 1}})
+    from covid_workbench.studies.runner import prepare_study
+    assert not names & {one.folder.name for one in prepare_study(study, tmp_path / "a").cells}
+    same = Study.from_dict(TINY_STUDY | {"settings": TINY_STUDY["settings"] | {"threads": 1}})
+    assert names == {one.folder.name for one in prepare_study(same, tmp_path / "b").cells}
+
+
+def test_killed_runners_lose_nothing(whole, tmp_path):
+    seed = random.randrange(10**6)
+    print("kills drawn with seed", seed)
+    chance, out, kills = random.Random(seed), tmp_path / "out", 0
+    for attempt in range(20):
+        process = ablate(whole.parent / "study.json", out, "--workers", 2, *["--resume"] * attempt, start=True)
+        if kills < 2:
+            time.sleep(chance.uniform(6, 14))
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+        _, error = process.communicate()
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, error[-2000:]
+    assert kills and found(out) == found(whole)
+
+
+def test_ctrl_c_stops_and_resumes(whole, tmp_path):
+    out = tmp_path / "out"
+    process = ablate(whole.parent / "study.json", out, "--workers", 2, start=True)
+    while process.poll() is None and not any((out / "cells").glob("*/run/log.txt")) and not any((out / "shared").glob("detector-*/log.txt")):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=90)
+    assert process.returncode == 130 and "--resume" in error and "Traceback" not in error, error[-2000:]
+    states = [one.status for one in StudyFolder.open(out).cells]
+    assert "stopped" in states and "running" not in states
+    assert ablate(whole.parent / "study.json", out, "--workers", 2, "--resume").returncode == 0
+    assert found(out) == found(whole)
+
+
+def test_two_runners_do_not_share_a_study(whole, tmp_path):
+    from covid_workbench.locks import exclusive
+    with exclusive(whole / ".lock"):
+        done = ablate(whole.parent / "study.json", whole, "--resume")
+    assert done.returncode == 2 and "another process is at work here" in done.stderr
+
+
+def test_dask_gives_the_same(whole, tmp_path):
+    pytest.importorskip("distributed")
+    done = ablate(whole.parent / "study.json", tmp_path / "out", "--workers", 2, "--executor", "dask")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert found(tmp_path / "out") == found(whole)
+
+
+def test_status_and_report(whole):
+    done = shell("status", whole)
+    assert done.returncode == 0 and "2 finished" in done.stdout and "attention" in done.stdout
+    page = write_report(whole)
+    text = page.read_text()
+    assert "0.956" in text and "https://" not in text.split("</script>")[-1]  # the published figure stands beside ours
+    table = (page.parent / "slices.tex").read_text()
+    f1 = found(whole)["attention"][1]["test"]["classification"]["weighted_f1"]
+    assert f"{f1:.3f}" in table and f"{f1:.3f}" in text and "(0.956)" in table
+    assert f"{f1:.3f}" in (page.parent / "report.ipynb").read_text()
+    for one in StudyFolder.open(whole).cells:
+        assert json.loads((one.folder / "notebook.ipynb").read_text())["metadata"]["papermill"]["exception"] is None
+    assert shell("status", whole.parent).returncode == 2
+
+
+def test_a_failed_source_fails_what_starts_from_it(tmp_path):
+    content = {"name": "chain", "grids": [{"axes": {"model": ["lstm1"]}, "settings": {"seed": 1}}, {"axes": {"tuned": {"yes": {}}}, "after": {"model": "lstm1"}}]}
+    toy_study(tmp_path, [1])
+    done = run_study(Study.from_dict(content | {"notebook": str(tmp_path / "toy.ipynb")}), tmp_path / "out", retries=0)
+    assert [one.status for one in done.cells] == ["failed", "failed"]
+    assert "lstm1, whose weights it starts from, failed" in done.cells[1].state["reason"]
