@@ -28,7 +28,7 @@ if seed == 4:
 if seed == 5 and not (run / "second").exists():
     (run / "second").touch()
     raise RuntimeError("works the second time")
-(run / "metrics.json").write_text(json.dumps({"parameters": 1, "test": {"classification": None, "detection": None}}))
+(run / "metrics.json").write_text(json.dumps({"parameters": 1, "figures": {"gpu": float(os.environ.get("CUDA_VISIBLE_DEVICES") or -1), "threads": float(os.environ["OMP_NUM_THREADS"])}, "test": {"classification": None, "detection": None}}))
 """
 
 

@@ -156,6 +156,8 @@ def test_dask_gives_the_same(whole, tmp_path):
     done = ablate(whole.parent / "study.json", tmp_path / "out", "--workers", 2, "--executor", "dask")
     assert done.returncode == 0, done.stderr[-2000:]
     assert found(tmp_path / "out") == found(whole)
+    ours, theirs = (json.loads((folder / "manifest.json").read_text()) for folder in (tmp_path / "out", whole))
+    assert ours["cells"] == theirs["cells"]
 
 
 def test_status_and_report(whole):
@@ -179,3 +181,11 @@ def test_a_failed_source_fails_what_starts_from_it(tmp_path):
     done = run_study(Study.from_dict(content | {"notebook": str(tmp_path / "toy.ipynb")}), tmp_path / "out", retries=0)
     assert [one.status for one in done.cells] == ["failed", "failed"]
     assert "lstm1, whose weights it starts from, failed" in done.cells[1].state["reason"]
+
+
+def test_cells_are_pinned_to_gpus_and_threads(tmp_path):
+    done = run_study(read_study(toy_study(tmp_path, [6, 7, 8])), tmp_path / "out", gpus=("3", "5"), threads=2)
+    figures = [one.metrics["figures"] for one in done.cells]
+    assert {one["gpu"] for one in figures} == {3.0, 5.0} and {one["threads"] for one in figures} == {2.0}
+    from covid_workbench.studies.tables import results
+    assert list(results(done)["gpu"]) == [one["gpu"] for one in figures]  # what a notebook of one's own measured is in the tables

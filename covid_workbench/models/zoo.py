@@ -58,6 +58,8 @@ CARDS: dict[str, Card] = {
 def card_settings(model: str, backbone: str | None = None) -> dict[str, Any]:
     "What the paper of `model` sets, with `backbone` when one is named. Raises `InputError` for an unknown model."
     if model not in CARDS:
+        import_user_models()  # it may have been named after this module was imported
+    if model not in CARDS:
         raise InputError(f"model '{model}' is unknown, {nearest(model, CARDS)}")
     card = CARDS[model]
     light = card.light if backbone in ("resnet18", "resnet34") else {}
@@ -139,9 +141,14 @@ def user_models() -> list[Path]:
     return [Path(word).resolve() for word in os.environ.get("COVID_WORKBENCH_MODELS", "").split(os.pathsep) if word]
 
 
+_imported: set[Path] = set()
+
+
 def import_user_models() -> None:
-    "Import the files that `user_models` lists. Raises `InputError` with the file and what went wrong in it."
+    "Import the files that `user_models` lists, each once. Raises `InputError` with the file and what went wrong in it."
     for path in user_models():
+        if path in _imported:
+            continue
         if not path.is_file():
             raise InputError(f"COVID_WORKBENCH_MODELS names {path}, which is no file")
         specification = importlib.util.spec_from_file_location(path.stem, path)
@@ -151,3 +158,4 @@ def import_user_models() -> None:
             raise
         except Exception as error:
             raise InputError(f"{path}, named in COVID_WORKBENCH_MODELS: {type(error).__name__}: {error}") from error
+        _imported.add(path)

@@ -154,7 +154,7 @@ def _judge(folder: Path, code: int, ended: str) -> tuple[str, str]:
     if code < 0:
         return "failed", f"its process was killed ({signal.Signals(-code).name}); out of memory?"
     with contextlib.suppress(WorkbenchError):
-        return "failed", read_json(folder / "failure.json")["reason"]
+        return "failed", read_json(folder / "failure.json")["reason"].replace(f"{folder}/", "")
     lines = (folder / "log.txt").read_text(errors="replace").strip().splitlines()
     return "failed", f"exit code {code}: {lines[-1] if lines else 'no word in log.txt'}"
 

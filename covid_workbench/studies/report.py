@@ -50,7 +50,7 @@ def study_curves(study: StudyFolder) -> go.Figure:
                                        showlegend=column == 1, line_color=BARS[number % len(BARS)], marker_size=4, row=1, col=column)
             offset += part["seconds"].max()
     return figure.update_layout(height=380, template="plotly_white", margin=dict(l=40, r=10, t=40, b=40)).update_xaxes(
-        title="minutes of training", rangemode="tozero").update_yaxes(range=[0, 1])
+        title="minutes of training", rangemode="tozero").update_yaxes(range=[0, 1.05])
 
 # %% ../../nbs/85_studies.report.ipynb #4a7b7f1a
 def _plain_table(frame: pd.DataFrame) -> str:
@@ -89,7 +89,7 @@ def provenance(study: StudyFolder) -> pd.DataFrame:
     about = study.about
     rows = {"study": study.study.name, "size": about["size"], "data": about["data"], "target": about["target"] or "–", "seeds": about["seeds"],
             "settings given": json.dumps(about["settings"]), "package hash": about["package"],
-            **{f"data hash of {name}": value for name, value in about["data_fingerprint"].items()}, **about["record"]}
+            **{f"data hash of {name}": "made from its settings" if name == "phantom" else value for name, value in about["data_fingerprint"].items()}, **about["record"]}
     return pd.DataFrame({"what": list(rows), "value": [str(value) for value in rows.values()]})
 
 # %% ../../nbs/85_studies.report.ipynb #2d1ea659
@@ -115,7 +115,8 @@ def write_report(folder: str | Path, *, notebook: bool = True) -> Path:
     write_atomic(out / "results.csv", results(study).to_csv(index=False))
     done, regimes = study.counts["finished"], sorted({one.cell.experiment().training.regime for one in study.cells})
     lead = (f"{escape(study.study.question)} Study {escape(study.study.name)}, size {study.about['size']}, data {escape(study.about['data'])}: {done} of {len(study.cells)} cells finished. "
-            "Research software, not a medical device.")
+            "Research software, not a medical device."
+            + (" <b>Size smoke shows that everything runs; its figures are not results.</b>" if study.about["size"] == "smoke" else ""))
     about = ('<p class="note">Ours first, best in bold; published figures below in <span class="paper">ochre</span>. '
              + ("They come from other data: they show where a number would be expected, not who is better. " if study.about["data"] == "phantom" else "")
              + f"Regimes of training: {', '.join(regimes)}{' (a warm start is not the papers’ two-phase protocol)' if 'warm-start' in regimes else ''}. "

@@ -41,8 +41,9 @@ def cost_of(run: Path) -> dict[str, float | str]:
     if not (run / "cost.json").exists():
         return {}
     cost = read_json(run / "cost.json")
+    threads = cost["training"]["threads"]
     return {"training minutes": cost["training"]["seconds"] / 60, "slices/s": cost["evaluation"]["slices_per_second"],
-            "GPU GiB": cost["training"]["gpu_gib"], "device": f"{cost['training']['device']}, {cost['training']['threads']} threads"}
+            "GPU GiB": cost["training"]["gpu_gib"], "device": f"{cost['training']['device']}, {threads} thread{'s' * (threads > 1)}"}
 
 
 def results(study: StudyFolder) -> pd.DataFrame:
@@ -171,4 +172,4 @@ def bar_chart(filled: FilledTable, figure: str = "") -> go.Figure:
             chart.add_scatter(x=[label for label, _ in rows], y=[one.published for _, one in rows], name=f"{group} published".strip(), mode="markers", offsetgroup=group,
                               marker=dict(symbol="diamond-open", size=9, color=BARS[number % len(BARS)], line_width=2))
     return chart.update_layout(barmode="group", scattermode="group", height=340, template="plotly_white", title=f"{filled.table.title}: {name}",
-                               margin=dict(l=40, r=10, t=50, b=40), legend=dict(orientation="h", y=-0.2)).update_yaxes(range=[0, 1])
+                               margin=dict(l=40, r=10, t=50, b=40), legend=dict(orientation="h", y=-0.2)).update_yaxes(range=[0, 1.05])

@@ -57,6 +57,9 @@ def test_ten_kills(whole, tmp_path):
     print(f"seed {seed}: {kills} kills of the runner, {worker_kills} of workers, {attempt + 1} starts")
     assert kills >= 10
     assert len(now) == 8 and found(out) == found(whole)
+    logs = "".join(path.read_text() for path in out.rglob("log.txt") if "cells" not in path.parent.parent.name)
+    print(logs.count("continued"), "stages continued from a checkpoint")
+    assert "continued" in logs
 
 
 def test_a_killed_dask_worker_loses_nothing(whole, tmp_path):
