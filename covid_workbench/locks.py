@@ -57,7 +57,14 @@ def is_held(path: str | Path) -> bool:
     "Whether a living process holds the lock file."
     if fcntl is None or not Path(path).exists():
         return False
-    descriptor = _try_lock(Path(path))
-    if descriptor is not None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY)  # whoever may read may look
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        return True
+    finally:
         os.close(descriptor)
-    return descriptor is None

@@ -89,10 +89,11 @@ def train(experiment: Experiment, folder: str | Path, *, resume: bool = False, s
     check_slices(parts.table, shared, progress=progress)
     if experiment.training.regime == "fine-tune":
         adopt_weights(model, Run.open(experiment.training.start_from))
+    Run.refuse(folder, resume=resume or place()[0] > 0)
     if place()[0]:  # of several processes the first one makes the folder
         wait_for_all()
-    run = Run.create(folder, experiment, parts.table, resume=resume or place()[0] > 0)
-    with contextlib.nullcontext() if place()[0] else exclusive(run.folder / ".lock", wait=wait, what="training this run"):
+    with contextlib.nullcontext() if place()[0] else exclusive(folder / ".lock", wait=wait, what="training this run"):
+        run = Run.create(folder, experiment, parts.table, resume=resume or place()[0] > 0)
         if not place()[0]:
             wait_for_all()
         if not run.complete:
@@ -122,10 +123,10 @@ def _train(run: Run, model: nn.Module, stages: list, parts: Parts, shared: Path,
     wait_for_all()
     if place()[0]:
         return
+    note_cost(run, "training", device, seconds=run.training_seconds)  # before the weights, which say that the run is complete
     save_tensors(run.folder / "weights.safetensors", model.state_dict(), {"model": experiment.one_shot.model})
     with contextlib.suppress(OSError):
         (run.folder / "checkpoint.safetensors").unlink()
-    note_cost(run, "training", device, seconds=run.training_seconds)
 
 # %% ../nbs/43_training.ipynb #2cbf76c5
 def note_cost(run: Run, what: str, device: torch.device, **figures: float) -> None:

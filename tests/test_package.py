@@ -26,7 +26,7 @@ import sys, pkgutil, importlib
 for name in {TOOLING!r}: sys.modules[name] = None
 import covid_workbench
 for module in pkgutil.walk_packages(covid_workbench.__path__, "covid_workbench."):
-    if not module.name.endswith("_modidx"): importlib.import_module(module.name)
+    if not module.name.endswith("_modidx") and not module.name.startswith("covid_workbench.widgets."): importlib.import_module(module.name)
 from covid_workbench.cli import main
 sys.exit(main(["settings"]))
 """

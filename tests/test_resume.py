@@ -100,3 +100,19 @@ def test_warm_starts_share_detector_and_regions(finished, tmp_path):
     new = set(contents(shared)) - set(before)
     assert new and all(name.startswith(("detector-", "regions-")) for name in new)
     assert {name: content for name, content in contents(shared).items() if name in before} == before
+
+
+def test_a_folder_whose_making_was_killed_is_no_obstacle(tmp_path, finished):
+    "Killed between slices.csv and experiment.json: the next attempt starts there; a folder with anything else is refused."
+    from covid_workbench.errors import InputError
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in ("slices.csv", "experiment.json.part4711", ".lock"):
+        (folder / name).write_text("")
+    run = train(finished.experiment, folder, shared=finished.folder.parent / "shared", progress=False)
+    assert contents(folder)["weights.safetensors"] == contents(finished.folder)["weights.safetensors"] and run.complete
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").write_text("x")
+    with pytest.raises(InputError, match="is not a run"):
+        train(finished.experiment, tmp_path / "other", shared=finished.folder.parent / "shared", progress=False)
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["thesis.tex"]

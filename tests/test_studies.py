@@ -166,7 +166,7 @@ def test_status_and_report(whole):
     page = write_report(whole)
     text = page.read_text()
     assert "0.956" in text and "https://" not in text.split("</script>")[-1]  # the published figure stands beside ours
-    table = (page.parent / "slices.tex").read_text()
+    table = (page.parent / "1-slices.tex").read_text()
     f1 = found(whole)["attention"][1]["test"]["classification"]["weighted_f1"]
     assert f"{f1:.3f}" in table and f"{f1:.3f}" in text and "(0.956)" in table
     assert f"{f1:.3f}" in (page.parent / "report.ipynb").read_text()
@@ -189,3 +189,88 @@ def test_cells_are_pinned_to_gpus_and_threads(tmp_path):
     assert {one["gpu"] for one in figures} == {3.0, 5.0} and {one["threads"] for one in figures} == {2.0}
     from covid_workbench.studies.tables import results
     assert list(results(done)["gpu"]) == [one["gpu"] for one in figures]  # what a notebook of one's own measured is in the tables
+
+
+@pytest.mark.parametrize("wrong, says", [
+    ({"axes": {"model": {"a": "lstm2"}}}, "must be settings by name"), ({"axes": ["model"]}, "'axes' must be names with values"),
+    ({"axes": {"model": ["lstm2"]}, "settings": ["seed"]}, "'settings' must be"), ({"axes": {"model": ["lstm2"]}, "sizes": {"smoke": None}}, "'smoke' must be settings"),
+    ({"axes": {"model": ["lstm2"]}, "skip": {"model": "lstm2"}}, "'skip' must be a list"), ({"axes": {"model": ["lstm2"]}, "skip": [{"model": "lstm2"}]}, "no cell is left"),
+    ({"axes": {"model": ["lstm2"]}, "tables": [{"title": "A", "rows": ["modle"], "figures": ["accuracy"]}]}, "did you mean 'model'"),
+    ({"axes": {"model": ["lstm2"]}, "tables": [{"title": "A", "rows": ["model"], "figures": ["accuracy"], "published": ["IV"]}]}, "published is a source and a table"),
+    ({"axes": {"model": ["lstm1"]}, "settings": {"regime": "two-phase"}, "grids": [{"axes": {"tuned": {"yes": {}}}, "after": {"model": "lstm1"}}]}, "needs regime=fine-tune"),
+    ({"axes": {"model": [["lstm2"]]}}, "is unknown"), ({"axes": {"model": ["lstm2"]}, "tables": {"title": "A"}}, "'tables' must be a list")])
+def test_odd_study_files(tmp_path, command, wrong, says):
+    code, _, error = command("ablate", write_study(tmp_path, {"name": "odd"} | wrong), "--out", tmp_path / "out", "--no-estimate")
+    assert code == 2 and says in error and not (tmp_path / "out").exists(), error
+
+
+@pytest.mark.parametrize("words, says", [(("--workers", 0), "workers=0"), (("--retries", -1), "retries=-1"), (("--seeds", 0), "seeds=0"), (("--timeout", -1), "timeout=-1"),
+                                         (("--executor", "dusk"), "executor 'dusk'")])
+def test_odd_options(tmp_path, command, words, says):
+    code, _, error = command("ablate", write_study(tmp_path, TINY_STUDY), "--out", tmp_path / "out", "--no-estimate", *words)
+    assert code == 2 and says in error and not (tmp_path / "out").exists(), error
+
+
+def test_a_cell_keeps_its_folder_under_another_name(tmp_path):
+    from covid_workbench.studies.runner import prepare_study
+    study = Study.from_dict(TINY_STUDY)
+    one = {cell.key: cell.folder for cell in prepare_study(study, tmp_path / "out").cells}
+    three = {cell.key: cell.folder for cell in prepare_study(study, tmp_path / "out", seeds=3, resume=True).cells}
+    assert len(three) == 6 and one.items() <= three.items()
+
+
+def test_a_finished_cell_cannot_be_failed(tmp_path):
+    done = run_study(read_study(toy_study(tmp_path, [6])), tmp_path / "out")
+    cell_module.mark_failed(done.cells[0].folder, "a worker was lost")
+    assert StudyFolder.open(tmp_path / "out").cells[0].status == "finished"
+    other = prepare_toy(tmp_path, 8)
+    cell_module.mark_failed(other.folder, "a worker was lost")
+    assert cell_module.read_state(other.folder)["reason"] == "a worker was lost"
+
+
+def prepare_toy(tmp_path, seed):
+    from covid_workbench.studies.runner import prepare_study
+    return prepare_study(read_study(toy_study(tmp_path, [seed])), tmp_path / f"toy{seed}").cells[0]
+
+
+def test_another_package_does_not_run_the_cells_of_this_one(tmp_path):
+    cell = prepare_toy(tmp_path, 6)
+    held = json.loads((cell.folder / "cell.json").read_text())
+    (cell.folder / "cell.json").write_text(json.dumps(held | {"package": "an earlier one"}))
+    state = cell_module.execute_cell(str(cell.folder))
+    assert state["status"] == "failed" and "the package changed" in state["reason"]
+
+
+def test_every_gpu_is_used_with_any_executor(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+    with ThreadPoolExecutor(3) as pool:
+        done = run_study(read_study(toy_study(tmp_path, [6, 7, 8])), tmp_path / "out", gpus=("3", "5"), executor=pool)
+    assert {one.metrics["figures"]["gpu"] for one in done.cells} == {3.0, 5.0}
+
+
+def test_a_moved_study_still_reports(whole, tmp_path):
+    import shutil
+    shutil.copytree(whole, tmp_path / "moved")
+    text = write_report(tmp_path / "moved", notebook=False).read_text()
+    assert f"{found(whole)['attention'][1]['test']['classification']['weighted_f1']:.3f}" in text
+
+
+def test_estimates_of_every_regime():
+    from covid_workbench.studies.estimate import estimate_cells
+    settings = TINY_STUDY["settings"] | {"backbone": "resnet18"}
+    study = Study.from_dict({"name": "regimes", "grids": [{"axes": {"regime": ["warm-start", "two-phase", "two-stage"]}, "settings": settings},
+                                                          {"axes": {"tuned": {"yes": {"classes": ["Normal", "COVID-19"]}}}, "after": {"regime": "warm-start"}}]})
+    found = estimate_cells(study.cells(), workers=2)
+    assert list(found.cells["cell"]) == ["detector of warm_start", "warm_start", "two_phase", "two_stage", "yes"] and (found.cells["seconds"] > 0).all()
+    assert 0.1 < found.cells["GiB"].max() < 20 and "minutes with 2 workers" in str(found)
+
+
+def test_figures_of_a_notebook_of_ones_own(tmp_path):
+    "Rows that join cells with and without a class, and figures that only a notebook knows."
+    done = run_study(read_study(toy_study(tmp_path, [6, 7])), tmp_path / "out")
+    metrics = [{"figures": {"weighted F1": 0.7, "note": "words"}}, {"parameters": 5, "test": {"classification": None, "detection": None}}]
+    for one, content in zip(done.cells, metrics):
+        (one.folder / "run" / "metrics.json").write_text(json.dumps(content))
+        (one.folder / "run" / "history.csv").write_text("" if one is done.cells[0] else "step\n1\n")
+    text = write_report(tmp_path / "out", notebook=False).read_text()
+    assert "0.700" in text

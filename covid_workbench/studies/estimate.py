@@ -77,7 +77,7 @@ def _signature(experiment: Experiment) -> tuple:
     "What the time of a step depends on; the three aggregators of the LSTM+Attention paper count as one."
     kind = "regional" if experiment.one_shot.model in ("attention", "lstm1", "lstm2") else experiment.one_shot.model
     training = experiment.training
-    return (experiment.detector, kind, experiment.data.image_size, experiment.one_shot.roi_batch, training.segmentation_batch + training.segmentation_empty, training.classification_batch)
+    return (experiment.detector, kind, experiment.data.image_size, training.regime, experiment.one_shot.classes, experiment.one_shot.roi_batch, training.segmentation_batch + training.segmentation_empty, training.classification_batch)
 
 
 def _measure_in_child(experiments: Sequence[Experiment], budget: float) -> list[dict[str, Any] | None]:
@@ -86,7 +86,7 @@ def _measure_in_child(experiments: Sequence[Experiment], budget: float) -> list[
     asked = json.dumps({"budget": budget, "experiments": [experiment.flat() for experiment in experiments]})
     done = subprocess.run([sys.executable, "-c", program], input=asked, capture_output=True, text=True)
     if done.returncode:
-        raise InputError(f"the estimate failed: {done.stderr.strip().splitlines()[-1]}")
+        raise InputError(f"the estimate failed: {(done.stderr.strip().splitlines() or ['its process was killed; out of memory?'])[-1]}; --no-estimate starts without one")
     return json.loads(done.stdout.splitlines()[-1])
 
 

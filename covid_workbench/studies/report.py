@@ -28,8 +28,10 @@ def tables_of(study: StudyFolder) -> list[FilledTable]:
     "The study's tables filled; a study without any gets one with all its axes."
     tables = list(study.study.tables)
     if not tables:
-        axes = list(dict.fromkeys(axis for grid in study.study.grids for axis in grid.axes))
-        tables = [Table("All cells", tuple(axes), ("weighted F1", "AP@0.5", "AP@[.5:.95]"))]
+        titles = ["All cells"] if len(study.study.grids) == 1 else [f"Grid {number}: all cells" for number in range(1, len(study.study.grids) + 1)]
+        known = {axis for grid in study.study.grids for axis in grid.axes}
+        tables = [Table(title, tuple(grid.axes), ("weighted F1", "AP@0.5", "AP@[.5:.95]"), {axis: "" for axis in known - set(grid.axes)})
+                  for title, grid in zip(titles, study.study.grids) if grid.axes]
     return [fill_table(study, table) for table in tables]
 
 # %% ../../nbs/85_studies.report.ipynb #ac3f934c
@@ -40,7 +42,12 @@ def study_curves(study: StudyFolder) -> go.Figure:
     for number, one in enumerate(study.cells):
         if not (one.folder / "run" / "history.csv").exists():
             continue
-        history = pd.read_csv(one.folder / "run" / "history.csv")
+        try:
+            history = pd.read_csv(one.folder / "run" / "history.csv")
+        except pd.errors.EmptyDataError:
+            continue
+        if not {"stage", "seconds"} <= set(history):
+            continue
         offset = 0.0
         for _, part in history.groupby("stage", sort=False):
             for column, name in enumerate(panels, 1):
@@ -108,8 +115,8 @@ def write_report(folder: str | Path, *, notebook: bool = True) -> Path:
     with storage("making the folder", out):
         out.mkdir(exist_ok=True)
     filled = tables_of(study)
-    for one in filled:
-        name = re.sub(r"[^A-Za-z0-9]+", "-", one.table.title).strip("-").lower()
+    for number, one in enumerate(filled, 1):
+        name = f"{number}-" + (re.sub(r"[^A-Za-z0-9]+", "-", one.table.title).strip("-").lower() or "table")
         write_atomic(out / f"{name}.csv", table_frame(one).to_csv(index=False))
         write_atomic(out / f"{name}.tex", table_latex(one))
     write_atomic(out / "results.csv", results(study).to_csv(index=False))

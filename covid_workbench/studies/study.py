@@ -48,12 +48,16 @@ class Grid:
         "Label -> settings of the values of an axis. Raises `InputError` for a name that is no setting."
         values = self.axes[axis]
         if isinstance(values, Mapping):
+            for label, settings in values.items():
+                if not isinstance(settings, Mapping):
+                    raise InputError(f"axis '{axis}': the value '{label}' must be settings by name, such as {{\"{label}\": {{\"hidden_size\": 64}}}}")
             return {str(label): dict(settings) for label, settings in values.items()}
         if axis not in GROUP_OF and axis != "protocol":
             raise InputError(f"axis '{axis}' is no setting, {nearest(axis, GROUP_OF)} For a name of your own give its values as label: settings")
         if isinstance(values, str) or not isinstance(values, Sequence) or not len(values):
             raise InputError(f"axis '{axis}': give a list of values")
-        return {str(value): {axis: value} for value in values}
+        values = [tuple(value) if isinstance(value, list) else value for value in values]
+        return {",".join(map(str, value)) if isinstance(value, tuple) else str(value): {axis: value} for value in values}
 
 
 def _matches(labels: Mapping[str, str], wanted: Mapping[str, Any]) -> bool:
@@ -111,7 +115,14 @@ class Study:
                 after = self._before(cells, grid, labels)
                 start = after.settings | {"regime": "fine-tune", "epochs": 10} if after else {}
                 found = start | self.settings | grid.settings | self.sizes.get(size, {}) | source | chosen | dict(settings or {})
+                if after and found["regime"] != "fine-tune":
+                    raise InputError(f"study {self.name}: {_name(labels)} starts from {after.name}, which needs regime=fine-tune, not {found['regime']}; leave regime out")
+                if found["source"] != "phantom":
+                    found["source"] = str(Path(found["source"]).resolve())
                 cells.append(Cell(_name(labels), labels, size, found, after.name if after else ""))
+        if not cells:
+            raise InputError(f"study {self.name}: no cell is left; its axes are empty or skip takes all of them")
+        self._check_tables({axis for cell in cells for axis in cell.labels})
         seen: dict[Any, Cell] = {}
         for cell in cells:
             same = seen.setdefault((cell.experiment(), cell.after), cell)
@@ -120,6 +131,16 @@ class Study:
             if sum(other.name == cell.name for other in cells) > 1:
                 raise InputError(f"study {self.name}: two cells are called {cell.name}; give an axis of one grid another name")
         return cells
+
+    def _check_tables(self, axes: set[str]) -> None:
+        for table in self.tables:
+            if not table.rows or not table.figures:
+                raise InputError(f"study {self.name}: table '{table.title}' needs rows (axes) and figures")
+            if len(table.published) not in (0, 2):
+                raise InputError(f"study {self.name}: table '{table.title}': published is a source and a table, such as [\"lstm-attention-2022\", \"IV\"]")
+            for axis in (*table.rows, *table.where):
+                if axis not in axes:
+                    raise InputError(f"study {self.name}: table '{table.title}' names the axis '{axis}', {nearest(axis, axes)}")
 
     def _combinations(self, grid: Grid, seeds: int):
         axes = {axis: grid.bundles(axis) for axis in grid.axes}
@@ -150,6 +171,12 @@ class Study:
     def from_dict(cls, content: Mapping[str, Any], where: str = "study") -> "Study":
         "A study from plain data, as a JSON file holds it; a single grid may have its axes at the top. Raises `InputError` with the field."
         content = dict(content)
+        for name in ("grids", "tables"):
+            if not isinstance(content.get(name, ()), (list, tuple)):
+                raise InputError(f"{where}: '{name}' must be a list")
+        for size, settings in (content.get("sizes") or {}).items():
+            if not isinstance(settings, Mapping):
+                raise InputError(f"{where}: sizes: '{size}' must be settings by name")
         if "axes" in content:
             content["grids"] = [{name: content.pop(name) for name in ("axes", "skip") if name in content}, *content.get("grids", ())]
         content.setdefault("question", "")
@@ -175,6 +202,12 @@ def _fill(kind: type, content: Any, where: str) -> Any:
     for name, one in fields.items():
         if name not in content and one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING:
             raise InputError(f"{where}: '{name}' is missing")
+    wanted = {"axes": Mapping, "settings": Mapping, "sizes": Mapping, "target": (Mapping, bool), "where": Mapping, "printed": Mapping, "after": (Mapping, type(None)),
+              "skip": (list, tuple), "rows": (list, tuple), "figures": (list, tuple), "published": (list, tuple), "name": str, "title": str, "notebook": str}
+    for name, value in content.items():
+        if not isinstance(value, wanted.get(name, object)):
+            what = "text" if wanted[name] is str else "names with values" if wanted[name] is Mapping or Mapping in wanted[name] else "a list"
+            raise InputError(f"{where}: '{name}' must be {what}, found {type(value).__name__}")
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in content.items()})
 
 

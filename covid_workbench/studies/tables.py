@@ -33,7 +33,7 @@ def figures_of(metrics: Mapping[str, Any], split: str = "test") -> dict[str, flo
         for name, one in classes["classes"].items():
             figures |= {f"sensitivity {name}": one["sensitivity"], f"precision {name}": one["precision"]}
     figures |= {name: lesions.get(key) for name, key in zip(SEGMENTATION, ("ap50", "ap75", "map50_95"))}
-    return {name: float(value) for name, value in figures.items() if value is not None}
+    return {name: float(value) for name, value in figures.items() if isinstance(value, (int, float))}
 
 
 def cost_of(run: Path) -> dict[str, float | str]:
@@ -41,9 +41,11 @@ def cost_of(run: Path) -> dict[str, float | str]:
     if not (run / "cost.json").exists():
         return {}
     cost = read_json(run / "cost.json")
-    threads = cost["training"]["threads"]
-    return {"training minutes": cost["training"]["seconds"] / 60, "slices/s": cost["evaluation"]["slices_per_second"],
-            "GPU GiB": cost["training"]["gpu_gib"], "device": f"{cost['training']['device']}, {threads} thread{'s' * (threads > 1)}"}
+    if "training" not in cost:
+        return {}
+    training, threads = cost["training"], cost["training"]["threads"]
+    return {"training minutes": training["seconds"] / 60, "slices/s": cost.get("evaluation", {}).get("slices_per_second", math.nan),
+            "GPU GiB": training["gpu_gib"], "device": f"{training['device']}, {threads} thread{'s' * (threads > 1)}"}
 
 
 def results(study: StudyFolder) -> pd.DataFrame:
@@ -102,7 +104,8 @@ def _figures(table: Table, labels: tuple[str, ...], cells: list[CellStatus]) -> 
     row = {}
     for name in table.figures:
         values = pd.Series([one[name] for one in found if name in one], dtype=float)
-        interval = metrics[0]["test"]["classification"].get("f1_interval") if name == "weighted F1" and len(values) == 1 else None
+        intervals = [((one.get("test") or {}).get("classification") or {}).get("f1_interval") for one, figures in zip(metrics, found) if name in figures]
+        interval = intervals[0] if name == "weighted F1" and len(values) == 1 else None
         row[name] = Figure(values.mean() if len(values) else None, values.std() if len(values) > 1 else None, tuple(interval) if interval else None,
                            len(values), printed.get(name))
     return row
@@ -151,7 +154,7 @@ def table_latex(filled: FilledTable) -> str:
     names = (*filled.table.rows, *filled.table.figures)
     lines = [r"\begin{tabular}{" + "l" * len(filled.table.rows) + "r" * len(filled.table.figures) + "}", r"\toprule", " & ".join(map(plain, names)) + r" \\", r"\midrule"]
     for labels, figures, _ in filled.rows:
-        lines.append(" & ".join([*map(plain, labels), *(cell(name, figures[name]) for name in filled.table.figures)]) + r" \\")
+        lines.append("{}" * labels[0].startswith("[") + " & ".join([*map(plain, labels), *(cell(name, figures[name]) for name in filled.table.figures)]) + r" \\")
     return "\n".join([f"% {filled.table.title}; published figures in brackets", *lines, r"\bottomrule", r"\end{tabular}", ""])
 
 # %% ../../nbs/84_studies.tables.ipynb #077335d5
