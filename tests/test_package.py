@@ -17,7 +17,7 @@ from covid_workbench.runs import PRESETS, Experiment
 
 ROOT = Path(covid_workbench.__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "nbs").rglob("*.ipynb"))
-TOOLING = ("nbdev", "fastcore", "papermill", "IPython", "ipywidgets", "ipykernel", "jupyterlab", "nbformat", "nbconvert", "anywidget", "pytest")
+TOOLING = ("nbdev", "fastcore", "papermill", "IPython", "ipywidgets", "ipykernel", "jupyterlab", "nbformat", "nbconvert", "anywidget", "psutil", "distributed", "pytest")
 
 
 def test_every_module_imports_without_notebook_tooling():
