@@ -9,6 +9,7 @@ __all__ = ['CellStatus', 'StudyFolder', 'cell_key', 'prepare_study', 'in_turns',
 # %% ../../nbs/83_studies.runner.ipynb #c96872a4
 import concurrent.futures
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -220,6 +221,7 @@ class _Runner:
     show: Callable[[StudyFolder], None]
     gpus: list[str]
     slots: int  # cells that may be handed out at once
+    reasons: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def go(self) -> None:
         futures: dict[concurrent.futures.Future, tuple[str, str | None]] = {}
@@ -253,15 +255,23 @@ class _Runner:
                 if gpu is not None:
                     free.append(gpu)
                 failures[name] += self._failed(future, states[name])
-        self.show(StudyFolder.open(self.folder))
+        self.show(self.known())
 
     def _failed(self, future: concurrent.futures.Future, one: CellStatus) -> bool:
         try:
             return future.result()["status"] != "finished"
         except Exception as error:  # the disk is full, a worker died for good: this cell failed, the others go on
+            self.reasons[one.cell.name] = str(error) if isinstance(error, WorkbenchError) else f"{type(error).__name__}: {error}"
             with contextlib.suppress(WorkbenchError):
-                mark_failed(one.folder, str(error) if isinstance(error, WorkbenchError) else f"{type(error).__name__}: {error}")
+                mark_failed(one.folder, self.reasons[one.cell.name])
             return True
+
+    def known(self) -> StudyFolder:
+        "The study as it is on disk, with the reasons of failures that a full disk did not let be written."
+        study = StudyFolder.open(self.folder)
+        cells = [dataclasses.replace(one, state=one.state | {"status": "failed", "reason": self.reasons[one.cell.name]})
+                 if one.status in ("queued", "interrupted") and one.cell.name in self.reasons else one for one in study.cells]
+        return dataclasses.replace(study, cells=tuple(cells))
 
 # %% ../../nbs/83_studies.runner.ipynb #e8cc9284
 def run_study(study: Study, out: str | Path, *, size: str = "smoke", data: str = "phantom", target: str = "", seeds: int = 1, settings: Mapping[str, Any] | None = None,
@@ -293,7 +303,7 @@ def run_study(study: Study, out: str | Path, *, size: str = "smoke", data: str =
             except BaseException:  # Ctrl-C, or a folder that cannot be read any more: nobody is left running
                 _stop(out, show)
                 raise
-    return StudyFolder.open(out)
+    return runner.known()
 
 
 def _cores() -> int:

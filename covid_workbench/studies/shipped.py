@@ -78,7 +78,7 @@ PROTOCOL = Study(
     (Grid({"reading": {"default": {}} | {f"{name}={value}": {name: value} for name, value in (_released | _paper).items()}
            | {"all as released": {"protocol": "released"}, "all as in the paper": {"protocol": "paper"}}}, dict(model="lstm2", regime="two-phase", refine_steps=2, protocol="default")),),
     (Table("One difference at a time", ("reading",), ("weighted F1", *SEGMENTATION)),),
-    sizes={"smoke": SMOKE | dict(epochs=4, learning_rate=1e-3), "small": dict(epochs=10)})
+    sizes={"smoke": SMOKE | dict(regime="warm-start", epochs=0.5), "small": dict(regime="warm-start", epochs=2)})
 
 # %% ../../nbs/81_studies.shipped.ipynb #a4f0212a
 STUDIES = {study.name: study for study in (TABLES_1_4, AFFINITY, CT_MASK_NET, TRANSFER, RANKING, PROTOCOL)}
