@@ -9,7 +9,7 @@ OUT ?= runs/demo
 SEED ?= 0
 export PYTHONHASHSEED := 0
 
-.PHONY: help setup demo demo-seeds test test-kill sync export readme notebooks pytest lock lab clean
+.PHONY: help setup demo demo-seeds test test-kill test-browser bench-explorer sync export readme notebooks pytest lock lab clean
 
 help:            ## this page
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -48,23 +48,36 @@ export: $(BIN)/.stamp  ## notebooks -> package
 
 readme: $(BIN)/.stamp  ## nbs/index.ipynb -> README.md
 	$(BIN)/jupyter nbconvert --log-level ERROR --to markdown --stdout --RegexRemovePreprocessor.patterns='["^#\\| *hide"]' --RegexRemovePreprocessor.enabled=True nbs/index.ipynb \
-	| awk '/^```$$/ && !code { print "```python"; code = 1; next } /^```/ { code = !code } { print }' > README.md.part
+	| awk '/^```$$/ && !code { print "```python"; code = 1; next } /^```/ { code = !code } { gsub(/\]\(images\//, "](nbs/images/"); print }' > README.md.part
 	mv README.md.part README.md
 
 notebooks: $(BIN)/.stamp  ## every notebook runs top to bottom
 	timeout 1800 $(BIN)/nbdev_test --n_workers $$(( $$(nproc) > 2 ? 2 : 1 )) --do_print --timing
 
 pytest: $(BIN)/.stamp
-	timeout 2400 $(BIN)/python -m pytest -q --ignore=tests/heavy tests
+	timeout 2400 $(BIN)/python -m pytest -q --ignore=tests/heavy --ignore=tests/browser tests
 
 test-kill: $(BIN)/.stamp  ## a study whose runner and workers are killed at random, again and again (about 8 minutes)
 	$(BIN)/python -m pytest -q -s tests/heavy/test_kill_study.py
 
+test-browser: $(BIN)/.stamp .venv-browser/.stamp  ## the explorers in JupyterLab and Chromium (about 5 minutes)
+	command -v chromium chromium-browser google-chrome > /dev/null || { $$(test $$(id -u) = 0 || echo sudo) apt-get update -qq && $$(test $$(id -u) = 0 || echo sudo) apt-get install -y -qq chromium; }
+	.venv-browser/bin/python -m pytest -q --rootdir=tests/browser --confcutdir=tests/browser tests/browser
+
+.venv-browser/.stamp: tests/browser/requirements.lock $(BIN)/.stamp
+	test -x .venv-browser/bin/python || $(BIN)/python -m venv --without-pip .venv-browser
+	$(BIN)/uv pip sync -q --python .venv-browser/bin/python tests/browser/requirements.lock
+	touch $@
+
+bench-explorer: $(BIN)/.stamp  ## how fast the explorer opens and answers, and its memory over 1,000 slices
+	$(BIN)/python tests/heavy/bench_explorer.py
+
 lock: $(BIN)/.stamp  ## requirements.lock from settings.ini
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra notebook --extra cluster --extra dev setup.py -o requirements.lock
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url tests/browser/requirements.in -o tests/browser/requirements.lock
 
-lab: $(BIN)/.stamp  ## JupyterLab on this checkout (loopback, token on)
-	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=nbs
+lab: $(BIN)/.stamp  ## the explorers in JupyterLab, on the newest run (loopback, token on)
+	$(BIN)/covid-workbench lab $(RUNS)
 
 clean:           ## remove what the commands made (not your runs)
-	rm -rf .venv build *.egg-info
+	rm -rf .venv .venv-browser build *.egg-info

@@ -14,14 +14,14 @@ readme = Path("README.md")
 
 
 class build_with_notebooks(build_py):
-    "Ship the study notebooks inside the package; a checkout uses nbs/studies itself."
+    "Ship the studies' and explorers' notebooks inside the package; a checkout uses nbs itself."
 
     def run(self):
         super().run()
         if not self.editable_mode:
             target = Path(self.build_lib) / settings["lib_path"] / "notebooks"
             target.mkdir(parents=True, exist_ok=True)
-            for notebook in Path(settings["nbs_path"], "studies").glob("*.ipynb"):
+            for notebook in (*Path(settings["nbs_path"], "studies").glob("*.ipynb"), *Path(settings["nbs_path"], "explore").glob("*.ipynb")):
                 copy(notebook, target)
 
 

@@ -18,6 +18,10 @@ class WorkbenchError(Exception):
     "An error whose text is written for the person at the keyboard; `exit_code` is what the command line returns."
     exit_code = 2
 
+    def _render_traceback_(self) -> list[str]:
+        "What a notebook shows in the place of a traceback."
+        return [f"{type(self).__name__}: {self}"]
+
 # %% ../nbs/00_errors.ipynb #77deebb5
 class InputError(WorkbenchError):
     "A setting, file or folder that cannot be used as given. Exit code 2."

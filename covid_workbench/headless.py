@@ -33,10 +33,10 @@ def study_notebook(name: str) -> Path:
     if name.endswith(".ipynb") and Path(name).is_file():
         return Path(name)
     package = Path(covid_workbench.__file__).parent
-    for folder in (package / "notebooks", package.parent / "nbs" / "studies"):
+    for folder in (package / "notebooks", package.parent / "nbs" / "studies", package.parent / "nbs" / "explore"):
         if (folder / f"{name}.ipynb").is_file():
             return folder / f"{name}.ipynb"
-    raise InputError(f"notebook '{name}' is unknown; name one of nbs/studies, or the path of an .ipynb file")
+    raise InputError(f"notebook '{name}' is unknown; name one of nbs/studies or nbs/explore, or the path of an .ipynb file")
 
 # %% ../nbs/50_headless.ipynb #31b2a992
 @contextlib.contextmanager

@@ -150,9 +150,14 @@ class SlicePicture:
     def __repr__(self):
         return f"SlicePicture, {len(self.svg) / 1000:.0f} kB of SVG"
 
+    @property
+    def standalone(self) -> str:
+        "The drawing as a file of its own: on white, with dark text."
+        return self.svg.replace("<svg ", f'<svg color="{DARK}" ', 1).replace('style="', 'style="background:#FFFFFF;', 1)
+
     def save(self, path) -> None:
         "Write an .svg file; alone it stands on white with dark text. Raises `StorageError`."
-        write_atomic(path, self.svg.replace("<svg ", f'<svg color="{DARK}" ', 1).replace('style="', 'style="background:#FFFFFF;', 1))
+        write_atomic(path, self.standalone)
 
 
 def _drawing(*parts: str, width: float, height: float, spoken: str) -> SlicePicture:

@@ -158,7 +158,7 @@ def html_table(frame: pd.DataFrame, digits: int = 3) -> str:
 # %% ../nbs/51_report.ipynb #3b81e6b7
 def figure_html(figure: go.Figure) -> str:
     "A plotly figure as HTML that expects plotly's script in the page."
-    return figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False})
+    return figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False, "showSendToCloud": False, "plotlyServerURL": ""})  # no button sends a figure away
 
 
 def write_page(path: str | Path, title: str, lead: str, sections: Sequence[tuple[str, str]]) -> Path:

@@ -3,7 +3,7 @@ const SVG = "http://www.w3.org/2000/svg";
 
 /** An element with attributes and children; `class` and `text` as attributes, `on…` as listeners. */
 function h(name, attributes = {}, ...children) {
-  const svg = ["svg", "g", "rect", "path", "line", "circle", "text", "title", "polyline"].includes(name);
+  const svg = ["svg", "g", "rect", "path", "line", "circle", "text", "title", "polyline", "image"].includes(name);
   const element = svg ? document.createElementNS(SVG, name) : document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || (value === false && !key.startsWith("aria-"))) continue;
@@ -37,11 +37,17 @@ function netAttention(slots, weights) {
   return net;
 }
 
-/** Region id -> its ranks, as "14·15". */
+/** Region id -> its ranks in short: "7", "14·15", "4–6". */
 function slotLabels(slots) {
   const ranks = {};
   slots.forEach((id, place) => { (ranks[id] ??= []).push(place + 1); });
-  return Object.fromEntries(Object.entries(ranks).map(([id, own]) => [id, own.join("·")]));
+  return Object.fromEntries(Object.entries(ranks).map(([id, own]) => [id, shortRanks(own)]));
+}
+
+function shortRanks(ranks) {
+  const runs = [];
+  for (const rank of ranks) if (runs.length && runs.at(-1).at(-1) === rank - 1) runs.at(-1).push(rank); else runs.push([rank]);
+  return runs.map((run) => (run.length > 2 ? `${run[0]}–${run.at(-1)}` : run.join("·"))).join("·");
 }
 
 /** Write traits and send them once. */
@@ -50,9 +56,19 @@ function put(model, changes) {
   model.save_changes();
 }
 
-/** Tell the kernel that this part is on the screen: what changed before it was drawn may have been missed. */
-function ready(model) {
+/**
+ * Whether a kernel answers. It is asked when a part appears, sends the part's traits again (what changed before it was drawn may have been missed) and says so;
+ * `changed` runs when that becomes known or ends. Without an answer everything that only looks still works.
+ */
+function connection(model, changed) {
+  const state = { alive: false };
+  const set = (alive) => { if (state.alive !== alive) { state.alive = alive; changed?.(); } };
+  const heard = (message) => message?.alive && set(true), lost = () => set(false);
+  model.on("msg:custom", heard);
+  model.on("comm_live_update", lost);
   model.send({ ready: true });
+  state.stop = () => { model.off("msg:custom", heard); model.off("comm_live_update", lost); };
+  return state;
 }
 
 /** Redraw at most once a frame when one of the traits changes; returns a function that stops it. */
@@ -68,32 +84,92 @@ function onChange(model, names, redraw) {
   return () => names.forEach((name) => model.off(`change:${name}`, later));
 }
 
+/** Redraw the children of `root`; the element with the same data-key has the focus afterwards. */
+function keepFocus(root, redraw) {
+  const key = root.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
+  redraw();
+  if (key === undefined) return;
+  const again = root.querySelector(`[data-key="${CSS.escape(key)}"]`);
+  (again && !again.disabled ? again : (root.closest(".cw-explorer") ?? root).querySelector(".cw-stage, [tabindex]"))?.focus({ preventScroll: true });
+}
+
 function toggled(list, id) {
   return list.includes(id) ? list.filter((one) => one !== id) : [...list, id];
 }
 
-/** Keys that act on regions wherever the focus is; true when the key was one of them. */
-function regionKey(model, event) {
-  const slots = model.get("slots"), selected = model.get("selected"), off = model.get("off");
-  const place = slots.lastIndexOf(selected.at(-1));
-  if (event.ctrlKey || event.metaKey || event.altKey) return false;
-  if (event.key === "ArrowDown" || event.key === "ArrowUp") {
-    const step = event.key === "ArrowDown" ? 1 : -1;
-    let next = place < 0 ? (step > 0 ? 0 : slots.length - 1) : place + step;
-    while (slots[next] !== undefined && slots[next] === selected.at(-1)) next += step; // repeats of a region are one
-    if (slots[next] !== undefined) put(model, { selected: event.shiftKey ? [...new Set([...selected, slots[next]])] : [slots[next]] });
-  } else if (event.key === " " && selected.length) {
-    const present = [...new Set(slots)];
-    if (event.shiftKey) put(model, { off: present.filter((id) => !selected.includes(id)) });
-    else {
-      const next = toggled(off, selected.at(-1));
-      if (model.get("all").some((id) => !next.includes(id))) put(model, { off: next });
-    }
-  } else if (event.key === "Escape") {
-    if (selected.length) put(model, { selected: [] });
-    else put(model, { off: [] });
-  } else return false;
-  event.preventDefault();
-  event.stopPropagation();
-  return true;
+/** Regions switched off after turning one over; unchanged when that would be the last one on. */
+function offAfter(model, id) {
+  const next = toggled(model.get("off"), id);
+  return model.get("all").some((one) => !next.includes(one)) ? next : model.get("off");
+}
+
+const typing = (target) => target.closest?.("input, textarea, select, [contenteditable=true]") !== null;
+
+/**
+ * Keys of a part, wherever in its explorer the focus is; `handle(event, chord)` says whether the key was its own. Where several runs are side by side, the pane with the
+ * focus answers, else the first. `chord` is the key a two-key command began with. Plain keys are kept from the notebook's shortcuts (which listen before anyone else); with Ctrl only Z is, where there is an undo.
+ * A part that listens `on` the window comes after the others.
+ */
+function explorerKeys(el, handle, on = document) {
+  const inside = (event) => {
+    const root = el.closest(".cw-explorer") ?? el, pane = el.closest(".cw-pane"), where = event.target.closest?.(".cw-pane");
+    if (!root.contains(event.target)) return false;
+    return !pane || pane === (where ?? root.querySelector(".cw-pane"));
+  };
+  const guard = (event) => {
+    if (!inside(event)) return;
+    // shortcuts are matched from the focused element outwards, so it is that one which has to say no
+    event.target.toggleAttribute("data-lm-suppress-shortcuts", !(event.ctrlKey || event.metaKey) || (event.key.toLowerCase() === "z" && el.closest(".cw-explorer") !== null));
+  };
+  const listen = (event) => {
+    if (event.defaultPrevented || !inside(event) || typing(event.target)) return;
+    const pressed = event.target.closest?.("button, a") && (event.key === " " || event.key === "Enter");
+    if (!pressed && handle(event, (el.closest(".cw-explorer") ?? el).dataset.chord)) event.preventDefault();
+  };
+  window.addEventListener("keydown", guard, true);
+  on.addEventListener("keydown", listen);
+  return () => { window.removeEventListener("keydown", guard, true); on.removeEventListener("keydown", listen); };
+}
+
+/** Bytes of a trait as an array. */
+function bytes(model, name) {
+  const view = model.get(name);
+  return view?.byteLength ? new Uint8Array(view.buffer, view.byteOffset, view.byteLength) : new Uint8Array();
+}
+
+const CIVIDIS = [[0, 34, 78], [33, 58, 110], [76, 85, 109], [108, 110, 114], [142, 137, 120], [180, 165, 111], [220, 197, 91], [254, 232, 56]];
+
+/** One of n square pictures in `all` (n, side, side) as an address: grey, or mask probability in cividis with `clear` as its opacity. */
+function pictureOf(all, number, side, cividis = false, clear = null) {
+  const canvas = document.createElement("canvas"), image = new ImageData(side, side);
+  canvas.width = canvas.height = side;
+  for (let at = 0; at < side * side; at++) {
+    const value = all[number * side * side + at] ?? 0, place = (value / 255) * (CIVIDIS.length - 1), low = Math.min(CIVIDIS.length - 2, Math.floor(place));
+    const colour = cividis ? CIVIDIS[low].map((part, n) => part + (CIVIDIS[low + 1][n] - part) * (place - low)) : [value, value, value];
+    image.data.set([...colour, clear === null ? 255 : clear * value], 4 * at);
+  }
+  canvas.getContext("2d").putImageData(image, 0, 0);
+  return canvas.toDataURL();
+}
+
+/** Pictures of `pictureOf`, made once each until the bytes change. */
+function pictures(model, name, side, ...how) {
+  let from = null, made = {};
+  return (number) => {
+    if (model.get(name) !== from) [from, made] = [model.get(name), {}];
+    return (made[number] ??= pictureOf(bytes(model, name), number, side, ...how));
+  };
+}
+
+/** Average ranks, 1 for the smallest. */
+function ranksOf(values) {
+  return values.map((value) => values.filter((other) => other < value).length + (values.filter((other) => other === value).length + 1) / 2);
+}
+
+const signed = (value, digits = 2) => (value > 0 ? "+" : value < 0 ? "−" : "") + Math.abs(value).toFixed(digits);
+
+/** A bar to the left or the right of a middle line. */
+function signedBar(value, end, hollow = false) {
+  const share = end ? (50 * Math.min(1, Math.abs(value) / end)).toFixed(1) : 0, colour = value < 0 ? "--cw-negative" : "--cw-positive";
+  return h("span", { class: "cw-bar cw-middle" }, h("span", { class: "cw-fill" + (hollow ? " hollow" : ""), style: `--cw-fill:var(${colour});width:${share}%;margin-left:${value < 0 ? 50 - share : 50}%` }));
 }

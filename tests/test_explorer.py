@@ -1,0 +1,221 @@
+"""The attention explorer without a browser: what it shows is what the model answers, and every edge has its word."""
+import copy
+import gc
+import json
+import re
+import shutil
+import weakref
+import xml.etree.ElementTree as tree
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import tiny
+from PIL import Image
+
+from covid_workbench.data.slices import SliceTable
+from covid_workbench.errors import InputError
+from covid_workbench.lab import explorer_notebooks
+from covid_workbench.runs import Run
+from covid_workbench.training import evaluate, train
+from covid_workbench.whatif import Question, ReadSlice, answer, effects, orders
+from covid_workbench.widgets.explorer import KEPT, AttentionExplorer
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    "Trained runs by model."
+    folder = tmp_path_factory.mktemp("explored")
+    made = {}
+    for model in ("lstm2", "affinity", "classifier", "mask-rcnn"):
+        made[model] = train(tiny(model=model), folder / model, progress=False)
+        evaluate(made[model], progress=False)
+    return made
+
+
+def test_what_is_shown_is_what_the_model_answers(runs):
+    explorer = AttentionExplorer(runs["lstm2"])
+    pane = explorer.panes[0]
+    own = answer(pane.read)
+    assert pane.verdict.answer["logits"] == own.logits[0].tolist() == pane.verdict.before["logits"]
+    assert pane.panel.slots == own.rois.regions[0].tolist() and pane.panel.weights == own.attention[0].tolist()
+    number = pane.classes.index(pane.panel.effect_class)
+    assert {int(region): value for region, value in pane.panel.effects.items()} == {region: pytest.approx(value[number]) for region, value in effects(pane.read).items()}
+    assert pane.orders.results == {name: pytest.approx(p.tolist()) for name, p in orders(pane.read).items()}
+    assert len(pane.canvas.crops) == 64 * 64 * len(pane.canvas.regions) and len(pane.canvas.masks) == 28 * 28 * len(pane.canvas.regions)
+    gone = pane.panel.slots[0]
+    pane.panel.off_mode, pane.panel.off = "refilled", [gone]
+    assert pane.verdict.answer["logits"] == answer(pane.read, Question(off=(gone,), off_mode="refilled")).logits[0].tolist()
+    pane.panel.effect_class = "Normal"
+    assert pane.panel.effects[str(pane.panel.slots[0])] == pytest.approx(effects(pane.read, Question(off=(gone,), off_mode="refilled"))[pane.panel.slots[0]][0])
+
+
+def test_moving_a_slot_is_a_custom_order(runs):
+    explorer = AttentionExplorer(runs["lstm2"])
+    panel, first = explorer.panes[0].panel, explorer.panes[0].panel.slots
+    moved = [*first[1:], first[0]]
+    with panel.hold_trait_notifications():
+        panel.order, panel.sequence = "custom", moved
+    assert panel.slots == moved and explorer.panes[0].verdict.answer["logits"] == answer(explorer.panes[0].read, Question(sequence=tuple(moved))).logits[0].tolist()
+    explorer.browser.slice = next(one for one in explorer.rows if one != explorer.browser.slice)  # another slice has other regions
+    assert panel.order == "distance" and panel.sequence == [] and explorer.header.dirty is False
+
+
+def test_undo_redo_reset(runs):
+    explorer = AttentionExplorer(runs["lstm2"])
+    panel, plain = explorer.panes[0].panel, explorer.state
+    panel.order = "reversed"
+    turned = explorer.state
+    panel.off = [panel.slots[0]]
+    explorer.undo()
+    assert explorer.state == turned and explorer.header.can_undo and explorer.header.can_redo
+    explorer.undo()
+    assert explorer.state == plain and not explorer.header.can_undo and not explorer.header.dirty
+    explorer.redo()
+    assert explorer.state == turned
+    explorer.reset()
+    assert explorer.state == plain
+    explorer.undo()
+    assert explorer.state == turned
+
+
+def test_a_state_brings_the_view_back(runs):
+    explorer = AttentionExplorer(runs["lstm2"])
+    pane = explorer.panes[0]
+    explorer.browser.slice = list(explorer.rows)[-1]
+    pane.panel.order, pane.canvas.window, pane.canvas.layers, explorer.browser.filter = "hilbert", 90.0, ["truth"], {"kind": "wrong", "low": 0.2}
+    pane.panel.off, pane.canvas.selected = [pane.panel.slots[1]], [pane.panel.slots[0]]
+    held = json.loads(json.dumps(explorer.state))
+    assert len(json.dumps(held)) < 1100 and json.loads(explorer.header.state_text) == held
+    for given in (held, json.dumps(held), "http://127.0.0.1:8888/lab/tree/x.ipynb" + explorer.link):
+        again = AttentionExplorer(runs["lstm2"], state=given)
+        assert again.state == held and again.panes[0].verdict.answer == pane.verdict.answer and again.panes[0].panel.selected == held["selected"]
+
+
+@pytest.mark.parametrize("change, words", [
+    (lambda state: state.pop("slice"), "lacks 'slice'"), (lambda state: state.update(version=7), "version 1"), (lambda state: state.update(slice="P9"), "slice 'P9' is not among"),
+    (lambda state: state.update(window="wide"), "'window' is 'wide'"), (lambda state: state["questions"].append({}), "of 2 runs"), (lambda state: state["questions"][0].update(off="all"), "lacks a proper 'off'"),
+    (lambda state: state.update(camera={"x": []}), "'camera'"),
+])
+def test_a_wrong_state_changes_nothing(runs, change, words):
+    explorer = AttentionExplorer(runs["lstm2"])
+    held = explorer.state
+    wrong = copy.deepcopy(held)
+    change(wrong)
+    with pytest.raises(InputError, match=re.escape(words)):
+        explorer.reopen(wrong)
+    assert explorer.state == held
+    said = []
+    explorer.header.send = said.append
+    explorer._act(None, {"act": "open", "state": json.dumps(wrong)}, None)  # as a link does: said in the header
+    assert words in said[0]["message"]
+
+
+def test_runs_side_by_side_share_their_regions(runs):
+    explorer = AttentionExplorer([runs["lstm2"], runs["lstm2"]])
+    first, second = explorer.panes
+    assert first.panel.slots == second.panel.slots and all(row["iou"] == pytest.approx(1, abs=0.02) and row["gap"] == 0 for row in explorer.difference.rows) and explorer.difference.rows
+    assert [pattern for pattern, _ in explorer.difference.cells if pattern in ("10", "01")] == []
+    second.panel.off = [second.panel.slots[0]]
+    assert first.verdict.answer == first.verdict.before and second.verdict.answer != second.verdict.before
+    mixed = AttentionExplorer([runs["lstm2"], runs["affinity"]])
+    assert len(mixed.panes[1].affinity.matrix) == runs["affinity"].experiment.one_shot.roi_batch and mixed.panes[0].affinity.matrix == []
+    others = [one for one in mixed.panes[1].panel.slots if one >= 1000]
+    assert all(one in mixed.panes[1].ids for one in mixed.panes[1].panel.slots) and not set(others) & set(mixed.panes[0].ids)
+    number = mixed.panes[1].ids.index(mixed.panes[1].panel.slots[0])
+    mixed.panes[1].panel.off = [mixed.panes[1].panel.slots[0]]
+    assert mixed.panes[1].verdict.answer["logits"] == answer(mixed.panes[1].read, Question(off=(number,))).logits[0].tolist()
+    with pytest.raises(InputError, match="4 runs"):
+        AttentionExplorer([runs["lstm2"]] * 4)
+
+
+@pytest.mark.parametrize("model", ["classifier", "mask-rcnn"])
+def test_a_model_without_regions_shows_what_it_has(runs, model):
+    pane = AttentionExplorer(runs[model]).panes[0]
+    assert pane.canvas.pixels and pane.panel.slots == [] and "decides without regions" in pane.panel.empty_note and pane.orders.orderless
+    assert (len(pane.verdict.answer["probabilities"]) == 3) if model == "classifier" else ("lesions, no class" in pane.verdict.note)
+
+
+def test_a_slice_without_lesions_and_labels(runs, tmp_path):
+    "Black pictures: whatever the model finds there, the page has a verdict, and nothing breaks."
+    for number in range(2):
+        Image.fromarray(np.full((40, 64), 0, np.uint8)).save(tmp_path / f"{number}.png")
+    explorer = AttentionExplorer(runs["lstm2"], tmp_path)
+    pane = explorer.panes[0]
+    assert pane.canvas.shape == [40, 64] and pane.verdict.truth == "" and pane.canvas.truth == [] and len(pane.verdict.answer["logits"]) == 3
+    assert [one["said"] for one in explorer.browser.slices] == [[], []]
+    assert explorer.picture().svg.startswith("<svg")
+
+
+def test_moved_data_is_said_and_found_again(runs, tmp_path):
+    run = Run.open(shutil.copytree(runs["lstm2"].folder, tmp_path / "run"))
+    document = json.loads((run.folder / "experiment.json").read_text())
+    here = document["record"]["data_root"]
+    document["record"] |= {"data_root": str(tmp_path / "gone"), "data_beside": "gone too"}
+    (run.folder / "experiment.json").write_text(json.dumps(document))
+    explorer = AttentionExplorer(Run.open(run.folder))
+    pane = explorer.panes[0]
+    assert "gone" in pane.panel.empty_note and "the run said" in pane.verdict.note and explorer.moved.layout.display is None and pane.canvas.pixels == b""
+    said = []
+    explorer.header.send = said.append
+    explorer.look_in(tmp_path / "nowhere")
+    assert "nowhere is not a folder" in said[0]["message"]
+    explorer.look_in(here)
+    assert pane.canvas.pixels and pane.panel.slots and explorer.moved.layout.display == "none"
+
+
+def test_browsing_keeps_a_few_slices_only(runs, monkeypatch):
+    table = runs["lstm2"].table
+    many = SliceTable(pd.concat([table.frame.assign(id=table.frame["id"] + f"-{copy}") for copy in range(3)]), table.root)
+    explorer, alive = AttentionExplorer(runs["lstm2"], many), []
+    made = ReadSlice.__init__
+    monkeypatch.setattr(ReadSlice, "__init__", lambda self, *given: (alive.append(weakref.ref(self)), made(self, *given))[1])
+    for slice_id in list(explorer.rows)[:30]:
+        explorer.browser.slice = slice_id
+    gc.collect()
+    assert len(alive) >= 29 and sum(one() is not None for one in alive) <= KEPT
+    assert all(dataset._held == {} for dataset in explorer.data)
+
+
+def test_saved_views_stand_alone(runs, tmp_path):
+    explorer = AttentionExplorer([runs["lstm2"], runs["affinity"]])
+    explorer.save(tmp_path / "view.svg")
+    explorer.save(tmp_path / "view.html")
+    drawn = tree.parse(tmp_path / "view.svg").getroot()
+    words = " ".join(node.text or "" for node in drawn.iter() if node.tag.endswith("text"))
+    assert "not a medical device" in words and explorer.header.where in words
+    page = (tmp_path / "view.html").read_text()
+    assert not re.search(r'(src|href)="(?!data:)', page) and "import(" in page and not re.search(r"https?://(?!www\.w3\.org)", page)
+    told = json.loads(re.search(r'<script type="application/json" id="told">(.*?)</script>', page, re.S)[1])
+    assert {part["kind"] for part in told["parts"]} >= {"SliceCanvas", "RankPanel", "VerdictPanel", "AffinityPanel", "DifferencePanel"} and told["links"]
+    with pytest.raises(InputError, match="svg or .html"):
+        explorer.save(tmp_path / "view.png")
+
+
+def test_the_output_has_a_picture_where_widgets_cannot_run(runs):
+    bundle = AttentionExplorer(runs["lstm2"])._repr_mimebundle_()
+    assert tree.fromstring(bundle["image/svg+xml"]).tag.endswith("svg") and "application/vnd.jupyter.widget-view+json" in bundle
+
+
+def test_where_to_begin(runs):
+    table = runs["lstm2"].table.split("test").frame
+    assert AttentionExplorer(runs["lstm2"], patient=table["patient"].iloc[-1]).browser.slice == table.loc[table["patient"] == table["patient"].iloc[-1], "id"].iloc[0]
+    assert AttentionExplorer(runs["lstm2"], slice=table["id"].iloc[-1]).browser.slice == table["id"].iloc[-1]
+    with pytest.raises(InputError, match="patient 'nobody' is not among"):
+        AttentionExplorer(runs["lstm2"], patient="nobody")
+
+
+def test_lab_notebooks_keep_what_is_yours(runs, tmp_path):
+    made = explorer_notebooks(tmp_path / "explore", [runs["lstm2"].folder])
+    assert {path.stem for path in made} == {"attention", "runs", "lesions"} and all(str(runs["lstm2"].folder.parent) in path.read_text() for path in made)
+    mine = json.loads(made[0].read_text())
+    mine["cells"].append({"cell_type": "code", "id": "mine", "metadata": {}, "source": "my = 1", "outputs": [], "execution_count": None})
+    made[0].write_text(json.dumps(mine))
+    explorer_notebooks(tmp_path / "explore")
+    assert "my = 1" in made[0].read_text() and str(runs["lstm2"].folder) in made[0].read_text()
+    explorer_notebooks(tmp_path / "explore", [runs["affinity"].folder])
+    assert "my = 1" in made[0].read_text() and str(runs["affinity"].folder) in made[0].read_text()
+    with pytest.raises(InputError, match="is not a run"):
+        explorer_notebooks(tmp_path / "explore", [tmp_path])
+    assert Path(tmp_path / "explore").exists()
