@@ -23,7 +23,7 @@ from ..runs import Run
 from ..stages import Parts
 from ..whatif import ReadSlice
 from .content import pair_regions, right_patterns, share_rows, slice_list
-from .pane import QUESTION, RunPane, ask, asked_nothing, fill, read_slice, show, show_without_pixels
+from .pane import QUESTION, RunPane, ask, asked_nothing, fill_effects, fill_orders, read_slice, show, show_without_pixels
 from .parts import DifferencePanel, RunHeader, SliceBrowser
 from .saved import page_of, picture_of
 
@@ -171,11 +171,13 @@ class _Asking(_Page):
 
     async def _fill(self, panes: Sequence[RunPane]) -> None:
         for pane in panes:
-            await fill(pane)
+            await fill_effects(pane)
         if len(self.panes) > 1:
             labels = [dict((region, _ranks(pane.panel.slots, region)) for region in dict.fromkeys(pane.panel.slots)) for pane in self.panes]
             overlaps = {first: max(pairs.get(first, 0) for pairs in self._pairs) for first in set().union(*self._pairs)}
             self.difference.rows = share_rows([{int(region): value for region, value in pane.panel.effects.items()} for pane in self.panes], labels, overlaps)
+        for pane in panes:
+            await fill_orders(pane)
 
     def _later(self, work) -> None:
         "Run after the messages at hand, and drop what was asked before; at once where no loop runs."

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['WEIGHT_NOTES', 'QUESTION', 'RunPane', 'read_slice', 'show', 'show_without_pixels', 'question_of', 'ask',
-           'asked_nothing', 'fill', 'rank_agreement']
+           'asked_nothing', 'fill_effects', 'fill_orders', 'rank_agreement']
 
 # %% ../../nbs/66_widgets.pane.ipynb #4a234ab8
 import asyncio
@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..data.slices import Slice, lesion_targets
+from ..data.slices import lesion_targets
 from ..errors import InputError
 from ..models.aggregators import Evidence
 from ..models.rois import RANKINGS
@@ -40,7 +40,7 @@ QUESTION = ("order", "sequence", "beta", "off", "off_mode")  # traits of the pan
 class RunPane:
     """A run as parts of a page: `canvas`, `panel`, `verdict`, `inspector`, `agreement`, `orders`, `affinity`, linked in the browser (`links` lists how).
 
-    `show` brings a slice on, `question` is what is asked of it, `fill()` is awaited for effects and orders. Raises `InputError` for a run that is not complete.
+    `show` brings a slice on, `question_of` says what is asked of it, `fill_effects` and `fill_orders` are awaited for what takes longer. Raises `InputError` for a run that is not complete.
     """
 
     def __init__(self, run: Run, device: str = "cpu"):
@@ -53,7 +53,6 @@ class RunPane:
         self.ids: list[int] = []
         self.truth: np.ndarray | None = None  # the true mask of the slice
         self.class_chosen = False  # by the reader; until then effects are on the class that won
-        self._task: asyncio.Task | None = None
         own = dict(order=self.settings.ranking, own_order=self.settings.ranking)
         self.canvas, self.verdict, self.inspector, self.agreement, self.affinity = SliceCanvas(order=self.settings.ranking), VerdictPanel(), RoiInspector(), AgreementCard(), AffinityPanel()
         self.panel = RankPanel(**own, orders=list(RANKINGS), own_beta=self.settings.roi_batch, beta=self.settings.roi_batch, over_states=self.settings.model in ("lstm1", "lstm2"), classes=list(self.classes))
@@ -160,8 +159,8 @@ def asked_nothing(pane: RunPane) -> bool:
     return not panel.off and panel.order == pane.settings.ranking and panel.beta == pane.settings.roi_batch and panel.off_mode == "dropped"
 
 # %% ../../nbs/66_widgets.pane.ipynb #85da71c2
-async def fill(pane: RunPane) -> None:
-    "Effects, their agreement with attention, and the other orders, for the question at hand."
+async def fill_effects(pane: RunPane) -> None:
+    "What leaving each region out does, and how that agrees with attention, for the question at hand."
     read, question = pane.read, question_of(pane)
     evidence, number = answer(read, question), pane.classes.index(pane.panel.effect_class)
     present, found = [one for one in dict.fromkeys(slots_of(read, question)) if one not in question.off], {}
@@ -170,8 +169,12 @@ async def fill(pane: RunPane) -> None:
         found[one] = float(effect(read, one, question)[number])
         _set(pane.about_regions, effects={str(pane.ids[region]): value for region, value in found.items()})
     pane.agreement.rho = rank_agreement(evidence, found)
-    results = {}
-    for name, other in order_questions(read, question, seed=pane.orders.seed).items():
+
+
+async def fill_orders(pane: RunPane) -> None:
+    "The probabilities in other orders of the regions, for the question at hand."
+    read, results = pane.read, {}
+    for name, other in order_questions(read, question_of(pane), seed=pane.orders.seed).items():
         await asyncio.sleep(0)
         with contextlib.suppress(InputError):  # an order that this number of slots does not allow
             results[name] = answer(read, other).probabilities[0].tolist()

@@ -17,7 +17,7 @@ function render({ model, el }) {
         h("figure", {}, h("img", { src: cropOf(region.index), alt: "the region and a margin", width: 84, height: 84 }), h("figcaption", { text: "crop, +15 %" })),
         bytes(model, "masks").length ? h("figure", {}, h("img", { src: maskOf(region.index), alt: "probability of the mask", width: 84, height: 84 }), h("figcaption", {}, "mask 0 ", h("span", { class: "cw-cividis" }), " 1")) : null,
         h("dl", {}, ...fact("class", `${region.name} ${region.score.toFixed(2)}`), ...fact("box", region.box.map(Math.round).join(", ")), ...fact("distance", `${region.distance.toFixed(1)} px`), ...fact(weights.length === 2 ? "+ attention" : "attention", weight(0)), ...fact("− attention", weight(1)),
-          ...fact(`effect on ${model.get("effect_class")}`, effects[region.id] === undefined ? null : `${signed(effects[region.id])} logit`), ...fact("truth", region.overlap === null ? null : `IoU ${region.overlap.toFixed(2)}`))));
+          ...fact("effect", effects[region.id] === undefined ? null : `${signed(effects[region.id])} logit`), ...fact("truth", region.overlap === null ? null : `IoU ${region.overlap.toFixed(2)}`))));
   };
   const stops = [live.stop, onChange(model, ["regions", "slots", "weights", "effects", "effect_class", "selected", "hovered", "off", "crops", "masks"], draw)];
   return () => stops.forEach((stop) => stop());
