@@ -1,4 +1,5 @@
 """Small things that many tests share: a phantom on disk, a trained run, the shell."""
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,9 @@ from covid_workbench.training import evaluate, train
 SHARED = Path(__file__).parents[2] / "shared"  # research material beside a checkout; tests that need it skip without it
 TINY = dict(phantom_patients=15, phantom_slices=2, phantom_size=64, image_size=64, anchor_sizes=(6, 12), proposals_before_nms=30, proposals=15,
             rpn_samples=32, roi_samples=8, fpn_channels=8, hidden_size=8, validate_every=100, threads=2)
+
+
+collect_ignore = [] if importlib.util.find_spec("playwright") else ["browser"]  # make test-browser
 
 
 def pytest_configure(config):
