@@ -75,6 +75,11 @@ def test_undo_redo_reset(runs):
     assert explorer.state == plain and not explorer.header.can_undo and not explorer.header.dirty
     explorer.redo()
     assert explorer.state == turned
+    explorer.undo()
+    panel.order = "score"  # something else was asked: nothing to redo
+    assert not explorer.header.can_redo
+    explorer.undo()
+    panel.order = "reversed"
     explorer.reset()
     assert explorer.state == plain
     explorer.undo()
@@ -86,12 +91,12 @@ def test_a_state_brings_the_view_back(runs):
     pane = explorer.panes[0]
     explorer.browser.slice = list(explorer.rows)[-1]
     pane.panel.order, pane.canvas.window, pane.canvas.layers, explorer.browser.filter = "hilbert", 90.0, ["truth"], {"kind": "wrong", "low": 0.2}
-    pane.panel.off, pane.canvas.selected = [pane.panel.slots[1]], [pane.panel.slots[0]]
+    pane.panel.off, pane.canvas.selected, pane.verdict.link = [pane.panel.slots[1]], [pane.panel.slots[0]], "sigmoid"
     held = json.loads(json.dumps(explorer.state))
     assert len(json.dumps(held)) < 1100 and json.loads(explorer.header.state_text) == held
     for given in (held, json.dumps(held), "http://127.0.0.1:8888/lab/tree/x.ipynb" + explorer.link):
         again = AttentionExplorer(runs["lstm2"], state=given)
-        assert again.state == held and again.panes[0].verdict.answer == pane.verdict.answer and again.panes[0].panel.selected == held["selected"]
+        assert again.state == held and again.panes[0].verdict.answer == pane.verdict.answer and again.panes[0].verdict.link == "sigmoid" and again.panes[0].panel.selected == held["selected"]
 
 
 @pytest.mark.parametrize("change, words", [
