@@ -54,7 +54,7 @@ def test_hiding_weak_predictions_is_only_a_filter():
 def test_browser_counts_as_python_does(entries, tmp_path):
     node = shutil.which("node")
     if not node:
-        pytest.skip("node is not here; the same is compared in the browser test")
+        pytest.skip("node is not installed, so the script cannot run by itself; make test-browser compares the same counts in Chromium")
     random, cases = np.random.default_rng(1), []
     for _ in range(200):
         n, m = random.integers(0, 8, 2)

@@ -12,31 +12,23 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import anywidget
 import ipywidgets as W
 import traitlets as T
 
-import covid_workbench.widgets
 from ..errors import InputError, WorkbenchError, nearest
 from ..locks import is_held
 from ..runs import Run
 from .chart import Chart, Line, curves_svg, styles_of
 from .curves import COLUMNS, X_AXES, Confusion, column_words, columns_of, confusion_of, curve_of, look
 from .found import axes_of, differences, facets, in_order, passes, version_note
+from .parts import STATIC, Part, script_of
 
 # %% ../../nbs/67c_widgets.runs.ipynb #a7666529
-_STATIC = Path(covid_workbench.widgets.__file__).parent / "static"
-
-
-class _RunsPart(anywidget.AnyWidget):
-    "A part that sends its traits again when it appears on a screen, so that nothing set meanwhile is missed."
-    _esm = (_STATIC / "common.js").read_text() + (_STATIC / "runs.js").read_text()
-    _css = (_STATIC / "explorer.css").read_text() + (_STATIC / "runs.css").read_text()
+class _RunsPart(Part):
+    "The run explorer's parts: one browser module draws them, by the trait `part`."
+    _esm = script_of("runs")
+    _css = Part._css + (STATIC / "runs.css").read_text(encoding="utf-8")
     part = T.Unicode().tag(sync=True)
-
-    def __init__(self, **traits):
-        super().__init__(**traits)
-        self.on_msg(lambda _, content, __: content.get("ready") and self.send_state())
 
 
 class RunBar(_RunsPart):

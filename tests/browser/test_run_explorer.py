@@ -49,6 +49,10 @@ def test_from_curves_to_slices(lab: Lab, runs):
     assert len(first["rows"]) >= 3 and 2 <= len(first["lines"]) <= len(first["rows"])
     assert "Share" not in str([one.get_attribute("data-title") for one in page.locator(".modebar-btn").all()])  # plotly's button that uploads the figure
     chip = page.locator('.cwr-chip[data-key="model=lstm2"]')
+    cells = page.locator(".jp-Notebook .jp-Cell").count()
+    chip.focus()
+    page.keyboard.press("b")  # not "insert a cell below" of the notebook
+    assert page.locator(".jp-Notebook .jp-Cell").count() == cells
     chip.focus()
     page.keyboard.press("Enter")
     expect(chip).to_have_attribute("aria-pressed", "true", timeout=10000)

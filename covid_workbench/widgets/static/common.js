@@ -106,8 +106,18 @@ function offAfter(model, id) {
 const typing = (target) => target.closest?.("input, textarea, select, [contenteditable=true]") !== null;
 
 /**
+ * Plain keys pressed inside belong to the part and not to the notebook; those with Ctrl stay the notebook's, except Z where there is an undo. JupyterLab matches its
+ * shortcuts from the focused element outwards, before anyone else listens, so it is that element which has to say no.
+ */
+function ownKeys(el, inside = (event) => el.contains(event.target)) {
+  const guard = (event) => inside(event) && event.target.toggleAttribute("data-lm-suppress-shortcuts", !(event.ctrlKey || event.metaKey) || (event.key.toLowerCase() === "z" && el.closest(".cw-explorer") !== null));
+  window.addEventListener("keydown", guard, true);
+  return () => window.removeEventListener("keydown", guard, true);
+}
+
+/**
  * Keys of a part, wherever in its explorer the focus is; `handle(event, chord)` says whether the key was its own. Where several runs are side by side, the pane with the
- * focus answers, else the first. `chord` is the key a two-key command began with. Plain keys are kept from the notebook's shortcuts (which listen before anyone else); with Ctrl only Z is, where there is an undo.
+ * focus answers, else the first. `chord` is the key a two-key command began with.
  * A part that listens `on` the window comes after the others.
  */
 function explorerKeys(el, handle, on = document) {
@@ -116,19 +126,14 @@ function explorerKeys(el, handle, on = document) {
     if (!root.contains(event.target)) return false;
     return !pane || pane === (where ?? root.querySelector(".cw-pane"));
   };
-  const guard = (event) => {
-    if (!inside(event)) return;
-    // shortcuts are matched from the focused element outwards, so it is that one which has to say no
-    event.target.toggleAttribute("data-lm-suppress-shortcuts", !(event.ctrlKey || event.metaKey) || (event.key.toLowerCase() === "z" && el.closest(".cw-explorer") !== null));
-  };
   const listen = (event) => {
     if (event.defaultPrevented || !inside(event) || typing(event.target)) return;
     const pressed = event.target.closest?.("button, a") && (event.key === " " || event.key === "Enter");
     if (!pressed && handle(event, (el.closest(".cw-explorer") ?? el).dataset.chord)) event.preventDefault();
   };
-  window.addEventListener("keydown", guard, true);
+  const free = ownKeys(el, inside);
   on.addEventListener("keydown", listen);
-  return () => { window.removeEventListener("keydown", guard, true); on.removeEventListener("keydown", listen); };
+  return () => { free(); on.removeEventListener("keydown", listen); };
 }
 
 /** Bytes of a trait as an array. */

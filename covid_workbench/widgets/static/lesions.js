@@ -359,12 +359,10 @@ function render({ model: outer, el }) {
 
   const scores = scoreCard(model), table = lesionTable(model), whole = profile(model, go);
   el.append(head, sheet, h("div", { class: "cwl-grid" }, h("div", { class: "cwl-left" }, controls, view.stage, foot, counts), h("div", { class: "cwl-right" }, scores.element, table.element)), whole.element);
-  const guard = (event) => { if (el.contains(event.target) && event.target.matches("input, select")) event.target.toggleAttribute("data-lm-suppress-shortcuts", !(event.ctrlKey || event.metaKey)); }; // arrows on a slider are the slider's, not the notebook's
-  window.addEventListener("keydown", guard, true);
   const watch = new ResizeObserver(() => { scores.draw(); whole.draw(); });
   watch.observe(scores.chart);
   watch.observe(whole.chart);
-  const stops = [view.stop, live.stop, () => watch.disconnect(), () => outer.off("msg:custom", hear), () => window.removeEventListener("keydown", guard, true), onChange(model, ["slices", "slice", "pixels_of", "volume"], bring), onChange(model, [...about, "about", "volumes"], drawHead), onChange(model, [...about, "layers", "readings"], drawControls), onChange(model, about, drawCounts),
+  const stops = [view.stop, live.stop, () => watch.disconnect(), () => outer.off("msg:custom", hear), onChange(model, ["slices", "slice", "pixels_of", "volume"], bring), onChange(model, [...about, "about", "volumes"], drawHead), onChange(model, [...about, "layers", "readings"], drawControls), onChange(model, about, drawCounts),
     onChange(model, about, scores.draw), onChange(model, about, whole.draw), onChange(model, [...about, "shown", "window", "level", "selected", "hovered", "note"], table.draw),
     explorerKeys(el, (event) => {
       if (view.key(event)) return true;

@@ -3,17 +3,6 @@ const POINTS = { circle: "M20 2a4 4 0 1 0 .01 0Z", square: "M16 2h8v8h-8Z", diam
   x: "M16 1l4 4l4-4l1 1l-4 4l4 4l-1 1l-4-4l-4 4l-1-1l4-4l-4-4Z", star: "M20 0l1.8 4h4l-3.2 2.6L24 11l-4-2.6L16 11l1.4-4.4L14.2 4h4Z", "triangle-down": "M20 11l5-9h-10Z" };
 const STROKES = { solid: "", dash: "7 4", dot: "2 3", dashdot: "7 3 2 3", longdash: "12 4", longdashdot: "12 3 2 3" };
 
-/** Plain keys pressed inside belong to the part and not to the notebook; those with Ctrl stay the notebook's. */
-function ownKeys(el) {
-  const guard = (event) => {
-    if (!el.contains(event.target)) return;
-    if (event.ctrlKey || event.metaKey) el.removeAttribute("data-lm-suppress-shortcuts");
-    else el.setAttribute("data-lm-suppress-shortcuts", "true");
-  };
-  window.addEventListener("keydown", guard, true);
-  return () => window.removeEventListener("keydown", guard, true);
-}
-
 function picker(model, name, label, title) {
   const options = model.get("choices")[name] ?? [];
   return h("label", { class: "cwr-pick", title }, h("span", { text: label }), h("select", { "data-key": name, "aria-label": label, onchange: (event) => put(model, { [name]: event.target.value }) },
