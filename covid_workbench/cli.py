@@ -14,7 +14,7 @@ from pathlib import Path
 
 from . import __version__
 from .errors import InputError, StorageError, WorkbenchError, storage, write_atomic
-from .settings import describe, read_assignments
+from .settings import read_assignments
 from .studies import commands as study
 
 # %% ../nbs/90_cli.ipynb #0870457f
@@ -54,12 +54,19 @@ def evaluate(args: argparse.Namespace) -> None:
 
 
 def settings(args: argparse.Namespace) -> None:
-    "list every setting with the paper's value"
-    from covid_workbench.runs import KINDS
+    "list every setting with the value of a model's paper and where it stands"
+    from covid_workbench.runs import KINDS, settings_of_paper
+    rows = settings_of_paper(args.model, args.backbone)
+    if args.json:
+        print(json.dumps(rows, indent=1))
+        return
+    print(f"Values that the preset paper gives to model={args.model}, with their source, and those of its released code where they differ.")
     for group, kind in KINDS.items():
         print(f"\n{group}: {kind.__doc__}")
-        for name, default, words in describe(kind):
-            print(f"  {name:26s} {default:24s} {words}")
+        for row in rows:
+            if row["group"] == group:
+                released = f"; released: {json.dumps(row['released'])}" if row["released"] != row["paper"] else ""
+                print(f"  {row['setting']:26s} {json.dumps(row['paper']):24s} {row['help']} [{row['source']}{released}]")
 
 # %% ../nbs/90_cli.ipynb #2ff44a4f
 def models(args: argparse.Namespace) -> None:
@@ -216,7 +223,10 @@ def parser() -> argparse.ArgumentParser:
     study.report_arguments(command(study.report))
     command(study.studies)
 
-    command(settings)
+    one = command(settings)
+    one.add_argument("--model", default="lstm2", help="whose paper (default lstm2)")
+    one.add_argument("--backbone", help="on which backbone (default: the paper's first)")
+    one.add_argument("--json", action="store_true", help="as JSON, one entry a setting")
 
     one = command(parity)
     one.add_argument("folder", help="a folder of fixtures")

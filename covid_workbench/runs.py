@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['REGIMES', 'KINDS', 'GROUP_OF', 'PRESETS', 'TWEAKS', 'NOT_RESULTS', 'DataSettings', 'TrainingSettings', 'Experiment',
-           'protocol_settings', 'save_tensors', 'load_tensors', 'record_of_machine', 'Run', 'run_logger']
+           'settings_of_paper', 'save_tensors', 'load_tensors', 'record_of_machine', 'Run', 'run_logger']
 
 # %% ../nbs/20_runs.ipynb #023b543b
 import dataclasses
@@ -29,8 +29,8 @@ from .errors import InputError, nearest, read_json, storage, write_atomic
 from .models.backbones import BACKBONES
 from .models.detector import DetectorSettings
 from .models.oneshot import OneShotSettings
-from .models.zoo import card_settings, import_user_models
-from .protocol import PROTOCOLS, Protocol
+from .models.zoo import card_of, card_settings, import_user_models
+from .protocol import PAPER_OF, STATED, Protocol, protocol_of
 from .settings import fill, setting
 
 # %% ../nbs/20_runs.ipynb #2726036a
@@ -70,7 +70,7 @@ class TrainingSettings:
     aggregator_epochs: float = setting(10.0, "warm-start: passes over the cached regions for the aggregator", low=0)
     optimizer: str = setting("adam", "adam (weight decay in the gradient, the papers) or adamw", options=("adam", "adamw"))
     learning_rate: float = setting(1e-5, "step size of two-phase training", low=0, high=1)
-    detector_learning_rate: float = setting(1e-3, "step size of the detector alone (warm-start, two-stage)", low=0, high=1)
+    detector_learning_rate: float = setting(1e-5, "step size of the detector alone (warm-start, two-stage)", low=0, high=1)
     aggregator_learning_rate: float = setting(1e-3, "step size of the aggregator on cached regions", low=0, high=1)
     weight_decay: float = setting(1e-3, "weight decay", low=0, high=10)
     schedule: str = setting("constant", "learning rate over time", options=("constant", "cosine"))
@@ -105,12 +105,16 @@ class Experiment:
     def make(cls, preset: str = "paper", *, protocol: str = "", **settings: Any) -> "Experiment":
         """An experiment from a preset and flat settings by name; a wrong name or value is an `InputError` with the nearest right one.
 
-        `protocol`: paper, released or default; where none is named, the preset's.
+        `protocol`: paper, released or default; where none is named, the preset's. The preset `paper` takes every value of the model's card; the small ones
+        have a detector and a training of their own and take the rest.
         """
         if preset not in PRESETS:
             raise InputError(f"preset '{preset}' is unknown, {nearest(preset, PRESETS)}")
         model, backbone = settings.get("model", "lstm2"), settings.get("backbone", PRESETS[preset].get("backbone"))
-        values = protocol_settings(protocol or ("paper" if preset == "paper" else "default"), model) | card_settings(model, backbone) | PRESETS[preset]
+        protocol = protocol or ("paper" if preset == "paper" else "default")
+        card = {name: value for name, value in card_settings(model, backbone, protocol).items()
+                if preset == "paper" or GROUP_OF[name] not in ("detector", "training")}
+        values = protocol_of(protocol, model).settings() | card | PRESETS[preset]
         return cls._filled(values | TWEAKS.get((preset, model), {}) | settings)
 
     @classmethod
@@ -124,7 +128,7 @@ class Experiment:
 
     def replace(self, *, protocol: str = "", **settings: Any) -> "Experiment":
         "The same experiment with some settings changed."
-        return Experiment._filled(self.flat() | (protocol_settings(protocol, self.one_shot.model) if protocol else {}) | settings)
+        return Experiment._filled(self.flat() | (protocol_of(protocol, self.one_shot.model).settings() if protocol else {}) | settings)
 
     def flat(self) -> dict[str, Any]:
         "Every setting by its name."
@@ -169,6 +173,8 @@ class Experiment:
         flat = {}
         for name, value in content.items():
             flat |= value if name in KINDS and isinstance(value, dict) else {name: value} if name not in ("preset", "record") else {}
+        if "record" in content:  # a run has all its settings; those that came later are at the value that changes nothing
+            return cls._filled(flat | changes)
         return cls.make(content.get("preset", "paper"), **flat | changes)
 
 # %% ../nbs/20_runs.ipynb #fe903aba
@@ -176,34 +182,27 @@ import_user_models()  # their names are values of the setting `model` from here 
 KINDS = {field.name: field.type for field in dataclasses.fields(Experiment)}
 GROUP_OF = {field.name: group for group, kind in KINDS.items() for field in dataclasses.fields(kind)}  # setting -> its group
 
-
-def protocol_settings(name: str, model: str) -> dict[str, Any]:
-    "The fields of a protocol by name, as `model` was released. Raises `InputError`."
-    if name not in PROTOCOLS:
-        raise InputError(f"protocol '{name}' is unknown, {nearest(name, PROTOCOLS)}")
-    return (Protocol.released(model) if name == "released" else PROTOCOLS[name]()).settings()
-
 # %% ../nbs/20_runs.ipynb #ba2cc51a
 PRESETS: dict[str, dict[str, Any]] = {
     # the papers: full size, one slice a step, both phases from the start, the protocol of their text
     "paper": {},
     # fits a laptop CPU: warm start, small pictures; every difference from the paper is listed here
     "small": dict(
-        image_size=192, objects="merged", min_lesion_area=14, phantom_patients=296, phantom_slices=4, phantom_size=192,
+        image_size=192, normalise="image", objects="merged", min_lesion_area=14, phantom_patients=296, phantom_slices=4, phantom_size=192,
         cut="layer2", fpn_channels=64, anchor_sizes=(6, 12, 24, 48, 84), anchor_ratios=(0.5, 1, 2), rpn_foreground_iou=0.5,
         rpn_samples=128, rpn_positive=0.5, proposals_before_nms=200, proposals=100, roi_foreground_iou=0.5, roi_background_iou=0.5,
         roi_samples=48, roi_positive=0.34,
         roi_batch=8, hidden_size=64, levels=1, mask_layers=1, mask_channels=0,
         regime="warm-start", detector_epochs=10, aggregator_epochs=10, epochs=0, optimizer="adamw", weight_decay=0.01,
-        learning_rate=1e-4, schedule="cosine", warmup=20, gradient_clip=10, segmentation_batch=3, segmentation_empty=1, classification_batch=16, flips=True,
+        learning_rate=1e-4, detector_learning_rate=1e-3, schedule="cosine", warmup=20, gradient_clip=10, segmentation_batch=3, segmentation_empty=1, classification_batch=16, flips=True,
     ),
     # seconds, to see that everything is connected; learns next to nothing
     "smoke": dict(
-        image_size=96, objects="merged", min_lesion_area=6, phantom_patients=18, phantom_slices=3, phantom_size=96,
+        image_size=96, normalise="image", objects="merged", min_lesion_area=6, phantom_patients=18, phantom_slices=3, phantom_size=96,
         cut="layer2", fpn_channels=16, anchor_sizes=(6, 12, 24), anchor_ratios=(0.5, 1, 2), rpn_foreground_iou=0.5, rpn_samples=64,
         proposals_before_nms=60, proposals=30, roi_foreground_iou=0.5, roi_samples=16, head_width=32,
         roi_batch=4, hidden_size=16, levels=1, mask_layers=1, mask_channels=0,
-        regime="warm-start", detector_epochs=1, aggregator_epochs=2, epochs=0, optimizer="adamw", learning_rate=1e-4, schedule="cosine",
+        regime="warm-start", detector_epochs=1, aggregator_epochs=2, epochs=0, optimizer="adamw", learning_rate=1e-4, detector_learning_rate=1e-3, schedule="cosine",
         gradient_clip=10, segmentation_batch=4, classification_batch=4,
     ),
 }
@@ -219,6 +218,25 @@ TWEAKS: dict[tuple[str, str], dict[str, Any]] = {  # what a model needs in a pre
     ("smoke", "mask-rcnn"): dict(regime="two-stage"),
     ("smoke", "classifier"): dict(regime="two-phase", epochs=2, learning_rate=1e-3),
 }
+
+# %% ../nbs/20_runs.ipynb #09dce7ac
+def settings_of_paper(model: str, backbone: str | None = None) -> list[dict[str, Any]]:
+    """One row a setting: group, setting, the `paper`'s value of `model`, its `source`, the `released` code's value, and the line of `help`.
+
+    Raises `InputError` for an unknown model or backbone.
+    """
+    chosen = {"model": model} | ({"backbone": backbone} if backbone else {})
+    paper, released = (Experiment.make("paper", protocol=name, **chosen).flat() for name in ("paper", "released"))
+    card, rows = card_of(model).reading(paper["backbone"]), []
+    for group, kind in KINDS.items():
+        for found in dataclasses.fields(kind):
+            name, value = found.name, paper[found.name]
+            if group == "protocol" and name not in card:
+                source = f"paper: {STATED[name][1]}" if name in STATED else "paper" if name in PAPER_OF.get(model, {}) else "code"
+            else:
+                source = card[name].source if name in card else "asked for" if name in chosen else "ours"
+            rows.append({"group": group, "setting": name, "paper": value, "source": source, "released": released[name], "help": found.metadata["help"]})
+    return rows
 
 # %% ../nbs/20_runs.ipynb #b8ce733b
 def save_tensors(path: str | Path, tensors: dict[str, torch.Tensor], note: dict[str, Any] | None = None) -> None:

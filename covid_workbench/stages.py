@@ -82,10 +82,11 @@ class Task:
 
 def _batches(dataset: SliceDataset, parts: Parts, **draws: tuple[Sequence[int], int]) -> Callable[[range], Iterator[dict]]:
     "Batches made of several draws, each from rows of its own: `purpose=(rows, slices a step)`."
-    seed, replacement = parts.experiment.training.seed, parts.experiment.protocol.sampling == "replacement"
+    seed, sampling = parts.experiment.training.seed, parts.experiment.protocol.sampling
 
     def batches(steps: range) -> Iterator[dict]:
-        drawn = [rows_of_steps(rows, count, steps, seed, purpose, replacement=replacement) for purpose, (rows, count) in draws.items() if rows and count]
+        drawn = [rows_of_steps(rows, count, steps, seed, purpose, replacement=sampling == "replacement" or sampling == "mixed" and purpose != "classification")
+                 for purpose, (rows, count) in draws.items() if rows and count]
         together = [sum(one, []) for one in zip(*drawn)]
         return iter(DataLoader(dataset, batch_sampler=[[rows[position] for position in share(len(rows))] for rows in together], collate_fn=collate))
     return batches
@@ -157,15 +158,19 @@ def _scores(metrics: dict) -> dict[str, float]:
     return scores | {"score": scores.get("f1", scores.get("ap50", 0.0))}
 
 
-def trained_part(model: nn.Module, heads: Sequence[nn.Module], update: str) -> tuple[list[nn.Parameter], list[nn.Module]]:
-    "(trained parameters, frozen modules) for `update` heads, heads+bn or full; running statistics of what is frozen stand still."
+def trained_part(model: nn.Module, heads: Sequence[nn.Module], update: str, norms: str = "all") -> tuple[list[nn.Parameter], list[nn.Module]]:
+    """(trained parameters, frozen modules) for `update` heads, heads+bn or full; running statistics of what is frozen stand still.
+
+    `norms`: all, or all but those of shortcuts (`Protocol.trained_norms`).
+    """
     if update == "full":
         return list(model.parameters()), []
     inside = {id(module) for head in heads for module in head.modules()}
-    rest = [module for module in model.modules() if id(module) not in inside]
-    norms = [module for module in rest if isinstance(module, nn.BatchNorm2d)] if update == "heads+bn" else []
-    return ([parameter for module in (*heads, *norms) for parameter in module.parameters()],
-            [module for module in rest if not any(True for _ in module.children())])
+    rest = {name: module for name, module in model.named_modules() if id(module) not in inside}
+    chosen = [module for name, module in rest.items() if update == "heads+bn" and isinstance(module, nn.BatchNorm2d)
+              and (norms == "all" or ".downsample." not in name)]
+    return ([parameter for module in (*heads, *chosen) for parameter in module.parameters()],
+            [module for module in rest.values() if not any(True for _ in module.children())])
 
 # %% ../nbs/42_stages.ipynb #72f2ce49
 def training_stage(name: str, model: nn.Module, parts: Parts, tasks: dict[str, Task], *, epochs: float, rate: float,
@@ -195,16 +200,16 @@ def stages_of(model: nn.Module, parts: Parts, device: torch.device) -> list[Stag
     segmentation_alone = dict(epochs=training.detector_epochs, rate=training.detector_learning_rate)
     usual = dict(epochs=training.epochs, rate=training.learning_rate)
     if kind == "mask-rcnn":
-        detector = model.detector
+        detector = model.detector  # "heads" here is all but the body of the backbone: pyramid, proposals, boxes, masks
         return [training_stage("segmentation", model, parts, {"segmentation": segmentation_task(model, parts, device)}, **segmentation_alone,
-                               trained=trained_part(model, [detector.rpn, detector.roi_heads], training.update))]
+                               trained=trained_part(model, [detector.backbone.fpn, detector.rpn, detector.roi_heads], training.update))]
     if kind == "classifier" or training.regime == "fine-tune":
         return [training_stage("classification", model, parts, {"classification": classification_task(model, parts, device)}, **usual)]
     tasks = {"segmentation": segmentation_task(model, parts, device), "classification": classification_task(model, parts, device)}
     if training.regime == "two-stage":
         return [training_stage("segmentation", model, parts, {"segmentation": tasks["segmentation"]}, **segmentation_alone),
                 training_stage("classification", model, parts, {"classification": tasks["classification"]}, **usual,
-                               trained=trained_part(model, [model.image_head], training.update))]
+                               trained=trained_part(model, [model.image_head], training.update, parts.experiment.protocol.trained_norms))]
     return [training_stage("two-phase", model, parts, tasks, **usual)]
 
 # %% ../nbs/42_stages.ipynb #7c64f71f
@@ -242,14 +247,14 @@ def aggregator_stage(model: OneShotModel, parts: Parts, features: dict[str, torc
 
     def losses(rows: list[int], step: int) -> Iterator[dict[str, torch.Tensor]]:
         logits = model.answer(features["train"][rows].to(device).float()).logits
-        yield _classification_terms(image_loss(logits, labels["train"][rows].to(device)), logits, classes)
+        yield _classification_terms(image_loss(logits, labels["train"][rows].to(device), model.loss), logits, classes)
 
     @torch.no_grad()
     def validate() -> dict[str, float]:
         logits = torch.cat([model.answer(some.to(device).float()).logits.cpu() for some in features["validation"].split(64)])
         truth = labels["validation"]
         metrics = {"classification": classification_scores(truth.numpy(), logits.argmax(-1).numpy(), classes), "detection": None}
-        return _scores(metrics) | {"loss": float(image_loss(logits, truth))}
+        return _scores(metrics) | {"loss": float(image_loss(logits, truth, model.loss))}
 
     def steps(epochs: float) -> int:
         return math.ceil(epochs * size[0] / size[1])

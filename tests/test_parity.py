@@ -5,7 +5,8 @@ import shutil
 import numpy as np
 import pytest
 
-from covid_workbench.models.zoo import PRINTED, count_parameters
+from covid_workbench.models.cards import CARDS
+from covid_workbench.models.zoo import count_parameters
 from covid_workbench.parity.run import check_folder
 
 FILES = ("attention_lstm2", "attention_lstm2_stages2", "affinity", "affinity_stages3", "classifier_s", "roi_batch_lstm", "roi_batch_ranked", "distance_rank",
@@ -49,7 +50,7 @@ def test_damaged_and_missing_fixtures(golden, command, tmp_path):
 
 def test_the_fifteen_sizes_of_the_paper():
     for model in ("attention", "lstm1", "lstm2"):
-        for backbone, printed in PRINTED[model].items():
+        for backbone, printed in CARDS[model].printed.items():
             count = count_parameters(model, backbone) / 1e6
             assert str(round(count) if (model, backbone) == ("lstm2", "resnext50_32x4d") else int(count)) == printed, (model, backbone, count)
     assert count_parameters("lstm2", "resnet18") == 23_356_808 and count_parameters("affinity", "resnet18") == 13_660_975

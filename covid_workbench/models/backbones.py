@@ -14,6 +14,7 @@ import torchvision
 from torch import nn
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.ops import FeaturePyramidNetwork
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from ..errors import InputError, nearest
 from .norm import PerImageBatchNorm2d
@@ -35,9 +36,9 @@ def build_backbone(name: str, *, cut: str = "layer4", levels: int = 1, channels:
             raise InputError(f"{what} '{value}' is unknown, {nearest(value, options)}")
     network = torchvision.models.get_model(name, weights="DEFAULT" if pretrained else None,
                                            norm_layer=partial(PerImageBatchNorm2d, evaluation=evaluation))
-    stages = ("layer1", "layer2", "layer3", "layer4") if levels == 4 else (cut,)
+    stages = ("layer1", "layer2", "layer3", "layer4") if levels > 1 else (cut,)
     widths = [64 * 2 ** (int(stage[-1]) - 1) * (4 if name in BACKBONES[2:] else 1) for stage in stages]
     return nn.Sequential(OrderedDict(
         body=IntermediateLayerGetter(network, {stage: str(level) for level, stage in enumerate(stages)}),
-        fpn=FeaturePyramidNetwork(widths, channels),
+        fpn=FeaturePyramidNetwork(widths, channels, LastLevelMaxPool() if levels == 5 else None),
     ))

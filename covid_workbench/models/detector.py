@@ -20,6 +20,7 @@ from torchvision.models.detection.roi_heads import RoIHeads, maskrcnn_inference,
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead, concat_box_prediction_layers
 from torchvision.ops import MultiScaleRoIAlign, batched_nms, clip_boxes_to_image
 
+from ..errors import InputError
 from .backbones import CLASSIFIERS, CUTS, build_backbone
 from .sampling import RoIAlign
 from ..protocol import Protocol
@@ -81,16 +82,22 @@ def box_losses(class_logits: torch.Tensor, deltas: torch.Tensor, labels: torch.T
 
 # %% ../../nbs/12_models.detector.ipynb #89f4e9cd
 def best_proposals(objectness: torch.Tensor, boxes: torch.Tensor, counts: list[int], size: tuple[int, int], settings: DetectorSettings,
-                   smallest_side: float = 1e-3) -> torch.Tensor:
-    "Proposals (k, 4) of one image, the surest first, from logits (A,) and boxes (A, 4) of its anchors, `counts` of them on each level."
+                   smallest_side: float = 1e-3, training: bool = False) -> torch.Tensor:
+    """Proposals (k, 4) of one image, the surest first, from logits (A,) and boxes (A, 4) of its anchors, `counts` of them on each level.
+
+    `training`: as many as the segmentation losses see; otherwise as many as everything else sees (`test_proposals`).
+    """
+    before, after = settings.proposals_before_nms, settings.proposals
+    if not training:
+        before, after = settings.test_proposals_before_nms or before, settings.test_proposals or after
     logits = objectness.split(counts)
     starts = [sum(counts[:level]) for level in range(len(counts))]
-    best = [start + own.topk(min(settings.proposals_before_nms, len(own))).indices for own, start in zip(logits, starts)]
+    best = [start + own.topk(min(before, len(own))).indices for own, start in zip(logits, starts)]
     levels = torch.cat([torch.full_like(own, level) for level, own in enumerate(best)])
     best = torch.cat(best)
     boxes = clip_boxes_to_image(boxes[best], size)
     keep = torch.nonzero((boxes[:, 2:] - boxes[:, :2]).amin(-1) >= smallest_side).flatten()
-    return boxes[keep][batched_nms(boxes[keep], objectness[best][keep], levels[keep], settings.rpn_nms)[:settings.proposals]]
+    return boxes[keep][batched_nms(boxes[keep], objectness[best][keep], levels[keep], settings.rpn_nms)[:after]]
 
 
 def best_detections(class_logits: torch.Tensor, boxes: torch.Tensor, size: tuple[int, int], settings: DetectorSettings, smallest_side: float = 0.01):
@@ -120,14 +127,14 @@ class Detector(nn.Module):
     def features(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         return self.backbone(images)  # {"0": (B, C, h, w)}
 
-    def _rpn_outputs(self, images, features):
+    def _rpn_outputs(self, images, features, training=False):
         objectness, deltas = self.rpn.head(list(features.values()))
         shapes = [tuple(images.shape[-2:])] * len(images)
         anchors = self.rpn.anchor_generator(ImageList(images, shapes), list(features.values()))
         counts = [level[0].numel() for level in objectness]
         objectness, deltas = concat_box_prediction_layers(objectness, deltas)
         decoded = self.rpn.box_coder.decode(deltas.detach(), anchors).view(len(images), -1, 4)
-        proposals = [best_proposals(*one, counts, shapes[0], self.settings, self.smallest_proposal)
+        proposals = [best_proposals(*one, counts, shapes[0], self.settings, self.smallest_proposal, training)
                      for one in zip(objectness.detach().view(len(images), -1), decoded)]
         return proposals, anchors, objectness.view(len(images), -1), deltas.view(len(images), -1, 4)
 
@@ -139,7 +146,7 @@ class Detector(nn.Module):
         "The five losses, mean over images; image i draws its samples from `seeds[i]`. Targets: boxes (n, 4), labels (n,), masks (n, S, S)."
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         features = self.features(images)
-        proposals, anchors, objectness, deltas = self._rpn_outputs(images, features)
+        proposals, anchors, objectness, deltas = self._rpn_outputs(images, features, training=True)
         labels, matched = self.rpn.assign_targets_to_anchors(anchors, targets)
         goals = self.rpn.box_coder.encode(matched, anchors)
         settings = self.settings
@@ -195,9 +202,12 @@ def build_detector(settings: DetectorSettings, classes: int, protocol: Protocol 
     "A detector with random weights for `classes` kinds of object (background not counted)."
     channels, s = settings.fpn_channels, settings
     kind = AnchorGenerator if protocol.rounded_anchors else ExactAnchors
-    anchors = kind(sizes=(s.anchor_sizes,) * s.levels, aspect_ratios=(s.anchor_ratios,) * s.levels)
+    sizes = tuple((size,) for size in s.anchor_sizes) if s.anchor_spread == "one" and s.levels > 1 else (s.anchor_sizes,) * s.levels
+    if len(sizes) != s.levels:
+        raise InputError(f"setting anchor_spread=one takes one of anchor_sizes for each of levels={s.levels}; there are {len(sizes)}")
+    anchors = kind(sizes=sizes, aspect_ratios=(s.anchor_ratios,) * s.levels)
     both = dict(training=s.proposals_before_nms, testing=s.proposals_before_nms), dict(training=s.proposals, testing=s.proposals)
-    maps, mask_channels = [str(level) for level in range(s.levels)], s.mask_channels or channels
+    maps, mask_channels = [str(level) for level in range(min(s.levels, 4))], s.mask_channels or channels  # the fifth level is for proposals alone
     rpn = RegionProposalNetwork(
         anchors,
         RPNHead(channels, anchors.num_anchors_per_location()[0]),
