@@ -112,7 +112,7 @@ class Experiment:
             raise InputError(f"preset '{preset}' is unknown, {nearest(preset, PRESETS)}")
         model, backbone = settings.get("model", "lstm2"), settings.get("backbone", PRESETS[preset].get("backbone"))
         protocol = protocol or ("paper" if preset == "paper" else "default")
-        card = {name: value for name, value in card_settings(model, backbone, protocol).items()
+        card = {name: value for name, value in card_settings(model, backbone, protocol, settings).items()
                 if preset == "paper" or GROUP_OF[name] not in ("detector", "training")}
         values = protocol_of(protocol, model).settings() | card | PRESETS[preset]
         return cls._filled(values | TWEAKS.get((preset, model), {}) | settings)

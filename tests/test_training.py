@@ -101,7 +101,7 @@ def test_fine_tuning_keeps_the_weights_and_replaces_the_last_layer(command, fini
 
 def test_protocols_differ_where_they_say(tmp_path):
     released = Protocol.released().settings()
-    assert Experiment.make("paper").protocol == Protocol.paper() and Experiment.make("small").protocol == Protocol.default()
+    assert Experiment.make("paper").protocol == Protocol.paper("lstm2") and Experiment.make("small").protocol == Protocol.default()
     assert Experiment.make("small", protocol="released").protocol.settings() == released
     assert Protocol.released("single-shot").region_weights == "best"
     run = train(tiny(model="lstm1", protocol="released", regime="two-phase", epochs=0.3), tmp_path / "run", progress=False)

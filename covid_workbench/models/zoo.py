@@ -10,7 +10,7 @@ __all__ = ['KINDS', 'OBJECT_COUNTS', 'register_model', 'user_models', 'import_us
 import dataclasses
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -74,12 +74,14 @@ def card_of(model: str) -> Card:
     return CARDS[model]
 
 
-def card_settings(model: str, backbone: str | None = None, protocol: str = "paper") -> dict[str, Any]:
+def card_settings(model: str, backbone: str | None = None, protocol: str = "paper", given: Collection[str] = ()) -> dict[str, Any]:
     """What the paper of `model` sets (`protocol` released: its code), with `backbone` when one is named. Raises `InputError` for an unknown model.
 
-    ImageNet weights are left out: they are never fetched without being asked for.
+    ImageNet weights are left out: they are never fetched without being asked for. So are the numbers of proposals in tests where those of training are
+    among the `given` settings: who asks for thirty proposals gets thirty everywhere.
     """
-    found = {name: value.value for name, value in card_of(model).reading(backbone, protocol).items() if name != "pretrained"}
+    out = {"pretrained", *(f"test_{name}" for name in ("proposals", "proposals_before_nms") if name in given)}
+    found = {name: value.value for name, value in card_of(model).reading(backbone, protocol).items() if name not in out}
     return found | ({"backbone": backbone} if backbone else {})
 
 # %% ../../nbs/17_models.zoo.ipynb #4584ac1d
@@ -102,7 +104,7 @@ def create_model(model: str, backbone: str | None = None, *, protocol: str | Pro
     `object_classes`: kinds of lesion the detector tells apart, by default the paper's. Raises `InputError` for a wrong name or value.
     """
     chosen = protocol_of(protocol, model) if isinstance(protocol, str) else protocol
-    card = card_settings(model, backbone, protocol if isinstance(protocol, str) else "paper")
+    card = card_settings(model, backbone, protocol if isinstance(protocol, str) else "paper", settings)
     objects = object_classes or OBJECT_COUNTS[card.get("objects", "lung+lesions")]
     known = {field.name: group for group, kind in KINDS.items() for field in dataclasses.fields(kind)}
     for name in settings:
