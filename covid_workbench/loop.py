@@ -33,11 +33,22 @@ def seed_for(*where) -> int:
     return int.from_bytes(hashlib.sha256(repr(where).encode()).digest()[:7], "big")
 
 
-def rows_of_steps(rows: Sequence[int], batch: int, steps: range, *where, replacement: bool = False) -> list[list[int]]:
-    "The rows that each step sees: pass after pass over `rows`, each pass in an order of its own; or drawn anew, with replacement."
+def rows_of_steps(rows: Sequence[int], batch: int, steps: range, *where, replacement: bool = False, classes: Sequence[str] | None = None) -> list[list[int]]:
+    """The rows that each step sees: pass after pass over `rows`, each pass in an order of its own; or drawn anew, with replacement.
+
+    With `classes`, one for each row, all classes come equally often (with replacement: have equal chances), however many rows they have.
+    """
     rows = np.asarray(rows)
+    names, class_of, sizes = np.unique([""] * len(rows) if classes is None else classes, return_inverse=True, return_counts=True)
     if replacement:
-        return [np.random.default_rng(seed_for(*where, "step", step)).choice(rows, batch).tolist() for step in steps]
+        chances = None if classes is None else 1 / (len(names) * sizes[class_of])
+        return [np.random.default_rng(seed_for(*where, "step", step)).choice(rows, batch, p=chances).tolist() for step in steps]
+    row = _passes(rows, *where) if classes is None else _rounds([rows[class_of == number] for number in range(len(names))], *where)
+    return [[row(position) for position in range(step * batch, (step + 1) * batch)] for step in steps]
+
+
+def _passes(rows: Sequence[int], *where) -> Callable[[int], int]:
+    "Position -> row, for pass after pass over `rows`."
     orders: dict[int, np.ndarray] = {}
 
     def row(position: int) -> int:
@@ -45,8 +56,13 @@ def rows_of_steps(rows: Sequence[int], batch: int, steps: range, *where, replace
         if number not in orders:
             orders[number] = np.random.default_rng(seed_for(*where, number)).permutation(rows)
         return int(orders[number][position % len(rows)])
+    return row
 
-    return [[row(position) for position in range(step * batch, (step + 1) * batch)] for step in steps]
+
+def _rounds(groups: Sequence[Sequence[int]], *where) -> Callable[[int], int]:
+    "Position -> row, for rounds in which each group gives one row, in an order that changes; each group is gone through pass after pass."
+    turn, rows = _passes(range(len(groups)), *where, "round"), [_passes(group, *where, "group", number) for number, group in enumerate(groups)]
+    return lambda position: rows[turn(position)](position // len(groups))
 
 # %% ../nbs/41_loop.ipynb #e0fa6fa7
 @dataclass

@@ -19,6 +19,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from .data.augmentation import Augmentation
 from .data.phantom import PhantomSettings, write_phantom
 from .data.slices import SliceTable, split_by_patient
 from .data.sources import open_source
@@ -31,7 +32,7 @@ from .models.oneshot import OneShotSettings
 from .models.zoo import build
 from .progress import progress_bar
 from .protocol import Protocol
-from .runs import DataSettings, Experiment, Run, load_tensors, read_json, save_tensors
+from .runs import DataSettings, Experiment, Run, load_tensors, read_json, run_logger, save_tensors
 from .stages import Parts, aggregator_stage, cached_regions, stages_of
 
 # %% ../nbs/43_training.ipynb #245feacb
@@ -119,6 +120,9 @@ def _train(run: Run, model: nn.Module, stages: list, parts: Parts, shared: Path,
             with exclusive(path.with_suffix(".lock"), what="cached regions"):
                 features[split] = cached_regions(model, parts.dataset(split, labelled=True), path, key, progress=progress)
         stages.insert(0, aggregator_stage(model, parts, features, device))
+        if (augmentation := Augmentation.of(experiment.training)) and not place()[0]:
+            run_logger(folder).info("aggregator: trained without augmentation (%s), its regions were read once from the slices as they are; "
+                                    "the detector had it, and joint steps have it", augmentation)
     run_stages(run, model, stages, progress=progress)
     wait_for_all()
     if place()[0]:
@@ -140,7 +144,7 @@ def note_cost(run: Run, what: str, device: torch.device, **figures: float) -> No
 # %% ../nbs/43_training.ipynb #3b934f27
 def warm_detector(experiment: Experiment, table: SliceTable, shared: Path, *, progress: bool = True) -> Run:
     "The detector that all warm-start runs with the same data, detector and training settings share: a run of its own under `shared`."
-    plain, drop = Experiment().flat(), ("aggregator_epochs", "aggregator_learning_rate", "epochs", "learning_rate", "classification_batch", "update", "start_from")
+    plain, drop = Experiment().flat(), ("aggregator_epochs", "aggregator_learning_rate", "epochs", "learning_rate", "classification_batch", "balanced", "update", "start_from")
     drop += tuple(name for name in OneShotSettings.__dataclass_fields__ if name != "model")
     drop += tuple(name for name in Protocol.__dataclass_fields__ if name not in ("statistics", "rounded_anchors", "smooth_l1_beta", "sampling", "labels_by"))
     alone = experiment.replace(**{name: plain[name] for name in drop} | {"model": "mask-rcnn", "update": "full"})

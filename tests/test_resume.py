@@ -18,7 +18,8 @@ REGIMES = {
     "two-phase": dict(model="lstm2", regime="two-phase", epochs=1.5, optimizer="adam", schedule="constant"),
     "released": dict(model="lstm1", regime="two-phase", epochs=1.5, protocol="released"),
     "warm-start": dict(model="attention", detector_epochs=2, aggregator_epochs=3, epochs=0.5),
-    "two-stage": dict(model="ct-mask-net", detector_epochs=2, epochs=1, update="full"),
+    "two-stage": dict(model="ct-mask-net", detector_epochs=2, epochs=1, update="full", flips=True, scale=0.2, rotation=10, brightness=0.2,
+                      contrast=0.3, balanced=True),
 }
 
 

@@ -167,7 +167,7 @@ def test_a_model_of_ones_own_trains_by_its_name(tmp_path):
 def test_two_processes_take_the_steps_of_one(tmp_path, regime):
     "torchrun with two processes and batches of four: the same losses and weights as one process, but for rounding."
     steps = dict(model="lstm2", regime=regime, segmentation_batch=4, classification_batch=4, flips=True, threads=1,
-                 **(dict(epochs=0.5) if regime == "two-phase" else dict(detector_epochs=1, aggregator_epochs=1, epochs=0)))
+                 **(dict(epochs=0.5, rotation=10, balanced=True) if regime == "two-phase" else dict(detector_epochs=1, aggregator_epochs=1, epochs=0)))
     one = train(tiny(**steps), tmp_path / "one" / "run", progress=False)
     words = ["--standalone", "--nproc-per-node", "2", "-m", "covid_workbench.cli", "train", str(tmp_path / "two" / "run"), "--preset", "smoke", "--set", *assignments(**steps)]
     done = subprocess.run([sys.executable, "-m", "torch.distributed.run", *words], capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})
@@ -177,8 +177,8 @@ def test_two_processes_take_the_steps_of_one(tmp_path, regime):
     pd.testing.assert_frame_equal(one.history.drop(columns="seconds"), two.history.drop(columns="seconds"), rtol=1e-3, atol=1e-4)
     ours, theirs = (load_tensors(run.folder / "weights.safetensors")[0] for run in (one, two))
     for name, value in ours.items():
-        # Adam steps by 1e-3 where a gradient is mere rounding
-        torch.testing.assert_close(theirs[name], value, rtol=1e-2, atol=1e-3, msg=lambda text, name=name: f"{name}: {text}")
+        # where a gradient is mere rounding, Adam steps by 1e-3 one way or the other
+        torch.testing.assert_close(theirs[name], value, rtol=1e-2, atol=2e-3, msg=lambda text, name=name: f"{name}: {text}")
 
 
 def test_uneven_shares_are_refused(tmp_path):

@@ -354,7 +354,10 @@ class SliceDataset(Dataset):
         return self._held[item]
 
     def __getitem__(self, item: int) -> dict:
-        found = self.slice(item)
+        return self.sample(self.slice(item))
+
+    def sample(self, found: Slice) -> dict:
+        "The item that a slice gives."
         sample = {"id": found.id, "size": found.pixels.shape, "image": normalise_image(found.pixels, self.image_size, self.normalise),
                   "image_label": self.classes.index(found.label) if found.label in self.classes else -1, "boxes": None, "labels": None, "masks": None}
         if found.mask is not None:
