@@ -68,13 +68,23 @@ def _matches(labels: Mapping[str, str], wanted: Mapping[str, Any]) -> bool:
 # %% ../../nbs/80_studies.study.ipynb #aaa89e5b
 @dataclass(frozen=True)
 class Table:
-    "Cells chosen by `where`, one row for each combination of labels on `rows`; `figures` are its columns; `published` (source, table) stands beside."
+    """Cells chosen by `where`, one row for each combination of labels on `rows`; `figures` are its columns; `published` (source, table) stands beside.
+
+    `printed` names the model as the published figures do, or, for a row printed elsewhere, all of it: `source/table/model/backbone`.
+    """
     title: str
     rows: tuple[str, ...]
     figures: tuple[str, ...]
     where: dict[str, Any] = field(default_factory=dict)
     published: tuple[str, ...] = ()
-    printed: dict[str, str] = field(default_factory=dict)  # label of the first row axis -> name of the model in the published figures
+    printed: dict[str, str] = field(default_factory=dict)  # label of the first row axis, or all labels joined by ", " -> model, or source/table/model/backbone
+
+    def printed_row(self, labels: Sequence[str], model: str, backbone: str) -> tuple[str, str, str, str] | None:
+        "Source, table, model and backbone under which the figures of a row are printed; None for a table that has nothing printed beside it."
+        name = self.printed.get(", ".join(labels), self.printed.get(labels[0], model))
+        if name.count("/") == 3:
+            return tuple(name.split("/"))
+        return (*self.published, name, backbone) if self.published else None
 
 # %% ../../nbs/80_studies.study.ipynb #2f8bdfbd
 CLASSIFICATION = ("sensitivity COVID-19", "sensitivity CP", "sensitivity Normal", "weighted F1")

@@ -18,8 +18,9 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from ..evaluation.detection import AP_OF, SEGMENTATION, ap_columns, ap_rule, lesion_figures
-from ..evaluation.published import published
+from ..evaluation.published import published, published_on
 from ..errors import read_json
+from ..orders import ORDERS, order_columns
 from .runner import CellStatus, StudyFolder
 from .study import Table
 
@@ -33,7 +34,7 @@ def figures_of(metrics: Mapping[str, Any], split: str = "test") -> dict[str, flo
         figures |= {"weighted F1": classes["weighted_f1"], "accuracy": classes["accuracy"]}
         for name, one in classes["classes"].items():
             figures |= {f"sensitivity {name}": one["sensitivity"], f"precision {name}": one["precision"]}
-    figures |= ap_columns(found.get("detection"))
+    figures |= ap_columns(found.get("detection")) | order_columns(found.get("orders"))
     return {name: float(value) for name, value in figures.items() if isinstance(value, (int, float))}
 
 
@@ -66,12 +67,13 @@ def results(study: StudyFolder) -> pd.DataFrame:
 # %% ../../nbs/84_studies.tables.ipynb #e927fde1
 @dataclass(frozen=True)
 class Figure:
-    "A figure of a table's row: mean over `n` seeds, their standard deviation, an interval (of the one seed), and what the paper printed."
+    "A figure of a table's row: mean over `n` seeds, their standard deviation, an interval (of the one seed), and what the paper printed, and on what."
     mean: float | None = None
     deviation: float | None = None
     interval: tuple[float, float] | None = None
     n: int = 0
     published: float | None = None
+    published_on: str = ""
 
     @property
     def spread(self) -> str:
@@ -102,12 +104,19 @@ class FilledTable:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        "What has to be said of the APs of this table."
+        "What has to be said of the figures of this table."
         said, figures = [], [figure for _, found, _ in self.rows for name, figure in found.items() if name.startswith("AP@")]
         if set(self.columns) - set(self.table.figures):
             said.append("The rows differ in what their AP is the AP of, so each kind has columns of its own; AP@0.5 merged has the same lesions for all.")
         if any(figure.published is not None for figure in figures):
             said.append("Published APs follow another rule (AP of each slice, all its classes together, averaged over the slices): they stand beside ours and do not compare.")
+        on = dict.fromkeys(figure.published_on for _, found, _ in self.rows for figure in found.values() if figure.published_on)
+        if on:
+            said.append(f"Published figures were measured on {'; '.join(on)} images.")
+        slices = [one.metrics["test"]["orders"]["slices"] for *_, cells in self.rows for one in cells if one.status == "finished" and (one.metrics.get("test") or {}).get("orders")]
+        if set(self.columns) & set(ORDERS) and slices:
+            said.append(f"The same weights on {min(slices)} test slices in other orders. What lies within the range of the random orders is chance, and between models trained "
+                        "on different orders chance is larger still: a test set of a few hundred slices cannot decide whether the order of the regions matters.")
         return tuple(said)
 
 # %% ../../nbs/84_studies.tables.ipynb #a72ec8a9
@@ -143,14 +152,15 @@ def _rule(cells: list[CellStatus]) -> str:
 def _figures(table: Table, labels: tuple[str, ...], cells: list[CellStatus]) -> dict[str, Figure]:
     metrics = [one.metrics for one in cells if one.status == "finished"]
     found, experiment = [figures_of(one) for one in metrics], cells[0].cell.experiment()
-    printed = published(*table.published, table.printed.get(labels[0], experiment.one_shot.model), experiment.detector.backbone) if table.published else {}
+    where = table.printed_row(labels, experiment.one_shot.model, experiment.detector.backbone)
+    printed, measured_on = (published(*where), published_on(*where)) if where else ({}, "")
     row = {}
     for name in table.figures:
         values = pd.Series([one[name] for one in found if name in one], dtype=float)
         intervals = [((one.get("test") or {}).get("classification") or {}).get("f1_interval") for one, figures in zip(metrics, found) if name in figures]
         interval = intervals[0] if name == "weighted F1" and len(values) == 1 else None
         row[name] = Figure(values.mean() if len(values) else None, values.std() if len(values) > 1 else None, tuple(interval) if interval else None,
-                           len(values), printed.get(name))
+                           len(values), printed.get(name), measured_on if name in printed else "")
     return row
 
 # %% ../../nbs/84_studies.tables.ipynb #d77eb493
