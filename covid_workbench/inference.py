@@ -98,25 +98,28 @@ def score_slices(model: nn.Module, dataset: SliceDataset, *, batch: int = 8, det
                  protocol: Protocol = Protocol(), bootstrap: int = 0, progress: str | None = None) -> tuple[dict[str, Any], pd.DataFrame]:
     """Metrics of a model on a data set, and one row of predictions a slice.
 
-    Metrics: `slices`, `patients`, `detection` (COCO mask AP, None without masks), `classification` (None without labels); `bootstrap` > 0
-    adds a 95 % interval of the weighted F1 over patients. `protocol`: weights of F1, and whether the released AP rule is computed, too
-    (`detection["reference"]`).
+    Metrics: `slices`, `patients`, `detection` (COCO mask AP as of `CocoScorer.score`, None without masks), `classification` (None without labels);
+    `bootstrap` > 0 adds a 95 % interval of the weighted F1 over patients. `protocol`: weights of F1, and whether the released AP rule is computed, too
+    (`detection["reference"]`, with the ceiling of a detector that answers with the truth).
     """
-    scorer, rows, frame, released = CocoScorer(dataset.objects, dataset.min_area), [], dataset.table.frame, []
+    scorer, rows, frame, released, ceiling = CocoScorer(dataset.objects, dataset.min_area), [], dataset.table.frame, [], []
     for item, prediction in enumerate(predict_slices(model, dataset, batch=batch, detections=detections, evidence=evidence, progress=progress)):
         found = dataset.slice(item)
         if prediction.detections is not None and found.mask is not None:
             scorer.add(found.id, prediction.detections, found.mask)
             if protocol.ap_rule == "reference":
                 truth = lesion_targets(found.mask, dataset.objects, dataset.min_area, dataset.labels_by)
-                released.append(reference_average_precision([(prediction.detections, truth.masks, truth.labels)])[:, 0])
+                perfect = Detections(truth.boxes, truth.labels, np.ones(len(truth)), truth.masks)
+                for rows_of, answer in ((released, prediction.detections), (ceiling, perfect)):
+                    rows_of.append(reference_average_precision([(answer, truth.masks, truth.labels)])[:, 0])
         rows.append(prediction_row(prediction) | {"patient": found.patient, "label": found.label if found.label in dataset.classes else ""})
     predictions = pd.DataFrame(rows)
     metrics = {"slices": len(frame), "patients": int(dataset.table.patients.nunique()), "detection": scorer.score() if len(scorer) else None,
                "classification": None}
     if released:
         table = np.mean(released, axis=0)
-        metrics["detection"]["reference"] = {"ap50": float(table[0]), "ap75": float(table[5]), "map50_95": float(table.mean())}
+        metrics["detection"]["reference"] = {"ap50": float(table[0]), "ap75": float(table[5]), "map50_95": float(table.mean()),
+                                             "ceiling_ap50": float(np.mean(ceiling, axis=0)[0])}
     labelled = predictions[predictions["label"] != ""]
     if len(labelled) and "predicted" in labelled:
         metrics["classification"] = classification_scores(

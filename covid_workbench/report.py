@@ -19,7 +19,7 @@ from plotly.subplots import make_subplots
 
 from .data.slices import SliceDataset
 from .errors import write_atomic
-from .evaluation.detection import Detections
+from .evaluation.detection import AP_OF, SEGMENTATION, Detections, ap_columns
 from .inference import Prediction, predict_slices
 from .pictures import attention_bars, signed_branches, slice_picture
 from .runs import Run
@@ -48,6 +48,8 @@ def learning_curves(*runs: Run) -> go.Figure:
     runs = ([runs[0].detector] if runs[0].detector else []) + list(runs)
     curves = [(run.experiment.one_shot.model, *curve) for run in runs for curve in _curves(run)]
     panels = [panel for panel in PANELS if any(panel == curve[1] for curve in curves)]
+    if not panels:  # a model that was tested as it is
+        return go.Figure().update_layout(height=120, template="plotly_white", title="Nothing was trained, so there are no curves").update_xaxes(visible=False).update_yaxes(visible=False)
     figure, named = make_subplots(1, len(panels), subplot_titles=panels), set()
     for model, panel, stage, steps, values in curves:
         name = f"{model}, {stage}"
@@ -59,15 +61,15 @@ def learning_curves(*runs: Run) -> go.Figure:
 
 # %% ../nbs/51_report.ipynb #0e29fbb2
 def score_row(name: str, metrics: Mapping, split: str = "test", note: str = "") -> dict:
-    "One line of a table of results; what does not apply is empty."
+    "One line of a table of results; what does not apply is empty. `AP of` says what the headline AP is the AP of."
     found = metrics[split]
-    classes, lesions = found.get("classification"), (found.get("detection") or {}).get("lesions") or {}
+    classes = found.get("classification")
     row = {"model": name, "how": note or metrics.get("regime", "")}
     if classes:
         low, high = classes.get("f1_interval") or (None, None)
         row |= {"weighted F1": classes["weighted_f1"], "95 %": "" if low is None else f"{low:.2f}–{high:.2f}"}
         row |= {f"sensitivity {label}": found["sensitivity"] for label, found in classes["classes"].items()}
-    return row | {"AP@0.5": lesions.get("ap50"), "AP@0.75": lesions.get("ap75"), "AP@[.5:.95]": lesions.get("map50_95")}
+    return row | dict.fromkeys((AP_OF, *SEGMENTATION)) | ap_columns(found.get("detection"))
 
 
 def score_table(metrics: Mapping[str, Mapping], split: str = "test") -> pd.DataFrame:
@@ -144,12 +146,14 @@ td{white-space:nowrap} .columns{display:flex;flex-wrap:wrap;gap:12px} svg{max-wi
 
 
 def html_table(frame: pd.DataFrame, digits: int = 3) -> str:
-    "A table of results as HTML; the best figure of a column in bold, unless rows share it."
+    "A table of results as HTML; the best figure of a column in bold, unless rows share it, or the column holds APs of different things (`AP of`)."
+    plain = {"seconds", "parameters"} | ({name for name in frame if name.startswith("AP@")} if AP_OF in frame and frame[AP_OF].nunique() > 1 else set())
+
     def cell(name, value):
         if isinstance(value, str) or pd.isna(value):
             return f"<td>{escape(value) if isinstance(value, str) else '–'}</td>"
         numbers = pd.to_numeric(frame[name], errors="coerce")
-        best = ' class="best"' if value == numbers.max() and (numbers == value).sum() == 1 and name not in ("seconds", "parameters") else ""
+        best = ' class="best"' if value == numbers.max() and (numbers == value).sum() == 1 and name not in plain else ""
         return f"<td{best}>{value:,.0f}</td>" if name in ("seconds", "parameters") else f"<td{best}>{value:.{digits}f}</td>"
     head = "".join(f"<th>{escape(name)}</th>" for name in frame)
     body = "".join("<tr>" + "".join(cell(name, row[name]) for name in frame) + "</tr>" for _, row in frame.iterrows())

@@ -52,6 +52,8 @@ class DataSettings:
     phantom_size: int = setting(512, "side of a phantom slice in pixels", low=64)
     phantom_difficulty: float = setting(1.0, "how hard the phantom is; 1 is the default", low=0, high=2)
     phantom_seed: int = setting(0, "seed of the phantom", low=0)
+    phantom_scanners: tuple[int, ...] = setting((1, 2, 3, 4, 5, 6), "scanners of the phantom's patients, by number", low=1, high=6)
+    relabel: tuple[str, ...] = setting((), "image labels read as others, such as CP=Normal for a data source that tells COVID-19 from everything else")
 
 # %% ../nbs/20_runs.ipynb #46af73af
 REGIMES = ("two-phase", "warm-start", "two-stage", "fine-tune")
@@ -63,6 +65,8 @@ class TrainingSettings:
     regime: str = setting("two-phase", "two-phase (the papers); warm-start (shared detector, cached regions, then the aggregator); two-stage "
                           "(COVID-CT-Mask-Net: lesions, then classes); fine-tune (classes alone, from the weights of another run)", options=REGIMES)
     start_from: str = setting("", "fine-tune: the run folder whose weights to start from")
+    keep_classes: bool = setting(False, "fine-tune: of the last layers keep what belongs to the classes that both runs know, so that epochs=0 tests the model as it "
+                                        "is; off: last layers for other classes start anew, as in the Affinity paper")
     update: str = setting("heads+bn", "second of two stages: train the image classifier alone (heads), with all normalisation (heads+bn), or all weights "
                           "(full); for mask-rcnn: proposal network and heads alone, and so on", options=("heads", "heads+bn", "full"))
     epochs: float = setting(10.0, "passes over the classification slices (after a warm start: the joint part, may be 0)", low=0)
@@ -155,6 +159,10 @@ class Experiment:
                 raise InputError(f"setting classes: '{name}' is unknown, {nearest(name, CLASS_NAMES)}")
         if len(set(classes)) != len(classes) or len(classes) < 2:
             raise InputError(f"setting classes={','.join(classes)}: name at least two different classes")
+        for pair in self.data.relabel:
+            for name in pair.split("=") if pair.count("=") == 1 else [pair]:
+                if name not in CLASS_NAMES:
+                    raise InputError(f"setting relabel: '{pair}' is not of the form LABEL=LABEL, such as CP=Normal, {nearest(name, CLASS_NAMES)}")
         if self.protocol.f1_weights == "fixed" and classes != CLASS_NAMES:
             raise InputError("setting f1_weights=fixed has weights for Normal, CP, COVID-19 alone; use f1_weights=test with other classes")
         return self

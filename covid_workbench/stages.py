@@ -148,13 +148,13 @@ def _classification_terms(loss: torch.Tensor, logits: torch.Tensor, classes: Seq
 
 # %% ../nbs/42_stages.ipynb #7c5c14f5
 def _scores(metrics: dict) -> dict[str, float]:
-    "The figures that choices are made on; `score` is the weighted F1 of the slices, or AP@0.5 of lesions for a detector."
+    "The figures that choices are made on; `score` is the weighted F1 of the slices, or the headline AP@0.5 for a detector."
     scores = {}
     if metrics["classification"]:
         scores |= {"f1": metrics["classification"]["weighted_f1"]} | {
             f"predicted_{name}": found["predicted"] for name, found in metrics["classification"]["classes"].items()}
     if metrics["detection"]:
-        scores |= {"ap50": metrics["detection"]["lesions"]["ap50"] or 0.0}
+        scores |= {"ap50": metrics["detection"]["headline"]["ap50"] or 0.0}
     return scores | {"score": scores.get("f1", scores.get("ap50", 0.0))}
 
 

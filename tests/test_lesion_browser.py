@@ -88,8 +88,8 @@ def test_truth_is_that_of_the_scores():
         entries.append(slice_entry(found, detections, objects, min_area=5))
     figures = scorer.score()
     merged, classes = (volume_outcome(entries, 0, 0.5, reading) for reading in ("merged", "classes"))
-    assert merged["matched"] + merged["missed"] == figures["lesions"]["n_truth"] and merged["matched"] + merged["false"] == figures["lesions"]["n_predictions"]
-    assert classes["matched"] + classes["missed"] == figures["GGO"]["n_truth"] + figures["consolidation"]["n_truth"] != figures["lesions"]["n_truth"]
+    assert merged["matched"] + merged["missed"] == figures["merged"]["n_truth"] and merged["matched"] + merged["false"] == figures["headline"]["n_predictions"]
+    assert classes["matched"] + classes["missed"] == figures["GGO"]["n_truth"] + figures["consolidation"]["n_truth"] != figures["merged"]["n_truth"]
 
 
 def test_lungs_are_drawn_and_not_counted(entries):

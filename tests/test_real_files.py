@@ -26,7 +26,7 @@ def test_a_model_trains_and_scores_on_real_slices(shared, tmp_path):
     experiment = Experiment.make("smoke", model="mask-rcnn", source=str(shared / "data" / "covid-semiseg"), objects="lesions", detector_epochs=0.2)
     metrics = evaluate(train(experiment, tmp_path / "run", progress=False), progress=False)
     assert metrics["test"]["slices"] == 48 and metrics["test"]["classification"] is None
-    assert set(metrics["test"]["detection"]) == {"GGO", "consolidation", "lesions"}
+    assert set(metrics["test"]["detection"]) == {"GGO", "consolidation", "headline", "merged"}
     assert metrics["test"]["detection"]["GGO"]["n_truth"] > 100
 
 

@@ -106,7 +106,7 @@ def test_protocols_differ_where_they_say(tmp_path):
     assert Protocol.released("single-shot").region_weights == "best"
     run = train(tiny(model="lstm1", protocol="released", regime="two-phase", epochs=0.3), tmp_path / "run", progress=False)
     metrics = evaluate(run, progress=False)
-    assert set(metrics["test"]["detection"]["reference"]) == {"ap50", "ap75", "map50_95"}
+    assert set(metrics["test"]["detection"]["reference"]) == {"ap50", "ap75", "map50_95", "ceiling_ap50"} and metrics["test"]["detection"]["reference"]["ceiling_ap50"] == 1
     classes = metrics["test"]["classification"]["classes"]
     assert [one["weight"] for one in classes.values()] == [0.45, 0.35, 0.20]
     assert {"regions.copies.up.weight", "regions.convolution.weight"} <= set(load_tensors(run.folder / "weights.safetensors")[0])

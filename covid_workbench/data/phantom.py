@@ -9,7 +9,7 @@ __all__ = ['SCANNERS', 'WINDOW_CENTRE', 'WINDOW_WIDTH', 'VISIBLE', 'FORMAT', 'FO
 
 # %% ../../nbs/02_data.phantom.ipynb #09f07894
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -36,19 +36,25 @@ class PhantomSettings:
 
     `size`: pixels a side. `slices`: per patient, apex to base. `difficulty`: 1 as measured against real slices; less gives lesions with more contrast,
     fewer look-alikes and fewer atypical patients. `atypical`: share of patients with the other disease's pattern, at difficulty 1.
-    `tie_scanner`: each class on scanners of its own, a fault for the audit to find. Raises `InputError`.
+    `tie_scanner`: each class on scanners of its own, a fault for the audit to find. `scanners`: numbers, from 1, of the scanners that patients are taken to.
+    Raises `InputError`.
     """
     size: int = 512
     slices: int = 8
     difficulty: float = 1.0
     atypical: float = 0.12
     tie_scanner: bool = False
+    scanners: tuple[int, ...] = (1, 2, 3, 4, 5, 6)
 
     def __post_init__(self):
         for name, low, high in (("size", 64, 2048), ("slices", 1, 200), ("difficulty", 0.0, 2.0), ("atypical", 0.0, 0.5)):
             value, kinds = getattr(self, name), int if name in ("size", "slices") else (int, float)
             if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
                 raise InputError(f"phantom setting {name} is {value!r}: give a number from {low} to {high}")
+        if not self.scanners or len(set(self.scanners)) != len(self.scanners) or not set(self.scanners) <= set(range(1, 7)):
+            raise InputError(f"phantom setting scanners is {self.scanners!r}: give different numbers from 1 to 6")
+        if self.tie_scanner and len(self.scanners) < 6:
+            raise InputError(f"phantom setting scanners is {self.scanners!r}: tie_scanner deals out all six; leave scanners out")
 
 # %% ../../nbs/02_data.phantom.ipynb #1c768f3c
 @dataclass(frozen=True)
@@ -68,14 +74,14 @@ SCANNERS = (Scanner("soft 1.5 mm", 350, 1.5, 1.6, 14, False, "curved"), Scanner(
             Scanner("standard 2 mm", 400, 2.0, 1.1, 18, True, "curved"), Scanner("low dose 3 mm", 355, 3.0, 1.4, 24, False, "curved"))
 
 
-def _deal(number: int, seed: int, tie_scanner: bool) -> tuple[str, Scanner]:
-    "Class and scanner of a patient. Every three patients hold one of each class, every 18 each class once on each scanner."
+def _deal(number: int, seed: int, tie_scanner: bool, scanners: Sequence[int] = (1, 2, 3, 4, 5, 6)) -> tuple[str, Scanner]:
+    "Class and scanner of a patient. Every three patients hold one of each class, every 18 (with fewer scanners fewer) each class once on each scanner."
     group, place = divmod(number, 3)
     kind = int(np.random.default_rng([seed, 1, group]).permutation(3)[place])
     if tie_scanner:
         return CLASS_NAMES[kind], SCANNERS[2 * kind + int(np.random.default_rng([seed, 3, number]).integers(2))]
-    turn, step = divmod(group, len(SCANNERS))
-    return CLASS_NAMES[kind], SCANNERS[int(np.random.default_rng([seed, 2, turn, kind]).permutation(len(SCANNERS))[step])]
+    turn, step = divmod(group, len(scanners))
+    return CLASS_NAMES[kind], SCANNERS[sorted(scanners)[int(np.random.default_rng([seed, 2, turn, kind]).permutation(len(scanners))[step])] - 1]
 
 # %% ../../nbs/02_data.phantom.ipynb #e190b03e
 @dataclass(frozen=True)
@@ -101,7 +107,7 @@ def phantom_patient(number: int, seed: int = 0, settings: PhantomSettings = Phan
     "Patient `number` of the phantom with this `seed`: always the same, whoever else is drawn. Raises `InputError`."
     if number < 0 or seed < 0:
         raise InputError(f"phantom patient {number}, seed {seed}: both must be 0 or more")
-    label, scanner = _deal(number, seed, settings.tie_scanner)
+    label, scanner = _deal(number, seed, settings.tie_scanner, settings.scanners)
     body = random_body((seed, 4, number))
     rng = np.random.default_rng([seed, 5, number])
     fit = rng.uniform(0.955, 1.06) * (0.5 + 0.5 * body.width)
@@ -235,7 +241,8 @@ def write_phantom(out, patients: int, seed: int = 0, settings: PhantomSettings =
     if patients < 1:
         raise InputError(f"phantom of {patients} patients: give at least 1")
     out = Path(out)
-    about = json.dumps(dict(format=FORMAT, patients=patients, seed=seed, settings=asdict(settings)), indent=1)
+    told = {name: value for name, value in asdict(settings).items() if (name, value) != ("scanners", PhantomSettings.scanners)}  # folders of before do not tell
+    about = json.dumps(dict(format=FORMAT, patients=patients, seed=seed, settings=told), indent=1)
     _check_folder(out, about)
     if (out / "slices.csv").is_file():
         return _read_table(out / "slices.csv")

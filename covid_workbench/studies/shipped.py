@@ -11,8 +11,9 @@ from pathlib import Path
 
 from ..errors import InputError, nearest
 from ..models.backbones import BACKBONES, CLASSIFIERS
+from ..orders import ORDERS
 from ..protocol import Protocol
-from .study import CLASSIFICATION, SEGMENTATION, Grid, Study, Table, read_study
+from .study import CLASSIFICATION, SEGMENTATION, SEGMENTATION_REFERENCE, Grid, Study, Table, read_study
 
 # %% ../../nbs/81_studies.shipped.ipynb #a8d2adb3
 SMOKE = dict(  # over the preset of the same name: enough to learn a little, so that tables are not full of zeros
@@ -41,7 +42,7 @@ TABLES_1_4 = Study(
 # %% ../../nbs/81_studies.shipped.ipynb #07dff547
 AFFINITY = Study(
     "affinity", "How wide should the affinity module be?", (Grid({"hidden_size": [8, 16, 32, 64]}, dict(model="affinity", backbone="resnet18")),),
-    (Table("Affinity: slices", ("hidden_size",), CLASSIFICATION, {}, ("affinity-2022", "5"), {size: f"affinity-{size}" for size in ("8", "16", "32", "64")}),
+    (Table("Affinity: slices", ("hidden_size",), CLASSIFICATION, {}, ("affinity-2022", "abstract"), {"16": "affinity-16"}),
      Table("Affinity: lesions", ("hidden_size",), SEGMENTATION, {}, ("affinity-2022", "3"), {"8": "affinity-8"})),
     sizes={"smoke": SMOKE})
 
@@ -52,23 +53,26 @@ CT_MASK_NET = Study(
     sizes={"smoke": SMOKE, "paper": {"backbone": "resnet50"}})
 
 # %% ../../nbs/81_studies.shipped.ipynb #2d6a8bbc
-TWO = {"classes": ("Normal", "COVID-19")}
+TWO = {"classes": ("Normal", "COVID-19"), "relabel": ("CP=Normal",)}
 TRANSFER = Study(
-    "transfer", "Does a model trained on one source, fine-tuned on another, beat a classifier trained there?",
-    (Grid({"model": ["attention", "lstm2", "affinity"]}),
-     Grid({"transfer": {"fine-tuned": {}}, "model": ["attention", "lstm2", "affinity"]}, TWO, target=True, after={}),
-     Grid({"control": {"classifier": {"model": "classifier"}}}, TWO, target=True)),
-    (Table("Second source, two classes", ("transfer", "model"), ("sensitivity COVID-19", "sensitivity Normal", "weighted F1"), {"transfer": "fine-tuned"}),
-     Table("Second source, trained there", ("control",), ("sensitivity COVID-19", "sensitivity Normal", "weighted F1"), {"control": "classifier"}),
+    "transfer", "Does a model trained on one source, taken to another, beat one that is trained there?",
+    (Grid({"model": ["attention", "lstm2", "affinity"]}, dict(phantom_scanners=(1, 2, 3))),
+     Grid({"model": ["attention", "lstm2", "affinity"], "transfer": {"as it is": {"epochs": 0, "keep_classes": True}, "fine-tuned": {}}}, TWO, target=True, after={}),
+     Grid({"model": ["attention", "lstm2", "affinity", "classifier"], "transfer": {"trained there": {}}}, TWO, target=True)),
+    (Table("Second source, two classes", ("model", "transfer"), ("sensitivity COVID-19", "sensitivity Normal", "weighted F1"),
+           {"transfer": ["as it is", "fine-tuned", "trained there"]}, (),
+           {"lstm2, fine-tuned": "lstm-attention-readme/readme/lstm2/resnext101_32x8d", "affinity, fine-tuned": "affinity-2022/7/affinity-32/resnet18",
+            "classifier, trained there": "lstm-attention-readme/readme/classifier/vgg16"}),
      Table("First source, three classes", ("model",), CLASSIFICATION, {"transfer": ""})),
-    sizes={"smoke": SMOKE}, target={"phantom_seed": 1000})
+    sizes={"smoke": SMOKE}, target={"phantom_seed": 1000, "phantom_scanners": (4, 5, 6)})
 
 # %% ../../nbs/81_studies.shipped.ipynb #5c41f963
 RANKING = Study(
     "ranking", "Does the order of the regions matter?",
     (Grid({"model": ["attention", "lstm1", "lstm2"], "ranking": ["distance", "reversed", "raster", "hilbert", "score", "random"]}),),
-    (Table("Order of the regions", ("model", "ranking"), ("weighted F1", "sensitivity COVID-19", "sensitivity CP", "sensitivity Normal")),),
-    sizes={"smoke": SMOKE})
+    (Table("Same weights, other orders", ("model", "ranking"), ("weighted F1", *ORDERS)),
+     Table("Order of the regions", ("model", "ranking"), ("weighted F1", "sensitivity COVID-19", "sensitivity CP", "sensitivity Normal")),),
+    sizes={"smoke": SMOKE}, notebook="orders")
 
 # %% ../../nbs/81_studies.shipped.ipynb #cac8ac16
 _released = {name: value for name, value in Protocol.released().settings().items() if value != getattr(Protocol(), name)}
@@ -77,7 +81,7 @@ PROTOCOL = Study(
     "protocol", "Which difference between paper and released code matters?",
     (Grid({"reading": {"default": {}} | {f"{name}={value}": {name: value} for name, value in (_released | _paper).items()}
            | {"all as released": {"protocol": "released"}, "all as in the paper": {"protocol": "paper"}}}, dict(model="lstm2", regime="two-phase", refine_steps=2, protocol="default")),),
-    (Table("One difference at a time", ("reading",), ("weighted F1", *SEGMENTATION)),),
+    (Table("One difference at a time", ("reading",), ("weighted F1", *SEGMENTATION, *SEGMENTATION_REFERENCE)),),
     sizes={"smoke": SMOKE | dict(regime="warm-start", epochs=0.5), "small": dict(regime="warm-start", epochs=2)})
 
 # %% ../../nbs/81_studies.shipped.ipynb #a4f0212a

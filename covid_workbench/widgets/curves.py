@@ -21,7 +21,8 @@ import pandas as pd
 
 from ..errors import WorkbenchError, read_json
 from ..runs import Run
-from ..studies.tables import figures_of
+from ..evaluation.detection import AP_OF
+from ..studies.tables import figures_of, rule_of
 from .found import FoundRun, LeftOut, find_runs, status_of
 
 # %% ../../nbs/67a_widgets.curves.ipynb #39472e01
@@ -192,7 +193,7 @@ def run_figures(found: FoundRun, history: pd.DataFrame) -> dict[str, Any]:
     if (folder / "metrics.json").is_file():
         try:
             metrics = read_json(folder / "metrics.json")
-            final = figures_of(metrics)
+            final = figures_of(metrics) | {AP_OF: rule_of(metrics) or None}
         except (WorkbenchError, KeyError, TypeError, AttributeError) as error:
             final, note = {}, f"metrics.json cannot be read: {error}"
     else:

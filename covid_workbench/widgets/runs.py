@@ -16,6 +16,7 @@ import ipywidgets as W
 import traitlets as T
 
 from ..errors import InputError, WorkbenchError, nearest
+from ..evaluation.detection import AP_OF
 from ..locks import is_held
 from ..runs import Run
 from .chart import Chart, Line, curves_svg, styles_of
@@ -60,7 +61,7 @@ class RunCard(_RunsPart):
 
 # %% ../../nbs/67c_widgets.runs.ipynb #86e1ca51
 SMOOTHING = (("1", "none"), ("5", "mean of 5 steps"), ("20", "mean of 20 steps"), ("100", "mean of 100 steps"))
-FIGURES = {"best validation F1": "val. F1", "weighted F1": "test F1", "AP@0.5": "test AP@0.5", "minutes": "minutes"}
+FIGURES = {"best validation F1": "val. F1", "weighted F1": "test F1", "AP@0.5": "test AP@0.5", "AP@0.5 merged": "test AP@0.5 merged", "minutes": "minutes"}
 LEGEND_MOST = 12  # more values than this are told by the table alone
 
 
@@ -147,7 +148,7 @@ class RunExplorer(W.VBox):
                                               "`covid-workbench demo`, or give another folder.")
         with self.table.hold_sync():
             self.table.columns = ([{"name": "name", "label": "run"}] + [{"name": name, "label": label, "number": True, "title": f"sort by {name}" + " (the best is bold)" * (name == "best validation F1"),
-                                   "best": name == "best validation F1"} for name, label in FIGURES.items()] + [{"name": "status", "label": "status"}]
+                                   "best": name == "best validation F1"} for name, label in FIGURES.items()] + [{"name": AP_OF, "label": AP_OF, "title": "what AP@0.5 is the AP of"}, {"name": "status", "label": "status"}]
                                   + [{"name": name, "label": name} for name in self.axes if name != "folder"])
             self.table.rows = [self._row(key, styles[values[key]]) for key in shown]
             self.table.note = self._note(shown)
@@ -158,7 +159,7 @@ class RunExplorer(W.VBox):
         numbers = {name: cell(figures.get(name), "–" if figures.get(name) is None else f"{figures[name]:.1f}" if name == "minutes" else f"{figures[name]:.3f}") for name in FIGURES}
         said = f"{status}: {words}" if status == "running" and words else words if words == "not scored" else status
         return {"key": key, "style": {"colour": style.colour, "dash": style.dash, "symbol": style.symbol},
-                "cells": {"name": cell(one.name) | {"title": key}, "status": cell(status, said) | {"title": words}} | {name: cell(self.differ[name][key]) for name in self.axes} | numbers}
+                "cells": {"name": cell(one.name) | {"title": key}, "status": cell(status, said) | {"title": words}, AP_OF: cell(figures.get(AP_OF) or "–")} | {name: cell(self.differ[name][key]) for name in self.axes} | numbers}
 
     def _note(self, shown: list[str]) -> str:
         without = len(shown) - len(self.lines)
@@ -197,8 +198,9 @@ class RunExplorer(W.VBox):
         others = {name: in_order(value for other, value in values.items() if other != key and other in self._kept and value != values[key]) for name, values in self.differ.items()}
         short = lambda names: ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
         interval = figures.get("interval")
-        rows = [[name, f"{figures[name]:.3f}", f"95 % {interval[0]:.2f}–{interval[1]:.2f}, over patients" if name == "weighted F1" and interval else ""]
-                for name in ("weighted F1", "accuracy", "AP@0.5", "AP@[.5:.95]", "best validation F1") if figures.get(name) is not None]
+        about = {"weighted F1": f"95 % {interval[0]:.2f}–{interval[1]:.2f}, over patients" if interval else "", "AP@0.5": figures.get(AP_OF), "AP@[.5:.95]": figures.get(AP_OF)}
+        rows = [[name, f"{figures[name]:.3f}", about.get(name) or ""]
+                for name in ("weighted F1", "accuracy", "AP@0.5", "AP@[.5:.95]", "AP@0.5 merged", "best validation F1") if figures.get(name) is not None]
         rows += [["training", f"{figures['minutes']:.1f} min", "with its detector" if one.run.experiment.training.regime == "warm-start" else ""]] if figures.get("minutes") else []
         rows += [["parameters", f"{figures['parameters'] / 1e6:.2f} M", ""]] if figures.get("parameters") else []
         history = "" if len(self.seen.histories[key]) else "No history yet: it comes with the first checkpoint or look at the validation patients."
