@@ -5,6 +5,7 @@ import torch
 from test_models import REGIONAL, close, model_of, slices  # noqa: F401  (a fixture)
 
 from covid_workbench.errors import InputError
+from covid_workbench.models.aggregators import ANY_BETA
 from covid_workbench.models.rois import RANKINGS
 from covid_workbench.whatif import OFF_MODES, Question, ReadSlice, answer, attention_of_regions, effects, orders, slots_of
 
@@ -58,12 +59,16 @@ def test_effects_are_differences_of_logits(name, slices):  # noqa: F811
     assert len(orders(read, random=5)) == len(RANKINGS) + 5
 
 
-def test_another_number_of_regions(slices):  # noqa: F811
-    read = ReadSlice(model_of("lstm1").eval(), slices[0][0])
+@pytest.mark.parametrize("name", ANY_BETA)
+def test_another_number_of_regions(name, slices):  # noqa: F811
+    read = ReadSlice(model_of(name).eval(), slices[0][0])
     with torch.no_grad():
-        own = model_of("lstm1", roi_batch=4).eval()(slices[0][:1], detections=False).evidence
+        own = model_of(name, roi_batch=4).eval()(slices[0][:1], detections=False).evidence
     close(answer(read, Question(beta=4)).logits, own.logits)
-    close(answer(read).logits, answer(ReadSlice(model_of("lstm1").eval(), slices[0][0])).logits)  # and back
+    close(answer(read).logits, answer(ReadSlice(model_of(name).eval(), slices[0][0])).logits)  # and back
+
+
+def test_weights_for_slots_hold_the_number_of_regions(slices):  # noqa: F811
     with pytest.raises(InputError, match="β cannot change"):
         answer(ReadSlice(model_of("attention").eval(), slices[0][0]), Question(beta=4))
 
