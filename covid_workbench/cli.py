@@ -96,13 +96,14 @@ def parity(args: argparse.Namespace) -> int:
 
 # %% ../nbs/90_cli.ipynb #e3f4e4bc
 def demo(args: argparse.Namespace) -> None:
-    "phantom, three models, three baselines, one report"
+    "phantom, three models, seven things to beat, one report"
     from covid_workbench.demo import run_demo, summarise
     if args.summarise:
         print(summarise(args.summarise).T.to_string())
         return
     done = run_demo(args.out, seed=args.seed, preset=args.preset, settings=read_assignments(args.set))
     print("\n" + done["rows"].drop(columns=["how", "parameters"]).to_string(index=False, na_rep="", float_format="{:.3f}".format))
+    print("lesions found by the shared detector: " + ", ".join(f"{name} {'–' if value is None else f'{value:.3f}'}" for name, value in done["detector"].items()))
     print(f"\n{done['seconds'] / 60:.1f} minutes. Report: {done['report'].resolve()}")
 
 # %% ../nbs/90_cli.ipynb #49f39ba5

@@ -28,7 +28,7 @@ from .training import load_model
 
 # %% ../nbs/51_report.ipynb #392e6717
 MODEL_COLOURS = {"mask-rcnn": "#0B6BB5", "attention": "#B9520A", "lstm1": "#00805E", "lstm2": "#7A3FB0", "affinity": "#A0438A", "single-shot": "#8A6D00",
-                 "ct-mask-net": "#C2185B", "classifier": "#5B6570"}
+                 "ct-mask-net": "#C2185B", "classifier": "#5B6570", "mean-pool": "#2E7D32", "max-pool": "#5D4037", "gated-attention": "#00838F"}
 PANELS = ("segmentation loss (sum of five)", "classification loss", "validation: weighted F1", "validation: AP@0.5 of lesions")
 
 

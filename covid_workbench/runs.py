@@ -201,7 +201,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         rpn_samples=128, rpn_positive=0.5, proposals_before_nms=200, proposals=100, roi_foreground_iou=0.5, roi_background_iou=0.5,
         roi_samples=48, roi_positive=0.34,
         roi_batch=8, hidden_size=64, levels=1, mask_layers=1, mask_channels=0,
-        regime="warm-start", detector_epochs=10, aggregator_epochs=10, epochs=0, optimizer="adamw", weight_decay=0.01,
+        regime="warm-start", detector_epochs=10, aggregator_epochs=7, validate_every=2, epochs=0, optimizer="adamw", weight_decay=0.01,
         learning_rate=1e-4, detector_learning_rate=1e-3, schedule="cosine", warmup=20, gradient_clip=10, segmentation_batch=3, segmentation_empty=1, classification_batch=16, flips=True,
     ),
     # seconds, to see that everything is connected; learns next to nothing
@@ -332,6 +332,11 @@ class Run:
     @property
     def record(self) -> dict[str, str]:
         return read_json(self.folder / "experiment.json")["record"]
+
+    def note(self, **facts: str) -> None:
+        "Add to the record what became known after the run was created."
+        content = read_json(self.folder / "experiment.json")
+        write_atomic(self.folder / "experiment.json", json.dumps(content | {"record": content["record"] | facts}, indent=1))
 
     @property
     def table(self) -> SliceTable:

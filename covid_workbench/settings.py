@@ -13,9 +13,12 @@ from typing import Any, get_args, get_origin, get_type_hints
 from .errors import InputError, nearest
 
 # %% ../nbs/00a_settings.ipynb #12188d26
-def setting(default: Any, help: str, *, options: tuple = (), low: float | None = None, high: float | None = None) -> Any:
-    "A dataclass field with a line of help and the values it may take: one of `options`, or a number (each number of a tuple) in [low, high]."
-    return dataclasses.field(default=default, metadata={"help": help, "options": options, "low": low, "high": high})
+def setting(default: Any, help: str, *, options: tuple = (), low: float | None = None, high: float | None = None, old: dict[str, Any] | None = None) -> Any:
+    """A dataclass field with a line of help and the values it may take: one of `options`, or a number (each number of a tuple) in [low, high].
+
+    `old`: what was written in earlier versions, in small letters -> the value it stands for today.
+    """
+    return dataclasses.field(default=default, metadata={"help": help, "options": options, "low": low, "high": high, "old": old or {}})
 
 # %% ../nbs/00a_settings.ipynb #9cc4dcb2
 def read_value(value: Any, kind: Any, name: str) -> Any:
@@ -42,7 +45,8 @@ def fill(kind: type, values: dict[str, Any]) -> Any:
     for name in values:
         if name not in fields:
             raise InputError(f"setting '{name}' is unknown, {nearest(name, fields)}")
-    read = {name: read_value(value, hints[name], name) for name, value in values.items()}
+    today = {name: fields[name].metadata.get("old", {}).get(str(value).lower(), value) for name, value in values.items()}
+    read = {name: read_value(value, hints[name], name) for name, value in today.items()}
     for name, value in read.items():
         check_value(name, value, fields[name].metadata)
     return kind(**read)

@@ -17,7 +17,7 @@ import torch
 from scipy.stats import spearmanr
 
 from .errors import InputError, nearest
-from .models.aggregators import Evidence
+from .models.aggregators import ANY_BETA, Evidence
 from .models.norm import PerImageBatchNorm2d
 from .models.oneshot import OneShotModel
 from .models.rois import RANKINGS, RoIBatch, choose_rois, rank_rois
@@ -78,7 +78,7 @@ class ReadSlice:
     @property
     def tied(self) -> bool:
         "Whether the model has weights for a fixed number of slots, so that β cannot change."
-        return self.model.settings.model not in ("lstm1", "lstm2")
+        return self.model.settings.model not in ANY_BETA
 
 # %% ../nbs/61_whatif.ipynb #a84b655f
 def slots_of(read: ReadSlice, question: Question = Question()) -> tuple[int, ...]:

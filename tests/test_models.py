@@ -5,7 +5,8 @@ import torch
 from conftest import tiny
 
 from covid_workbench.inference import predict_slices
-from covid_workbench.models.backbones import CLASSIFIERS
+from covid_workbench.models.aggregators import build_aggregator
+from covid_workbench.models.backbones import CLASSIFIERS, build_backbone
 from covid_workbench.models.classifier import build_classifier
 from covid_workbench.models.oneshot import MODELS
 from covid_workbench.models.rois import RANKINGS, choose_rois, rank_rois
@@ -129,7 +130,7 @@ def test_candidates_may_come_in_any_order():
         assert getattr(first, part).equal(getattr(again, part))
 
 
-@pytest.mark.parametrize("name", ["attention", "lstm1", "lstm2"])
+@pytest.mark.parametrize("name", ["attention", "lstm1", "lstm2", "mean-pool", "max-pool", "gated-attention"])
 def test_regions_stand_in_order_of_distance_and_weights_sum_to_one(name, slices):
     with torch.no_grad():
         evidence = model_of(name).eval()(slices[0]).evidence
@@ -213,6 +214,36 @@ def test_four_pyramid_levels(slices):
     with torch.no_grad():
         together, alone = model(slices[0][:2]), [model(image[None]) for image in slices[0][:2]]
     close(together.evidence.logits, torch.cat([one.evidence.logits for one in alone]))
+
+
+def test_the_fifth_level_is_every_second_cell_of_the_fourth(slices):
+    maps = build_backbone("resnet18", levels=5, channels=8)(slices[0][:2])
+    assert list(maps) == ["0", "1", "2", "3", "pool"] and [tuple(one.shape[-2:]) for one in maps.values()] == [(25, 25), (13, 13), (7, 7), (4, 4), (2, 2)]
+    assert maps["pool"].equal(maps["3"][..., ::2, ::2])
+
+
+def test_poolings_follow_their_equations():
+    "On regions of which one stands in two slots: mean over slots, maximum by channel, and (7), (9) of Ilse et al. one region at a time."
+    torch.manual_seed(0)
+    x = torch.randn(2, 4, 6)
+    x[:, 3] = x[:, 1]
+    mean, highest, gated = (build_aggregator(name, channels=6, beta=4, hidden_size=5) for name in ("mean-pool", "max-pool", "gated-attention"))
+    close(mean(x).logits, mean.classifier((x[:, 0] + 2 * x[:, 1] + x[:, 2]) / 4))
+    assert mean(x).attention.equal(torch.full((2, 1, 4), 0.25))
+    close(highest(x).logits, highest.classifier(torch.stack([x[:, :, channel].max(1).values for channel in range(6)], 1)))
+    wins = torch.stack([(x[0, :3].argmax(0) == region).float().mean() for region in range(3)])
+    close(highest(x).attention[0, 0], torch.stack([wins[0], wins[1] / 2, wins[2], wins[1] / 2]))
+    assert highest(torch.zeros(1, 4, 6)).attention.equal(torch.full((1, 1, 4), 0.25))
+    score = [torch.exp(gated.score.weight[0] @ (torch.tanh(gated.value.weight @ row) * torch.sigmoid(gated.gate.weight @ row))) for row in x[0]]
+    weights = torch.stack(score) / sum(score)
+    close(gated(x).attention[0, 0], weights)
+    close(gated(x).logits[0], gated.classifier(sum(weight * row for weight, row in zip(weights, x[0]))))
+
+
+@pytest.mark.parametrize("name", ["mean-pool", "max-pool", "gated-attention"])
+def test_poolings_read_a_set(name, slices):
+    with torch.no_grad():
+        close(model_of(name, ranking="score").eval()(slices[0]).evidence.logits, model_of(name).eval()(slices[0]).evidence.logits)
 
 
 def test_predictions_do_not_depend_on_the_batch(finished, phantom):

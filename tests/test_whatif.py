@@ -58,12 +58,16 @@ def test_effects_are_differences_of_logits(name, slices):  # noqa: F811
     assert len(orders(read, random=5)) == len(RANKINGS) + 5
 
 
-def test_another_number_of_regions(slices):  # noqa: F811
-    read = ReadSlice(model_of("lstm1").eval(), slices[0][0])
+@pytest.mark.parametrize("name", ["lstm1", "lstm2", "mean-pool", "max-pool", "gated-attention"])
+def test_another_number_of_regions(name, slices):  # noqa: F811
+    read = ReadSlice(model_of(name).eval(), slices[0][0])
     with torch.no_grad():
-        own = model_of("lstm1", roi_batch=4).eval()(slices[0][:1], detections=False).evidence
+        own = model_of(name, roi_batch=4).eval()(slices[0][:1], detections=False).evidence
     close(answer(read, Question(beta=4)).logits, own.logits)
-    close(answer(read).logits, answer(ReadSlice(model_of("lstm1").eval(), slices[0][0])).logits)  # and back
+    close(answer(read).logits, answer(ReadSlice(model_of(name).eval(), slices[0][0])).logits)  # and back
+
+
+def test_weights_for_slots_hold_the_number_of_regions(slices):  # noqa: F811
     with pytest.raises(InputError, match="β cannot change"):
         answer(ReadSlice(model_of("attention").eval(), slices[0][0]), Question(beta=4))
 

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['FIXED_WEIGHTS', 'BLUES', 'class_numbers', 'classification_scores', 'confusion_figure', 'histogram_of_predictions',
-           'patient_bootstrap', 'majority_baseline', 'grey_histograms', 'grey_histogram_baseline']
+           'patient_bootstrap', 'majority_baseline', 'logistic_regression', 'grey_histograms',
+           'grey_histogram_baseline']
 
 # %% ../../nbs/31_evaluation.classification.ipynb #619dc8c4
 from collections.abc import Iterable, Sequence
@@ -149,6 +150,27 @@ def majority_baseline(train_labels, test_labels, class_names: Sequence[str] = CL
     counts = np.bincount(class_numbers(train_labels, class_names, "training labels"), minlength=len(class_names))
     return np.full(len(test_labels), counts.argmax())
 
+# %% ../../nbs/31_evaluation.classification.ipynb #256f1f69
+def logistic_regression(train: torch.Tensor, labels: torch.Tensor, test: torch.Tensor, l2: float = 1e-2, classes: int = 3) -> np.ndarray:
+    "Predicted class numbers (n_test,) from features `train` (n, F) with `labels` (n,) and `test` (n_test, F): multinomial, with the penalty λ = `l2`."
+    train, test = train.double(), test.double()
+    mean, spread = train.mean(0), train.std(0, correction=0)
+    spread[spread == 0] = 1  # a feature that never varies tells nothing
+    train, test = (train - mean) / spread, (test - mean) / spread
+    weight = torch.zeros(train.shape[1], classes, dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros(classes, dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.LBFGS([weight, bias], max_iter=300, line_search_fn="strong_wolfe")
+
+    def loss():
+        optimiser.zero_grad()
+        value = cross_entropy(train @ weight + bias, labels) + l2 / 2 * weight.square().sum()
+        value.backward()
+        return value
+
+    with torch.enable_grad():
+        optimiser.step(loss)
+    return (test @ weight + bias).argmax(1).numpy()
+
 # %% ../../nbs/31_evaluation.classification.ipynb #e70d2493
 def grey_histograms(images: Iterable[np.ndarray], bins: int = 32) -> torch.Tensor:
     "Shares of the grey levels 0..255 in `bins` equal bins: (n, bins) float64 from (H, W) uint8 images of any sizes."
@@ -165,19 +187,4 @@ def grey_histogram_baseline(train_images: Iterable[np.ndarray], train_labels, te
     labels = torch.from_numpy(class_numbers(train_labels, class_names, "training labels"))
     if len(train) != len(labels):
         raise InputError(f"grey histogram baseline: {len(train)} training images but {len(labels)} labels; give one label for each image")
-    mean, spread = train.mean(0), train.std(0, correction=0)
-    spread[spread == 0] = 1  # a grey level that never varies tells nothing
-    train, test = (train - mean) / spread, (test - mean) / spread
-    weight = torch.zeros(bins, len(class_names), dtype=torch.float64, requires_grad=True)
-    bias = torch.zeros(len(class_names), dtype=torch.float64, requires_grad=True)
-    optimiser = torch.optim.LBFGS([weight, bias], max_iter=300, line_search_fn="strong_wolfe")
-
-    def loss():
-        optimiser.zero_grad()
-        value = cross_entropy(train @ weight + bias, labels) + l2 / 2 * weight.square().sum()
-        value.backward()
-        return value
-
-    with torch.enable_grad():
-        optimiser.step(loss)
-    return (test @ weight + bias).argmax(1).numpy()
+    return logistic_regression(train, labels, test, l2, len(class_names))

@@ -18,6 +18,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from ..errors import InputError, nearest
 from .norm import PerImageBatchNorm2d
+from .weights import load_pretrained
 
 # %% ../../nbs/11_models.backbones.ipynb #26de0cdb
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnext50_32x4d", "resnext101_32x8d")
@@ -25,20 +26,21 @@ CLASSIFIERS = (*BACKBONES, "densenet121", "densenet169", "vgg16")  # on the whol
 CUTS = ("layer2", "layer3", "layer4")
 
 # %% ../../nbs/11_models.backbones.ipynb #57373ccc
-def build_backbone(name: str, *, cut: str = "layer4", levels: int = 1, channels: int = 256, pretrained: bool = False,
+def build_backbone(name: str, *, cut: str = "layer4", levels: int = 1, channels: int = 256, pretrained: str = "",
                    evaluation: str = "image") -> nn.Module:
     """Images (B, 3, H, W) -> {"0": (B, channels, H/stride, W/stride)}, normalised by image.
 
-    With `levels` 4 the pyramid has one map for each of layer1 to layer4, "0" (stride 4) to "3" (stride 32), and `cut` plays no part. `pretrained` takes ImageNet weights from torchvision's site (a network is needed, once). Raises `InputError` for an unknown name or cut.
+    With `levels` 4 the pyramid has one map for each of layer1 to layer4, "0" (stride 4) to "3" (stride 32), with 5 also "pool" (stride 64, torchvision's
+    `LastLevelMaxPool`: every second cell of "3"); `cut` plays no part then. `pretrained`: random weights, or those of a file or of imagenet, for the body alone.
+    Raises `InputError` for an unknown name or cut, and for weights that do not fit.
     """
     for value, options, what in ((name, BACKBONES, "backbone"), (cut, CUTS, "cut")):
         if value not in options:
             raise InputError(f"{what} '{value}' is unknown, {nearest(value, options)}")
-    network = torchvision.models.get_model(name, weights="DEFAULT" if pretrained else None,
-                                           norm_layer=partial(PerImageBatchNorm2d, evaluation=evaluation))
-    stages = ("layer1", "layer2", "layer3", "layer4") if levels > 1 else (cut,)
+    network = torchvision.models.get_model(name, norm_layer=partial(PerImageBatchNorm2d, evaluation=evaluation))
+    stages = (cut,) if levels == 1 else ("layer1", "layer2", "layer3", "layer4")
     widths = [64 * 2 ** (int(stage[-1]) - 1) * (4 if name in BACKBONES[2:] else 1) for stage in stages]
-    return nn.Sequential(OrderedDict(
-        body=IntermediateLayerGetter(network, {stage: str(level) for level, stage in enumerate(stages)}),
-        fpn=FeaturePyramidNetwork(widths, channels, LastLevelMaxPool() if levels == 5 else None),
-    ))
+    body = IntermediateLayerGetter(network, {stage: str(level) for level, stage in enumerate(stages)})
+    if pretrained:
+        load_pretrained(body, pretrained, name)
+    return nn.Sequential(OrderedDict(body=body, fpn=FeaturePyramidNetwork(widths, channels, LastLevelMaxPool() if levels == 5 else None)))

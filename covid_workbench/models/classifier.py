@@ -15,6 +15,7 @@ from torch import nn
 from .aggregators import Evidence
 from .norm import PerImageBatchNorm2d
 from .oneshot import OneShotOutput, image_loss
+from .weights import load_pretrained
 
 # %% ../../nbs/16a_models.classifier.ipynb #382df8b9
 class SliceClassifier(nn.Module):
@@ -44,9 +45,12 @@ def normalise_by_image(module: nn.Module) -> None:
             normalise_by_image(child)
 
 
-def build_classifier(backbone: str, classes: int = 3, *, pretrained: bool = False, statistics: str = "running") -> SliceClassifier:
-    "The whole of a torchvision network (one of `backbones.CLASSIFIERS`) with a new last layer; `statistics` as in `Protocol`."
-    network = torchvision.models.get_model(backbone, weights="DEFAULT" if pretrained else None)
+def build_classifier(backbone: str, classes: int = 3, *, pretrained: str = "", statistics: str = "running") -> SliceClassifier:
+    """The whole of a torchvision network (one of `backbones.CLASSIFIERS`) with a new last layer; `statistics` as in `Protocol`.
+
+    `pretrained`: random weights, or those of a file or of imagenet, the last layer's where its shape fits. Raises `InputError` for weights that do not fit.
+    """
+    network = torchvision.models.get_model(backbone)
     if hasattr(network, "fc"):
         network.fc = nn.Linear(network.fc.in_features, classes)
     elif isinstance(network.classifier, nn.Linear):
@@ -56,6 +60,8 @@ def build_classifier(backbone: str, classes: int = 3, *, pretrained: bool = Fals
     for module in network.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
+    if pretrained:
+        load_pretrained(network, pretrained, backbone)
     if statistics == "image":
         normalise_by_image(network)
     return SliceClassifier(network=network)

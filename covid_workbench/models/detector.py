@@ -32,7 +32,8 @@ class DetectorSettings:
     "Sizes and thresholds of the detector; defaults from the LSTM+Attention paper and its released code."
     backbone: str = setting("resnet18", "network that sees the slice; DenseNet and VGG for model=classifier only", options=CLASSIFIERS)
     cut: str = setting("layer4", "last stage kept: layer2, layer3, layer4 = stride 8, 16, 32", options=CUTS)
-    pretrained: str = setting("", "weights of the backbone to start from: a file (.safetensors or .pth), or imagenet (needs a network, once)")
+    pretrained: str = setting("", "weights of the backbone to start from: a file (.safetensors or .pth), or imagenet (needs a network, once)",
+                              old={"false": "", "true": "imagenet"})
     levels: int = setting(1, "maps of the feature pyramid: 1 (of the last stage kept), 4 (of layer1 to layer4), or 5 (one pooled from the last beside them)", options=(1, 4, 5))
     fpn_channels: int = setting(256, "C, channels of the feature map", low=2)
     anchor_sizes: tuple[float, ...] = setting((2, 4, 8, 16, 32), "anchor sides in network pixels", low=1)

@@ -21,7 +21,7 @@ from .detector import Detector, DetectorSettings, build_detector
 from .features import RegionVectors
 from .ranked_boxes import RankedBoxes
 from .regions import RegionBranch
-from .rois import RANKINGS, choose_rois, fill_evenly, fill_randomly, rank_rois
+from .rois import RANKINGS, RoIBatch, choose_rois, fill_evenly, fill_randomly, rank_rois
 from ..protocol import Protocol
 from ..settings import setting
 
@@ -32,7 +32,7 @@ MODELS = [*AGGREGATORS, "single-shot", "ct-mask-net", "mask-rcnn", "classifier"]
 @dataclass(frozen=True)
 class OneShotSettings:
     "From proposals to the class of the slice; defaults from the LSTM+Attention paper."
-    model: str = setting("lstm2", "attention, lstm1, lstm2, affinity; single-shot and ct-mask-net decide from boxes and scores; mask-rcnn finds lesions "
+    model: str = setting("lstm2", "attention, lstm1, lstm2, affinity, mean-pool, max-pool, gated-attention; single-shot and ct-mask-net decide from boxes and scores; mask-rcnn finds lesions "
                          "alone; classifier sees the whole slice alone", options=MODELS)
     classes: tuple[str, ...] = setting(CLASS_NAMES, "image classes to tell apart; slices of other classes are left out")
     roi_batch: int = setting(16, "β (N in the earlier papers), regions of a slice", low=2)
@@ -88,22 +88,25 @@ class OneShotModel(nn.Module):
         self.detector, self.regions, self.image_head, self.settings = detector, regions, image_head, settings
         self.random_filling, self.smallest_area = random_filling, smallest_area
 
+    def find_regions(self, images: torch.Tensor, features: dict[str, torch.Tensor], proposals: list[torch.Tensor], seeds: Sequence[int] | None = None) -> RoIBatch:
+        "The ranked regions of each image: β boxes with their scores and lesion classes."
+        heads, shapes = self.detector.roi_heads, [tuple(images.shape[-2:])] * len(images)
+        with torch.set_grad_enabled(self.image_head.reads == "boxes" and torch.is_grad_enabled()):  # mask features carry no gradient for the boxes they were read from
+            class_logits, deltas = self.regions.boxes(heads, heads.box_roi_pool(features, proposals, shapes))
+            boxes = heads.box_coder.decode(deltas.detach(), proposals)  # (N, K+1, 4)
+            rois = choose_rois(class_logits, boxes, deltas.view_as(boxes), [len(one) for one in proposals], shapes[0], beta=self.settings.roi_batch,
+                               nms=self.settings.roi_nms, min_area=self.smallest_area, fill=self._filling(seeds or [0] * len(images)))
+            return rank_rois(rois, self.settings.ranking)
+
     def read_regions(self, images: torch.Tensor, features: dict[str, torch.Tensor], proposals: list[torch.Tensor], seeds: Sequence[int] | None = None):
         """The ranked `RoIBatch` and what the image head needs of it: mask-head features (B, β, C, 14, 14), or scores and encoded boxes (B, N, 5).
 
         The features stand before the up-convolution, after which there are four times as many numbers: this is what a warm start keeps of a slice.
         """
-        heads, shapes = self.detector.roi_heads, [tuple(images.shape[-2:])] * len(images)
-        counts, boxes_matter = [len(boxes) for boxes in proposals], self.image_head.reads == "boxes"
-        with torch.set_grad_enabled(boxes_matter and torch.is_grad_enabled()):  # mask features carry no gradient for the boxes they were read from
-            class_logits, deltas = self.regions.boxes(heads, heads.box_roi_pool(features, proposals, shapes))
-            boxes = heads.box_coder.decode(deltas.detach(), proposals)  # (N, K+1, 4)
-            rois = choose_rois(class_logits, boxes, deltas.view_as(boxes), counts, shapes[0], beta=self.settings.roi_batch,
-                               nms=self.settings.roi_nms, min_area=self.smallest_area, fill=self._filling(seeds or [0] * len(images)))
-            rois = rank_rois(rois, self.settings.ranking)
-        if boxes_matter:
+        heads, rois = self.detector.roi_heads, self.find_regions(images, features, proposals, seeds)
+        if self.image_head.reads == "boxes":
             return rois, torch.cat([rois.scores[..., None], rois.deltas], -1)
-        pooled = heads.mask_roi_pool(features, list(rois.boxes), shapes)  # (B·β, C, 14, 14)
+        pooled = heads.mask_roi_pool(features, list(rois.boxes), [tuple(images.shape[-2:])] * len(images))  # (B·β, C, 14, 14)
         return rois, self.regions.features(heads, pooled).unflatten(0, (len(images), -1))
 
     def _filling(self, seeds: Sequence[int]):

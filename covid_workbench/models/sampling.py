@@ -41,7 +41,7 @@ def roi_align_separable(features: torch.Tensor, boxes: list[torch.Tensor], outpu
 
 # %% ../../nbs/11a_models.sampling.ipynb #1a6b3f9e
 class RoIAlign(nn.Module):
-    "Single-level RoIAlign: ({'0': (B, C, h, w)}, B lists of boxes, B image sizes) -> (N, C, P, P)."
+    "Single-level RoIAlign: ({'0': (B, C, h, w)}, B lists of boxes, B image sizes) -> (N, C, P, P), channels last in memory."
 
     def __init__(self, output_size: int, sampling_ratio: int = 2):
         super().__init__()
@@ -52,7 +52,8 @@ class RoIAlign(nn.Module):
         scale = 2.0 ** round(torch.tensor(feature_map.shape[-1] / image_shapes[0][1]).log2().item())  # strides are powers of two
         separable = feature_map.device.type == "cpu" and feature_map.requires_grad and torch.is_grad_enabled()
         align = roi_align_separable if separable else roi_align
-        return align(feature_map, boxes, self.output_size[0], scale, self.sampling_ratio)
+        pooled = align(feature_map, boxes, self.output_size[0], scale, self.sampling_ratio)
+        return pooled.contiguous(memory_format=torch.channels_last)  # in which the mask head takes half the time on a CPU
 
 # %% ../../nbs/11a_models.sampling.ipynb #c92d4753
 def paste_masks(masks: torch.Tensor, boxes: torch.Tensor, height: int, width: int) -> torch.Tensor:

@@ -31,7 +31,8 @@ from .saved import page_of, picture_of
 def _words_of(run: Run) -> list[str]:
     "Name and main settings of a run, for the header."
     experiment = run.experiment
-    name = {"attention": "Attention", "lstm1": "LSTM-1", "lstm2": "LSTM-2", "affinity": "Affinity"}.get(experiment.one_shot.model, experiment.one_shot.model)
+    name = {"attention": "Attention", "lstm1": "LSTM-1", "lstm2": "LSTM-2", "affinity": "Affinity", "mean-pool": "Mean pooling", "max-pool": "Max pooling",
+            "gated-attention": "Gated attention"}.get(experiment.one_shot.model, experiment.one_shot.model)
     return [name, f"{experiment.detector.backbone}, β {experiment.one_shot.roi_batch}, seed {experiment.training.seed} · {run.folder.name}"]
 
 

@@ -167,7 +167,8 @@ class LesionView(SliceView):
 # %% ../../nbs/68_widgets.lesions.ipynb #f5964006
 LOOK = ("score", "iou", "reading", "selected", "layers", "window", "level", "camera")  # traits that make the view, beside the slice
 KEPT = 8  # volumes whose lesions stay in memory
-NAMES = {"attention": "Attention", "lstm1": "LSTM-1", "lstm2": "LSTM-2", "affinity": "Affinity", "mask-rcnn": "Mask R-CNN"}
+NAMES = {"attention": "Attention", "lstm1": "LSTM-1", "lstm2": "LSTM-2", "affinity": "Affinity", "mask-rcnn": "Mask R-CNN", "mean-pool": "Mean pooling",
+         "max-pool": "Max pooling", "gated-attention": "Gated attention"}
 
 
 def _table_of(run: Run, data: str | Path | SliceTable | None, split: str) -> SliceTable:

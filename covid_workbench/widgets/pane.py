@@ -33,6 +33,8 @@ WEIGHT_NOTES = {
     "lstm1": "The last slot acts through the last LSTM state whatever its weight.",
     "lstm2": "The last slot acts through the last LSTM state whatever its weight.",
     "affinity": "Slot weights are constants of the run, not of the slice.",
+    "mean-pool": "A mean weighs all slots alike.",
+    "max-pool": "Weights are shares of channels: in how many a region has the largest value.",
 }
 QUESTION = ("order", "sequence", "beta", "off", "off_mode")  # traits of the panel that ask something
 
