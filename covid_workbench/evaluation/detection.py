@@ -17,7 +17,7 @@ from pycocotools import mask as rle_tools
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ..data.slices import CONSOLIDATION, GROUND_GLASS, OBJECT_CLASSES, ObjectClasses, lesion_targets
+from ..data.slices import CONSOLIDATION, GROUND_GLASS, OBJECT_CLASSES, ObjectClasses, lesion_targets, stored_area
 from ..errors import InputError
 
 # %% ../../nbs/30_evaluation.detection.ipynb #b5cb176e
@@ -120,12 +120,13 @@ MAX_DETECTIONS = 100  # the best of each class in each slice, as in COCO
 class CocoScorer:
     """COCO mask AP of lesions, for each class of `objects` and for all lesions as one class (`"lesions"`).
 
-    `min_area` pixels make a truth object. `add` every slice of a set, then `score`.
+    A truth object has more than `min_area` pixels, of the network's (S, S) picture where `image_size` S is given, otherwise of the mask.
+    `add` every slice of a set, then `score`.
     """
-    def __init__(self, objects: ObjectClasses, min_area: int = 100):
+    def __init__(self, objects: ObjectClasses, min_area: int = 100, image_size: int | None = None):
         if HEADLINE in objects.names:
             raise InputError(f"an object class cannot be called '{HEADLINE}': that is the name of the figure for all lesions; choose another name")
-        self.objects, self.min_area = objects, min_area
+        self.objects, self.min_area, self.image_size = objects, min_area, image_size
         self._lesion_labels = {number for number, values in enumerate(objects.values, start=1) if set(values) <= {GROUND_GLASS, CONSOLIDATION}}
         self._slices = {}
 
@@ -133,7 +134,8 @@ class CocoScorer:
         return len(self._slices)
 
     def __repr__(self):
-        return f"CocoScorer of {', '.join(self.objects.names)}: {len(self)} slices, objects from {self.min_area} px"
+        return f"CocoScorer of {', '.join(self.objects.names)}: {len(self)} slices, objects larger than {self.min_area} px" + (
+            f" of {self.image_size}x{self.image_size}" if self.image_size else "")
 
     def add(self, slice_id: str, detections: Detections, mask: np.ndarray) -> None:
         "One slice: what was found and its truth `mask` (H, W) with values 0..3. Raises `InputError` for a repeated slice or a wrong size or label."
@@ -145,8 +147,9 @@ class CocoScorer:
         if mask.size and mask.max() > CONSOLIDATION:
             raise InputError(f"slice {slice_id}: the truth mask holds the value {mask.max()}, known are 0 to {CONSOLIDATION}")
         _check_labels(slice_id, detections, self.objects)
-        truth = lesion_targets(mask, self.objects, self.min_area)
-        merged = lesion_targets(mask, OBJECT_CLASSES["merged"], self.min_area)
+        area = stored_area(self.min_area, mask.shape, self.image_size) if self.image_size else self.min_area
+        truth = lesion_targets(mask, self.objects, area)
+        merged = lesion_targets(mask, OBJECT_CLASSES["merged"], area)
         self._slices[slice_id] = {
             "size": mask.shape,
             "truth": list(zip(truth.labels.tolist(), encode_masks(truth.masks))),
