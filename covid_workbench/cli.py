@@ -31,15 +31,17 @@ def train(args: argparse.Namespace) -> None:
     from covid_workbench.distributed import place, process_group
     from covid_workbench.runs import Experiment, Run
     from covid_workbench.training import train as train_run
-    given = read_assignments(args.set) | ({"source": args.data} if args.data else {})
+    given = read_assignments(args.set) | ({"source": args.data} if args.data else {}) | ({"allow_crossing": True} if args.allow_crossing else {})
     if args.start:  # the papers' recipe for other classes: ten epochs from the trained weights
-        experiment = Run.open(args.start).experiment.replace(**{"regime": "fine-tune", "start_from": args.start, "epochs": 10} | given)
+        experiment = Run.open(args.start).experiment.replace(**{"regime": "fine-tune", "start_from": args.start, "epochs": 10, "allow_crossing": False} | given)
     else:
         experiment = Experiment.from_json(args.config, **given) if args.config else Experiment.make(args.preset, **given)
     with process_group():
         run, first = train_run(experiment, args.run, resume=args.resume), place()[0] == 0
     if not first:
         return
+    for words in run.notes:
+        print(f"Note: {words}")
     print(f"{run}; weights in {run.folder / 'weights.safetensors'}. Next: covid-workbench evaluate {run.folder}")
 
 # %% ../nbs/90_cli.ipynb #2c6a5a82
@@ -50,7 +52,12 @@ def evaluate(args: argparse.Namespace) -> None:
     from covid_workbench.training import evaluate as evaluate_run
     run = Run.open(args.run)
     metrics = evaluate_run(run, device=args.device)
-    print(json.dumps(metrics, indent=1) if args.json else score_table({run.folder.name: metrics}).T.to_string(header=True))
+    if args.json:
+        print(json.dumps(metrics, indent=1))
+        return
+    print(score_table({run.folder.name: metrics, **metrics["baselines"]}).T.to_string(header=True, na_rep=""))
+    for words in metrics["notes"]:
+        print(f"Note: {words}")
 
 
 def settings(args: argparse.Namespace) -> None:
@@ -190,6 +197,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--data", help="a data folder or slices.csv (default: the phantom)")
     one.add_argument("--set", nargs="+", action="extend", default=[], metavar="key=value", help="any setting; see covid-workbench settings")
     one.add_argument("--from", dest="start", metavar="RUN", help="fine-tune the weights of a complete run, with its settings; see classes")
+    one.add_argument("--allow-crossing", action="store_true", help="go on where patients cross from training into the test; every report says so")
     one.add_argument("--resume", action="store_true", help="continue the run in this folder")
 
     one = command(evaluate)

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from .data.slices import SliceDataset, collate, lesion_targets
+from .data.slices import SliceDataset, collate
 from .evaluation.classification import FIXED_WEIGHTS, classification_scores, patient_bootstrap
 from .evaluation.detection import CocoScorer, Detections
 from .evaluation.reference import reference_average_precision
@@ -99,16 +99,16 @@ def score_slices(model: nn.Module, dataset: SliceDataset, *, batch: int = 8, det
     """Metrics of a model on a data set, and one row of predictions a slice.
 
     Metrics: `slices`, `patients`, `detection` (COCO mask AP as of `CocoScorer.score`, None without masks), `classification` (None without labels);
-    `bootstrap` > 0 adds a 95 % interval of the weighted F1 over patients. `protocol`: weights of F1, and whether the released AP rule is computed, too
+    `bootstrap` > 0 adds a 95 % interval of the weighted F1 over the patients, as the table counts them. `protocol`: weights of F1, and whether the released AP rule is computed, too
     (`detection["reference"]`, with the ceiling of a detector that answers with the truth).
     """
-    scorer, rows, frame, released, ceiling = CocoScorer(dataset.objects, dataset.min_area), [], dataset.table.frame, [], []
+    scorer, rows, frame, released, ceiling = CocoScorer(dataset.objects, dataset.min_area, dataset.image_size), [], dataset.table.frame, [], []
     for item, prediction in enumerate(predict_slices(model, dataset, batch=batch, detections=detections, evidence=evidence, progress=progress)):
         found = dataset.slice(item)
         if prediction.detections is not None and found.mask is not None:
             scorer.add(found.id, prediction.detections, found.mask)
             if protocol.ap_rule == "reference":
-                truth = lesion_targets(found.mask, dataset.objects, dataset.min_area, dataset.labels_by)
+                truth = dataset.lesions(found)
                 perfect = Detections(truth.boxes, truth.labels, np.ones(len(truth)), truth.masks)
                 for rows_of, answer in ((released, prediction.detections), (ceiling, perfect)):
                     rows_of.append(reference_average_precision([(answer, truth.masks, truth.labels)])[:, 0])
@@ -125,8 +125,8 @@ def score_slices(model: nn.Module, dataset: SliceDataset, *, batch: int = 8, det
         metrics["classification"] = classification_scores(
             list(labelled["label"]), list(labelled["predicted"]), dataset.classes, FIXED_WEIGHTS if protocol.f1_weights == "fixed" else None)
         if bootstrap:
-            interval = patient_bootstrap(list(labelled["label"]), list(labelled["predicted"]), list(labelled["patient"]), repeats=bootstrap,
-                                         class_names=dataset.classes)
+            interval = patient_bootstrap(list(labelled["label"]), list(labelled["predicted"]), dataset.table.patients.to_numpy()[labelled.index],
+                                         repeats=bootstrap, class_names=dataset.classes)
             metrics["classification"]["f1_interval"] = list(interval)
     return metrics, predictions
 

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['MODEL_COLOURS', 'PANELS', 'STYLE', 'learning_curves', 'score_row', 'score_table', 'telling_slices',
-           'attention_gallery', 'detection_gallery', 'html_table', 'figure_html', 'write_page']
+           'attention_gallery', 'detection_gallery', 'html_table', 'figure_html', 'notes_html', 'write_page']
 
 # %% ../nbs/51_report.ipynb #a1b951ca
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
@@ -163,6 +163,11 @@ def html_table(frame: pd.DataFrame, digits: int = 3) -> str:
 def figure_html(figure: go.Figure) -> str:
     "A plotly figure as HTML that expects plotly's script in the page."
     return figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False, "showSendToCloud": False, "plotlyServerURL": ""})  # no button sends a figure away
+
+
+def notes_html(notes: Iterable[str]) -> str:
+    "What has to be said beside scores (the notes in the metrics of runs), each sentence once, as HTML; nothing where there is nothing to say."
+    return "".join(f'<p class="note"><b>Note.</b> {escape(words)}</p>' for words in dict.fromkeys(notes))
 
 
 def write_page(path: str | Path, title: str, lead: str, sections: Sequence[tuple[str, str]]) -> Path:

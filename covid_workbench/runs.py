@@ -13,6 +13,7 @@ import logging
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -301,7 +302,8 @@ class Run:
             raise InputError(f"{folder} exists and is not a run; choose another folder")
 
     @classmethod
-    def create(cls, folder: str | Path, experiment: Experiment, table: SliceTable, *, resume: bool = False) -> "Run":
+    def create(cls, folder: str | Path, experiment: Experiment, table: SliceTable, *, resume: bool = False, notes: Sequence[str] = ()) -> "Run":
+        "Start or continue a run; `notes` are sentences that belong beside its scores."
         folder = Path(folder)
         run = cls(folder, experiment)
         cls.refuse(folder, resume=resume)  # a folder that was being made when its process died counts as empty
@@ -319,7 +321,9 @@ class Run:
         with storage("making the folder", folder):
             folder.mkdir(parents=True, exist_ok=True)
         table.save(folder / "slices.csv")
-        record = record_of_machine() | {"data": table.fingerprint(), "data_root": str(table.root.resolve()), "data_beside": os.path.relpath(table.root.resolve(), folder.resolve())}
+        root = table.root.resolve()
+        record = record_of_machine() | {"notes": list(notes), "data": table.fingerprint(), "data_root": str(root),
+                                        "data_beside": os.path.relpath(root, folder.resolve())}
         write_atomic(folder / "experiment.json", json.dumps(dataclasses.asdict(experiment) | {"record": record}, indent=1))
         return run
 
@@ -330,13 +334,18 @@ class Run:
         return cls(folder, Experiment.from_json(Path(folder) / "experiment.json"))
 
     @property
-    def record(self) -> dict[str, str]:
+    def record(self) -> dict[str, Any]:
         return read_json(self.folder / "experiment.json")["record"]
 
     def note(self, **facts: str) -> None:
         "Add to the record what became known after the run was created."
         content = read_json(self.folder / "experiment.json")
         write_atomic(self.folder / "experiment.json", json.dumps(content | {"record": content["record"] | facts}, indent=1))
+
+    @property
+    def notes(self) -> list[str]:
+        "Sentences that belong beside every score of the run, about its data."
+        return self.record.get("notes", [])
 
     @property
     def table(self) -> SliceTable:

@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from .data.augmentation import Augmentation, AugmentedSlices
-from .data.slices import SliceDataset, SliceTable, collate
+from .data.slices import SPLITS, SliceDataset, SliceTable, collate, source_words
 from .distributed import average, place, share
 from .errors import InputError
 from .evaluation.classification import classification_scores
@@ -49,6 +49,32 @@ class Parts:
                 if not len(part):
                     raise InputError(f"{self.table.name}: no slice of the {split} split has {what}, which model={settings.model} needs")
         return self.dataset_of(part)
+
+    def missing_classes(self) -> list[str]:
+        "A sentence for each image class of the model that a split with slices has none of, since no F1 on that split means anything."
+        settings, frame = self.experiment.one_shot, self.table.frame
+        splits = [] if settings.model == "mask-rcnn" else [split for split in SPLITS if (frame["split"] == split).any()]
+        frame = frame[frame["label"].isin(settings.classes)]
+        held = {split: frame[frame["split"] == split] for split in splits}
+        everywhere = [name for name in settings.classes if all((rows["label"] == name).any() for rows in held.values())]
+        advice = (f"Name the classes that every split has (--set classes={','.join(everywhere)})" if len(everywhere) > 1 else
+                  "A model of image classes needs at least two classes in every split: add patients")
+        advice += ", or leave the column split empty, so that each source is split by patient"
+        found = []
+        for split, rows in held.items():
+            counts = rows.groupby("source")["label"].value_counts()
+            there = ", ".join(f"{source_words(source)} has {count} {label}" for (source, label), count in counts.items()) or "no source has a labelled slice"
+            for name in (name for name in settings.classes if not (rows["label"] == name).any()):
+                elsewhere = frame[frame["label"] == name].groupby("source")["split"].agg(lambda splits: " and ".join(sorted(set(splits), key=SPLITS.index)))
+                where = "; ".join(f"{source_words(source)} has {name} in {others} alone" for source, others in elsewhere.items())
+                found.append(f"the {split} split has no slice of class {name}, which model={settings.model} is to tell apart: {there}; "
+                             f"{where or f'no source has {name} at all'}. {advice}")
+        return found
+
+    def check_classes(self) -> None:
+        "Raise `InputError` where a split lacks an image class of the model."
+        for words in self.missing_classes():
+            raise InputError(f"{self.table.name}: {words}")
 
     def dataset_of(self, table: SliceTable) -> SliceDataset:
         "Any slices, read as the experiment says."
@@ -98,7 +124,8 @@ def lesion_rows(dataset: SliceDataset) -> list[int]:
     "The slices of a data set on which there is something to find; none is an `InputError`."
     rows = [row for row in range(len(dataset)) if len(dataset[row]["boxes"])]
     if not rows:
-        raise InputError(f"{dataset.table.name}: no lesion larger than {dataset.min_area} px in {len(dataset)} masks "
+        size = dataset.image_size
+        raise InputError(f"{dataset.table.name}: no lesion larger than {dataset.min_area} px of the network's {size}x{size} in {len(dataset)} masks "
                          f"(objects {', '.join(dataset.objects.names)}); lower min_lesion_area or check mask_values")
     return rows
 
@@ -123,10 +150,6 @@ def segmentation_task(model: OneShotModel, parts: Parts, device: torch.device) -
 def classification_task(model: nn.Module, parts: Parts, device: torch.device) -> Task:
     "L_CLS on slices with an image label."
     training, dataset = parts.experiment.training, parts.dataset("train", labelled=True)
-    classes = dataset.table.frame["label"].unique()
-    if len(classes) < 2:
-        raise InputError(f"{parts.table.name}: all training slices are {classes[0]}; model={parts.experiment.one_shot.model} needs at least "
-                         "two classes (model=mask-rcnn trains on lesions alone)")
 
     def losses(batch: dict, step: int) -> dict[str, torch.Tensor]:
         seeds = [seed_for(training.seed, "fill", step, number) for number in share(_whole(batch))]

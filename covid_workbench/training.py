@@ -5,16 +5,17 @@
 # %% auto #0
 __all__ = ['prepare_data', 'relabelled', 'check_slices', 'build_model', 'needs_pretrained', 'starts_warm', 'choose_device',
            'train', 'note_cost', 'detector_run', 'warm_detector', 'check_weights', 'note_weights', 'adopt_weights',
-           'load_model', 'evaluate']
+           'phantom_seed', 'same_patients', 'start_notes', 'earlier_runs', 'simple_baselines', 'load_model', 'evaluate']
 
 # %% ../nbs/43_training.ipynb #c4e5aa5f
 import contextlib
 import dataclasses
 import hashlib
 import json
+import itertools
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -23,10 +24,11 @@ from torch import nn
 
 from .data.augmentation import Augmentation
 from .data.phantom import PhantomSettings, write_phantom
-from .data.slices import SliceTable, split_by_patient
+from .data.slices import SliceTable, crossing_notes, some_names, source_words, split_by_patient, unmapped_sources
 from .data.sources import open_source
 from .distributed import place, wait_for_all
 from .errors import InputError, storage, write_atomic
+from .evaluation.classification import FIXED_WEIGHTS, classification_scores, grey_histogram_baseline, majority_baseline, patient_bootstrap
 from .inference import score_slices
 from .locks import exclusive
 from .loop import run_stages, seed_for, tensors_under
@@ -51,7 +53,7 @@ def prepare_data(data: DataSettings, shared: str | Path, *, progress: bool = Tru
         table = SliceTable.from_csv(folder / "slices.csv")
     else:
         table = open_source(data.source)
-    return relabelled(split_by_patient(table, data.validation, data.test, data.split_seed), data.relabel)
+    return relabelled(split_by_patient(table, data.validation, data.test, data.split_seed, allow_crossing=data.allow_crossing), data.relabel)
 
 
 def relabelled(table: SliceTable, pairs: Sequence[str]) -> SliceTable:
@@ -113,6 +115,10 @@ def train(experiment: Experiment, folder: str | Path, *, resume: bool = False, s
     pretrained, device = needs_pretrained(experiment, folder), choose_device(experiment.training.device)
     model = build_model(experiment, pretrained=pretrained)
     parts = Parts(experiment, prepare_data(experiment.data, shared, progress=progress))
+    parts.check_classes()
+    notes = crossing_notes(parts.table)
+    if experiment.training.regime == "fine-tune":
+        notes += start_notes(parts)
     stages = stages_of(model, parts, device)  # checks the data before a folder is made
     check_slices(parts.table, shared, progress=progress)
     if experiment.training.regime == "fine-tune":
@@ -123,7 +129,7 @@ def train(experiment: Experiment, folder: str | Path, *, resume: bool = False, s
     if place()[0]:  # of several processes the first one makes the folder
         wait_for_all()
     with contextlib.nullcontext() if place()[0] else exclusive(folder / ".lock", wait=wait, what="training this run"):
-        run = Run.create(folder, experiment, parts.table, resume=resume or place()[0] > 0)
+        run = Run.create(folder, experiment, parts.table, resume=resume or place()[0] > 0, notes=notes)
         if not place()[0]:
             wait_for_all()
         if pretrained and not place()[0]:
@@ -236,6 +242,100 @@ def adopt_weights(model: nn.Module, run: Run, classes: Sequence[str] = ()) -> li
     model.load_state_dict({name: value for name, value in tensors.items() if name not in other}, strict=False)
     return other
 
+# %% ../nbs/43_training.ipynb #d082defb
+def phantom_seed(data: DataSettings, table: SliceTable) -> int | None:
+    "The seed that the people of a phantom were drawn with; None for slices that are no phantom."
+    if data.source == "phantom":
+        return data.phantom_seed
+    about = table.root / "phantom.json"
+    return read_json(about)["seed"] if about.is_file() else None
+
+
+def same_patients(trained: SliceTable, held: SliceTable, seeds: tuple[int | None, int | None] = (None, None)) -> tuple[list[str], list[str]]:
+    """Patients of `held`, as `held.patients` calls them: (those who are in `trained`, too, those for whom only a name without a source says so).
+
+    `seeds`: the phantom seeds of the two tables, None for what is no phantom.
+    """
+    if None not in seeds and seeds[0] != seeds[1]:
+        return [], []
+    known = set(trained.patients) | set(trained.frame["source"] + "/" + trained.frame["patient"])
+    both = held.patients[held.patients.isin(known) | (held.frame["source"] + "/" + held.frame["patient"]).isin(known)].unique().tolist()
+    doubtful = [] if trained.root.resolve() == held.root.resolve() else [name for name in both if name.startswith("/")]
+    unsure = [name for name in doubtful if not _pictures_of(trained, name) & _pictures_of(held, name)]
+    return [name for name in both if name not in unsure], unsure
+
+
+def _pictures_of(table: SliceTable, patient: str) -> set[str]:
+    "Hashes of a patient's picture files."
+    paths = [table.root / name for name in table.frame["image"][table.patients == patient]]
+    return {hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path.is_file()}
+
+# %% ../nbs/43_training.ipynb #03dcb704
+def start_notes(parts: Parts) -> list[str]:
+    """Sentences about patients who may have trained the weights that a fine-tuning starts from and are tested on now.
+
+    Raises `InputError` that names a patient who surely is in both, unless the setting allow_crossing says to go on.
+    """
+    experiment, table, notes = parts.experiment, parts.table, []
+    held, gaps = table.where(table.frame["split"].isin(["validation", "test"])), unmapped_sources(table.frame)
+    for run in earlier_runs(experiment):
+        if run is None:
+            notes.append("A run that the weights come from is gone: it cannot be excluded that patients who trained them are tested on.")
+            continue
+        trained = run.table.where(run.table.frame["split"] == "train")
+        shared, unsure = same_patients(trained, held, (phantom_seed(run.experiment.data, trained), phantom_seed(experiment.data, table)))
+        if shared and not experiment.data.allow_crossing:
+            split = held.frame["split"][held.patients == shared[0]].iloc[0]
+            more = f", with {len(shared) - 1} more" if len(shared) > 1 else ""
+            raise InputError(f"{table.name}: patient {shared[0]} is in the {split} split{more}, and trained {run.folder}, where the weights come from. "
+                             "Split as that run did (the same folder, split_seed, validation and test), leave these patients out, name their source otherwise "
+                             "if they are other people, or go on with --allow-crossing (setting allow_crossing=true), which every report says")
+        if shared:
+            notes.append(f"{some_names(shared)} in validation or test trained {run.folder}, where the weights come from: "
+                         "scores rest in part on patients who trained the model.")
+        if unsure:
+            notes.append(f"{some_names(unsure)} in validation or test, without a source, have names of patients who trained {run.folder}, "
+                         "where the weights come from: it cannot be excluded that they are the same people.")
+        both = [pair for pair in unmapped_sources(pd.concat([trained.frame, table.frame])) if pair not in gaps and set(pair) & set(table.frame["source"])]
+        notes += [f"No patients.csv says which patients of {source_words(one)} and {source_words(other)} are the same people, and {run.folder}, "
+                  "where the weights come from, trained on one of them: it cannot be excluded that patients who trained them are tested on."
+                  for one, other in both]
+    return notes
+
+
+def earlier_runs(experiment: Experiment) -> Iterator[Run | None]:
+    "The run that a fine-tuning starts from, the one that that run started from, and so on; None in the place of one that is gone."
+    run = Run.open(experiment.training.start_from)
+    yield run
+    while run is not None and run.experiment.training.regime == "fine-tune":
+        folder = Path(run.experiment.training.start_from)
+        run = Run.open(folder) if (folder / "slices.csv").is_file() else None
+        yield run
+
+# %% ../nbs/43_training.ipynb #15277e55
+def simple_baselines(parts: Parts, splits: Sequence[str] = ("validation", "test")) -> dict[str, dict]:
+    """The majority class and the grey histogram, learnt from the labelled training slices and scored on the labelled slices of `splits`.
+
+    Name -> metrics as `evaluate` gives them: `regime`, and for each split `classification` with its interval over patients (`detection` None).
+    """
+    if not splits:
+        return {}
+    train, held = (parts.dataset("train", labelled=True), {split: parts.dataset(split, labelled=True) for split in splits})
+    classes, weights = train.classes, FIXED_WEIGHTS if parts.experiment.protocol.f1_weights == "fixed" else None
+    labels, truth = list(train.table.frame["label"]), {split: list(dataset.table.frame["label"]) for split, dataset in held.items()}
+    pixels = (dataset.slice(item).pixels for dataset in held.values() for item in range(len(dataset)))
+    answers = {"majority class": majority_baseline(labels, list(itertools.chain(*truth.values())), classes),
+               "grey histogram": grey_histogram_baseline((train.slice(item).pixels for item in range(len(train))), labels, pixels, class_names=classes)}
+    found: dict[str, dict] = {}
+    for name, predicted in answers.items():
+        found[name], start = {"regime": "no network"}, 0
+        for split, dataset in held.items():
+            mine = predicted[start:start + len(dataset)]
+            scores = classification_scores(truth[split], mine, classes, weights)
+            scores["f1_interval"] = list(patient_bootstrap(truth[split], mine, list(dataset.table.patients), class_names=classes))
+            found[name][split], start = {"classification": scores, "detection": None}, start + len(dataset)
+    return found
+
 # %% ../nbs/43_training.ipynb #775290e3
 def load_model(run: Run, device: str = "cpu") -> nn.Module:
     "The trained model of a complete run, in evaluation mode."
@@ -253,6 +353,7 @@ def load_model(run: Run, device: str = "cpu") -> nn.Module:
 def evaluate(run: Run, *, splits: Sequence[str] = ("validation", "test"), device: str | None = None, detections: bool = True, progress: bool = True) -> dict:
     """Score a complete run on whole splits; writes `metrics.json` and `predictions.csv` into the run and returns the metrics.
 
+    Metrics: those of `score_slices` by split, the `baselines` where there are classes, and `notes`, sentences that belong beside every figure.
     Without `detections` its classes alone: for a run whose detector was scored elsewhere.
     """
     model, parts = load_model(run, device or run.experiment.training.device), Parts(run.experiment, run.table)
@@ -263,5 +364,7 @@ def evaluate(run: Run, *, splits: Sequence[str] = ("validation", "test"), device
     write_atomic(run.folder / "predictions.csv", pd.concat(predictions).to_csv(index=False))
     seconds = time.monotonic() - started
     note_cost(run, "evaluation", next(model.parameters()).device, seconds=seconds, slices_per_second=sum(metrics[split]["slices"] for split in splits) / seconds)
+    metrics["baselines"] = simple_baselines(parts, [split for split in splits if metrics[split]["classification"]])
+    metrics["notes"] = run.notes + parts.missing_classes()
     run.save_metrics(metrics)
     return metrics

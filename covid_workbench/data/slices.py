@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['CLASS_NAMES', 'BACKGROUND', 'LUNG', 'GROUND_GLASS', 'CONSOLIDATION', 'MASK_NAMES', 'OBJECT_CLASSES', 'COLUMNS',
            'SPLITS', 'IMAGENET', 'Slice', 'ObjectClasses', 'LesionTargets', 'lesion_targets', 'rank_values',
-           'SliceTable', 'read_slice', 'split_by_patient', 'normalise_image', 'resize_targets', 'SliceDataset',
+           'SliceTable', 'read_slice', 'patients_across', 'split_by_patient', 'source_words', 'some_names',
+           'unmapped_sources', 'crossing_notes', 'stored_area', 'normalise_image', 'resize_targets', 'SliceDataset',
            'collate']
 
 # %% ../../nbs/01_data.slices.ipynb #75cb304e
@@ -97,7 +98,7 @@ class LesionTargets:
         return f"{len(self)} objects" + "".join("\n  " + row for row in rows)
 
 # %% ../../nbs/01_data.slices.ipynb #3c15ef06
-def lesion_targets(mask: np.ndarray, objects: ObjectClasses, min_area: int = 100, labels_by: str = "value") -> LesionTargets:
+def lesion_targets(mask: np.ndarray, objects: ObjectClasses, min_area: float = 100, labels_by: str = "value") -> LesionTargets:
     "Connected components of each object class in a (H, W) `mask`, those of `min_area` pixels or fewer left out; `labels_by` value or rank."
     boxes, labels, masks = [], [], []
     for number, values in rank_values(mask, objects) if labels_by == "rank" else enumerate(objects.values, start=1):
@@ -126,7 +127,7 @@ def rank_values(mask: np.ndarray, objects: ObjectClasses) -> list[tuple[int, tup
 # %% ../../nbs/01_data.slices.ipynb #e891951f
 COLUMNS = {  # column -> the value a row gets when the column is missing (None: required)
     "id": None, "patient": None, "scan": "1", "index": 0, "image": None, "mask": "", "label": "", "split": "", "source": "",
-    "transpose": False, "mask_values": "",
+    "transpose": False, "mask_values": "", "person": "",
 }
 SPLITS = ("train", "validation", "test")
 
@@ -208,8 +209,8 @@ class SliceTable:
 
     @property
     def patients(self) -> pd.Series:
-        "The patient of each row as (source, patient): numbers may repeat between sources."
-        return self.frame["source"] + "/" + self.frame["patient"]
+        "Who each row is of, as `source/patient`, since numbers may repeat between sources, or as `person:name` where the person is known."
+        return (self.frame["source"] + "/" + self.frame["patient"]).where(self.frame["person"] == "", "person:" + self.frame["person"])
 
     def where(self, condition) -> "SliceTable":
         "The rows for which the boolean Series `condition` holds."
@@ -231,7 +232,8 @@ class SliceTable:
         "A short hash of the rows and of the size of every file: the same for the same data, wherever it lies."
         paths = [self.root / name for column in ("image", "mask") for name in self.frame[column]]
         sizes = [path.stat().st_size if path.is_file() else -1 for path in paths]
-        return hashlib.sha256((self.frame.to_csv(index=False) + json.dumps(sizes)).encode()).hexdigest()[:16]
+        rows = self.frame if self.frame["person"].any() else self.frame.drop(columns="person")  # tables from before that column keep their hash
+        return hashlib.sha256((rows.to_csv(index=False) + json.dumps(sizes)).encode()).hexdigest()[:16]
 
 # %% ../../nbs/01_data.slices.ipynb #3b3fdba9
 def _read_image(path: Path, slice_id: str, mode: str | None) -> np.ndarray:
@@ -270,36 +272,102 @@ def read_slice(row: pd.Series, root: str | Path) -> Slice:
     return Slice(row["id"], row["patient"], row["scan"], row["index"], np.ascontiguousarray(pixels), row["label"] or None,
                  None if mask is None else np.ascontiguousarray(mask), row["source"])
 
-# %% ../../nbs/01_data.slices.ipynb #488aad3e
-def split_by_patient(table: SliceTable, validation: float = 0.15, test: float = 0.25, seed: int = 0) -> SliceTable:
-    """Give every row without a split one of train / validation / test, all slices of a patient the same.
+# %% ../../nbs/01_data.slices.ipynb #f8eaadae
+def patients_across(table: SliceTable) -> dict[str, list[str]]:
+    "Patient -> its splits, of every patient whose slices are in more than one."
+    rows = table.frame["split"] != ""
+    pairs = pd.DataFrame({"patient": table.patients[rows], "split": table.frame["split"][rows]}).drop_duplicates()
+    found = pairs.groupby("patient")["split"].agg(lambda splits: sorted(splits, key=SPLITS.index))
+    return found[found.str.len() > 1].to_dict()
 
-    `validation` and `test` are fractions of the patients, taken within each class; where the table already has test rows, none are added.
-    Raises `InputError` where a class has too few patients to appear in each part.
+# %% ../../nbs/01_data.slices.ipynb #488aad3e
+def split_by_patient(table: SliceTable, validation: float = 0.15, test: float = 0.25, seed: int = 0, *, allow_crossing: bool = False) -> SliceTable:
+    """Give every row without a split one of train / validation / test, all slices of a patient the same, each source on its own.
+
+    `validation` and `test` are fractions of a source's patients, taken within each class; where the source already has test rows, none are added. A row
+    without a split takes the one its patient has elsewhere in the table. Raises `InputError` where a class has too few patients to appear in each part
+    and no other source supplies it, and, without `allow_crossing`, where given splits put a patient into two of them.
     """
-    frame = table.frame.copy()
-    open_rows = frame["split"] == ""
-    shares = {name: share for name, share in (("test", test), ("validation", validation)) if share > 0 and not (frame["split"] == name).any()}
-    patients = pd.DataFrame({"patient": table.patients, "label": frame["label"]})[open_rows]
+    crossing = patients_across(table)
+    if crossing and not allow_crossing:
+        name, splits = next(iter(crossing.items()))
+        ids = [table.frame["id"][(table.patients == name) & (table.frame["split"] == split)].iloc[0] for split in splits]
+        raise InputError(f"{table.name}: patient {name} is in the {splits[0]} split (slice {ids[0]}) and in the {splits[1]} split (slice {ids[1]})"
+                         + (f", and {len(crossing) - 1} more patients are in two" if len(crossing) > 1 else "")
+                         + "; give all slices of a patient one split, or go on with --allow-crossing (setting allow_crossing=true), which every report says")
+    frame, names = table.frame.copy(), table.patients
+    given = frame["split"] != ""
     # a patient's class is its most telling label: COVID-19 before CP before Normal before none
-    classes = patients.groupby("patient")["label"].agg(lambda labels: max(labels, key=("", *CLASS_NAMES).index))
-    random = np.random.default_rng([seed, 7])
-    split_of = {}
+    classes = frame["label"].groupby(names).agg(lambda labels: max(labels, key=("", *CLASS_NAMES).index))
+    # where crossing is allowed, the first split that a patient has: training before the others
+    split_of = frame["split"][given].groupby(names[given]).agg(lambda splits: min(splits, key=SPLITS.index)).to_dict()
+    fixed, short = set(split_of), []
+    for source in sorted(frame["source"][~given].unique(), key=lambda name: (-(frame["label"][frame["source"] == name] != "").sum(), name)):
+        mine = frame["source"] == source
+        shares = {name: share for name, share in (("test", test), ("validation", validation)) if share > 0 and not (frame["split"][mine] == name).any()}
+        open_names = [name for name in names[mine & ~given].unique() if name not in fixed]
+        short += _split_source(classes[open_names], shares, split_of, np.random.default_rng([seed, 7]), source)
+    frame.loc[~given, "split"] = names[~given].map(split_of)
+    supplied = set(zip(names.map(classes), frame["split"]))
+    for source, label, count, parts in short:
+        if any((label, part) not in supplied for part in parts) and (label or not classes.any()):
+            raise InputError(f"{table.name}: {count} patients of class '{label or 'no label'}' are too few for a split of {source_words(source)} into "
+                             f"train, {' and '.join(parts)}; at least {len(parts) + 1} are needed")
+    return SliceTable(frame, table.root, table.name)
+
+
+def _split_source(classes: pd.Series, shares: dict[str, float], split_of: dict[str, str], random: np.random.Generator,
+                  source: str) -> list[tuple[str, str, int, list[str]]]:
+    """Add the split of a source's patients (`classes`: patient -> class) to `split_of`; who is known there from another source keeps it and counts.
+
+    Classes with too few patients go to training; returned as (source, class, patients, parts that lack it).
+    """
+    short = []
     for label, members in classes.groupby(classes):
-        names = random.permutation(sorted(members.index))
-        counts = {name: max(1, round(share * len(names))) for name, share in shares.items()}
-        if sum(counts.values()) >= len(names) and not label and classes.any():
-            counts = {}  # a few patients without any label, beside others that have one: good for training only
-        elif sum(counts.values()) >= len(names):
-            raise InputError(f"{table.name}: {len(names)} patients of class '{label or 'no label'}' are too few for a split into "
-                             f"train, {' and '.join(counts)}; at least {len(counts) + 1} are needed")
+        drawn = random.permutation(sorted(members.index))
+        names = [name for name in drawn if name not in split_of]
+        counts = {part: max(1, round(share * len(drawn))) for part, share in shares.items()}
+        if names and sum(counts.values()) >= len(drawn):
+            short.append((source, label, len(drawn), list(counts)))
+            counts = {}
         start = 0
-        for name, count in counts.items():
-            split_of |= dict.fromkeys(names[start:start + count], name)
+        for part, count in counts.items():
+            count = max(0, count - sum(split_of.get(name) == part for name in drawn if name not in names))
+            split_of |= dict.fromkeys(names[start:start + count], part)
             start += count
         split_of |= dict.fromkeys(names[start:], "train")
-    frame.loc[open_rows, "split"] = patients["patient"].map(split_of)
-    return SliceTable(frame, table.root, table.name)
+    return short
+
+
+def source_words(source: str) -> str:
+    "A source as a sentence has it."
+    return f"source {source}" if source else "the slices without a source"
+
+
+def some_names(patients: Iterable[str]) -> str:
+    "How many patients, the first three by name."
+    names = list(patients)
+    return f"{len(names)} patient{'s' * (len(names) != 1)} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+
+# %% ../../nbs/01_data.slices.ipynb #25b725aa
+def unmapped_sources(frame: pd.DataFrame) -> list[tuple[str, str]]:
+    "Pairs of sources, one with lesion masks and one with image labels, for which no `person` says whether they share patients."
+    with_masks, with_labels, known = (set(frame["source"][frame[column] != ""]) - {"phantom"} for column in ("mask", "label", "person"))
+    pairs = {tuple(sorted((one, other))) for one in with_masks for other in with_labels if one != other and not {one, other} <= known}
+    return sorted(pairs)
+
+
+def crossing_notes(table: SliceTable) -> list[str]:
+    "Sentences that belong beside every score on `table`: patients in two splits, sources that may share patients. Empty where nobody can cross."
+    across = patients_across(table)
+    notes = [f"{some_names(across)} in more than one split of the table: scores rest in part on patients who trained the model."] if across else []
+    return notes + [f"No patients.csv says which patients of {source_words(one)} and {source_words(other)} are the same people: "
+                    "it cannot be excluded that patients who trained the model are tested on." for one, other in unmapped_sources(table.frame)]
+
+# %% ../../nbs/01_data.slices.ipynb #3cbdb04a
+def stored_area(area: float, shape: tuple[int, int], image_size: int) -> float:
+    "An area in pixels of the network's (S, S) picture, in pixels of an (H, W) slice as stored."
+    return area * shape[0] * shape[1] / image_size**2
 
 # %% ../../nbs/01_data.slices.ipynb #5a511bfb
 IMAGENET = torch.tensor([0.485, 0.456, 0.406])[:, None, None], torch.tensor([0.229, 0.224, 0.225])[:, None, None]
@@ -331,7 +399,8 @@ class SliceDataset(Dataset):
 
     `image` (3, S, S) float32; `boxes` (n, 4), `labels` (n,), `masks` (n, S, S) of the lesions, None without a mask;
     `image_label` the number of the label in `classes`, or -1; `id`; `size` (H, W) as stored. Slices are kept in memory once read, up to `memory_limit`
-    bytes. `normalise` (image, imagenet) and `labels_by` (value, rank) say how pixels and masks are read.
+    bytes. `min_area`: lesions up to this many pixels of the (S, S) picture are left out. `normalise` (image, imagenet) and `labels_by` (value, rank)
+    say how pixels and masks are read.
     """
 
     def __init__(self, table: SliceTable, *, image_size: int, objects: ObjectClasses, min_area: int, classes: Sequence[str] = CLASS_NAMES,
@@ -353,6 +422,12 @@ class SliceDataset(Dataset):
             self._bytes += found.pixels.nbytes * (2 if found.mask is not None else 1)
         return self._held[item]
 
+    def lesions(self, found: Slice) -> LesionTargets | None:
+        "The lesions of a slice that count, in pixels as stored; None without a mask."
+        if found.mask is None:
+            return None
+        return lesion_targets(found.mask, self.objects, stored_area(self.min_area, found.mask.shape, self.image_size), self.labels_by)
+
     def __getitem__(self, item: int) -> dict:
         return self.sample(self.slice(item))
 
@@ -361,7 +436,7 @@ class SliceDataset(Dataset):
         sample = {"id": found.id, "size": found.pixels.shape, "image": normalise_image(found.pixels, self.image_size, self.normalise),
                   "image_label": self.classes.index(found.label) if found.label in self.classes else -1, "boxes": None, "labels": None, "masks": None}
         if found.mask is not None:
-            sample |= resize_targets(lesion_targets(found.mask, self.objects, self.min_area, self.labels_by), self.image_size)
+            sample |= resize_targets(self.lesions(found), self.image_size)
         return sample
 
 # %% ../../nbs/01_data.slices.ipynb #cda069ef

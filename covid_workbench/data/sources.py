@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PICTURES', 'CLASS_FOLDERS', 'CLASS_NUMBERS', 'LAYOUTS', 'read_class_folders', 'read_flat_names',
-           'read_lesion_folders', 'read_lesion_names', 'read_covid_semiseg', 'read_plain_pictures', 'open_source']
+           'read_lesion_folders', 'read_lesion_names', 'read_covid_semiseg', 'read_plain_pictures', 'join_patients',
+           'open_source']
 
 # %% ../../nbs/03_data.sources.ipynb #c55e42ff
 import re
@@ -14,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from .slices import SliceTable
-from ..errors import InputError
+from ..errors import InputError, nearest
 
 # %% ../../nbs/03_data.sources.ipynb #b8f25939
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
@@ -89,6 +90,36 @@ def read_plain_pictures(root: Path) -> Iterator[dict]:
     for path in _pictures(root):
         yield dict(id=path.stem, patient=path.stem, index=_number(path.stem), image=path.name, source="pictures")
 
+# %% ../../nbs/03_data.sources.ipynb #c0210961
+def join_patients(table: SliceTable) -> SliceTable:
+    "The table with the persons of `patients.csv` (columns source, patient, person) beside its slices, where there is one. Raises `InputError`."
+    path = table.root / "patients.csv"
+    if not path.is_file():
+        return table
+    try:
+        who = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a readable table of patients: {error}") from None
+    for column in ("source", "patient", "person"):
+        if column not in who:
+            raise InputError(f"{path}: column '{column}' is missing; it needs source, patient and person")
+    sources, person_of = set(table.frame["source"]), {}
+    for line, row in enumerate(who.itertuples(), start=2):
+        key = row.source, row.patient
+        if row.source not in sources:
+            raise InputError(f"{path}, line {line}: source '{row.source}' is not in {table.name}, {nearest(row.source, sources)}")
+        if not row.person:
+            raise InputError(f"{path}, line {line}: patient {row.patient} of source {row.source} has no person; give a name, or leave the row out")
+        if person_of.setdefault(key, row.person) != row.person:
+            raise InputError(f"{path}, line {line}: patient {row.patient} of source {row.source} is person {row.person} here and {person_of[key]} above")
+    keys = pd.Series(list(zip(table.frame["source"], table.frame["patient"])), table.frame.index, dtype=object)
+    for source in sorted({source for source, _ in person_of}):
+        named, there = (sorted(patient for found, patient in found_keys if found == source) for found_keys in (person_of, set(keys)))
+        if not set(named) & set(there):  # of a part of a data set some may be missing, not all
+            raise InputError(f"{path}: none of its {len(named)} patients of source {source} is in {table.name}: it says "
+                             f"'{named[0]}', the slices '{there[0]}'")
+    return SliceTable(table.frame.assign(person=keys.map(person_of).fillna(table.frame["person"])), table.root, table.name)
+
 # %% ../../nbs/03_data.sources.ipynb #2626dac8
 LAYOUTS: dict[str, Callable[[Path], Iterator[dict]]] = {
     "CNCB-NCOV <class>/<patient>/<scan>/<slice>": read_class_folders,
@@ -100,22 +131,22 @@ LAYOUTS: dict[str, Callable[[Path], Iterator[dict]]] = {
 
 
 def open_source(folder: str | Path, *, pictures: bool = False) -> SliceTable:
-    """All slices of a folder in any known layout; a `slices.csv` or a path to one is taken as it is.
+    """All slices of a folder in any known layout; a `slices.csv` or a path to one is taken as it is. A `patients.csv` beside the slices joins patients.
 
     `pictures` also accepts plain pictures without truth, or a single one. Raises `InputError` when nothing is found.
     """
     folder = Path(folder)
     if folder.suffix == ".csv":
-        return SliceTable.from_csv(folder)
+        return join_patients(SliceTable.from_csv(folder))
     if pictures and folder.is_file():
         return SliceTable(pd.DataFrame([dict(id=folder.stem, patient=folder.stem, image=folder.name, source="pictures")]), folder.parent, str(folder))
     if not folder.is_dir():
         raise InputError(f"{folder}: no such data folder")
     if (folder / "slices.csv").is_file():
-        return SliceTable.from_csv(folder / "slices.csv")
+        return join_patients(SliceTable.from_csv(folder / "slices.csv"))
     rows = [row for read in LAYOUTS.values() for row in read(folder)] or (list(read_plain_pictures(folder)) if pictures else [])
     if not rows:
         raise InputError(f"{folder}: no slices found; known layouts are slices.csv, " + ", ".join(LAYOUTS))
     frame = pd.DataFrame(rows)
     frame[["image", "mask"]] = frame.reindex(columns=["image", "mask"]).map(lambda path: "" if path != path else Path(path).as_posix())
-    return SliceTable(frame, folder, str(folder))
+    return join_patients(SliceTable(frame, folder, str(folder)))

@@ -19,7 +19,7 @@ from pycocotools import mask as rle_tools
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ..data.slices import CONSOLIDATION, GROUND_GLASS, OBJECT_CLASSES, LesionTargets, ObjectClasses, lesion_targets
+from ..data.slices import CONSOLIDATION, GROUND_GLASS, OBJECT_CLASSES, LesionTargets, ObjectClasses, lesion_targets, stored_area
 from ..errors import InputError
 
 # %% ../../nbs/30_evaluation.detection.ipynb #b5cb176e
@@ -187,13 +187,14 @@ def _mean_figures(rows: Mapping[str, Mapping]) -> dict:
 class CocoScorer:
     """COCO mask AP: for each class of `objects`, their mean over the lesion classes (`"headline"`) and all lesions as one class (`"merged"`).
 
-    Components of more than `min_area` pixels make a truth object. `add` every slice of a set, then `score`.
+    Components of more than `min_area` pixels make a truth object: pixels of the network's (S, S) picture where `image_size` S is given, otherwise of the
+    mask. `add` every slice of a set, then `score`.
     """
-    def __init__(self, objects: ObjectClasses, min_area: int = 100):
+    def __init__(self, objects: ObjectClasses, min_area: int = 100, image_size: int | None = None):
         for name in READINGS:
             if name in objects.names:
                 raise InputError(f"an object class cannot be called '{name}': that is the name of a figure; choose another name")
-        self.objects, self.min_area = objects, min_area
+        self.objects, self.min_area, self.image_size = objects, min_area, image_size
         self._lesions = {number: values for number, values in enumerate(objects.values, start=1) if set(values) <= {GROUND_GLASS, CONSOLIDATION}}
         self._slices = {}
 
@@ -206,7 +207,8 @@ class CocoScorer:
         return len(self._slices)
 
     def __repr__(self):
-        return f"CocoScorer of {', '.join(self.objects.names)}: {len(self)} slices, objects from {self.min_area} px"
+        return f"CocoScorer of {', '.join(self.objects.names)}: {len(self)} slices, objects larger than {self.min_area} px" + (
+            f" of {self.image_size}x{self.image_size}" if self.image_size else "")
 
     def add(self, slice_id: str, detections: Detections, mask: np.ndarray) -> None:
         "One slice: what was found and its truth `mask` (H, W) with values 0..3. Raises `InputError` for a repeated slice or a wrong size or label."
@@ -218,7 +220,7 @@ class CocoScorer:
         if mask.size and mask.max() > CONSOLIDATION:
             raise InputError(f"slice {slice_id}: the truth mask holds the value {mask.max()}, known are 0 to {CONSOLIDATION}")
         _check_labels(slice_id, detections, self.objects)
-        truth = lesion_targets(mask, self.objects, self.min_area)
+        truth = lesion_targets(mask, self.objects, stored_area(self.min_area, mask.shape, self.image_size) if self.image_size else self.min_area)
         perfect = Detections(truth.boxes, truth.labels, np.ones(len(truth)), truth.masks)
         entry = {"size": mask.shape, "classes": {
             "truth": list(zip(truth.labels.tolist(), encode_masks(truth.masks))), "found": _rows(detections), "perfect": _rows(perfect)}}

@@ -166,7 +166,7 @@ def _count(experiment: Experiment) -> dict[str, int]:
         total = data.phantom_patients * data.phantom_slices
         train = total * (1 - data.validation - data.test)
         return {"lesions": int(train / 2), "labelled": int(train), "validation": int(total * data.validation), "test": int(total * data.test)}
-    frame = split_by_patient(open_source(data.source), data.validation, data.test, data.split_seed).frame
+    frame = split_by_patient(open_source(data.source), data.validation, data.test, data.split_seed, allow_crossing=data.allow_crossing).frame
     train = frame["split"] == "train"
     return {"lesions": int((train & (frame["mask"] != "")).sum()), "labelled": int((train & frame["label"].isin(experiment.one_shot.classes)).sum()),
             "validation": int((frame["split"] == "validation").sum()), "test": int((frame["split"] == "test").sum())}

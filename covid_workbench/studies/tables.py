@@ -34,6 +34,7 @@ def figures_of(metrics: Mapping[str, Any], split: str = "test") -> dict[str, flo
         figures |= {"weighted F1": classes["weighted_f1"], "accuracy": classes["accuracy"]}
         for name, one in classes["classes"].items():
             figures |= {f"sensitivity {name}": one["sensitivity"], f"precision {name}": one["precision"]}
+    figures |= {f"weighted F1 of {name}": one[split]["classification"]["weighted_f1"] for name, one in metrics.get("baselines", {}).items() if split in one}
     figures |= ap_columns(found.get("detection")) | order_columns(found.get("orders"))
     return {name: float(value) for name, value in figures.items() if isinstance(value, (int, float))}
 

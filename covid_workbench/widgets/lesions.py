@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import traitlets as T
 
-from ..data.slices import CONSOLIDATION, GROUND_GLASS, LUNG, OBJECT_CLASSES, LesionTargets, ObjectClasses, Slice, SliceTable, lesion_targets
+from ..data.slices import CONSOLIDATION, GROUND_GLASS, LUNG, OBJECT_CLASSES, LesionTargets, ObjectClasses, Slice, SliceTable, lesion_targets, stored_area
 from ..data.sources import open_source
 from ..errors import InputError, WorkbenchError, nearest
 from ..evaluation.detection import Detections, greedy_matches, mask_iou
@@ -85,7 +85,7 @@ def _true_lesions(truth: LesionTargets, names: Sequence[str], found: np.ndarray,
     return {"truth": [_drawn(mask) | {"name": names[label - 1]} for mask, label in zip(masks, truth.labels[kept])], "iou": iou.tolist()}
 
 
-def slice_entry(found: Slice, detections: Detections, objects: ObjectClasses, min_area: int = 100, labels_by: str = "value") -> dict[str, Any]:
+def slice_entry(found: Slice, detections: Detections, objects: ObjectClasses, min_area: float = 100, labels_by: str = "value") -> dict[str, Any]:
     """All that the page has to know of a slice but its pixels.
 
     `found`: predictions, surest first, each with `d` (outline, an SVG path in slice pixels), `area`, `box`, `name`, `score`. `readings`: name to `truth` (the same, largest
@@ -208,7 +208,9 @@ class LesionBrowser(LesionView):
         self._task: asyncio.Task | None = None
         self.about = [NAMES.get(experiment.one_shot.model, experiment.one_shot.model), f"{experiment.detector.backbone}, seed {experiment.training.seed} · {self.run.folder.name}"]
         self.volumes = [[name, self._words(name)] for name in self.rows_of]
-        self.readings, self.note = readings_of(experiment.objects), f"Left out: lesions of {experiment.data.min_lesion_area} px or fewer, predictions scored {experiment.detector.score_threshold:g} or less."
+        area, size = experiment.data.min_lesion_area, experiment.data.image_size
+        self.readings = readings_of(experiment.objects)
+        self.note = f"Left out: lesions of {area} px or fewer of the network's {size}x{size}, predictions scored {experiment.detector.score_threshold:g} or less."
         self.reading = self.readings[0][0]
         self.observe(lambda _: self._show(), "slice")
         self.on_msg(self._heard)
@@ -258,7 +260,7 @@ class LesionBrowser(LesionView):
             raise InputError(f"{self.run.folder} is a run of {self.run.experiment.one_shot.model}, which finds no lesions; open a run with a detector, such as mask-rcnn or lstm2")
         if slice_id == self.slice:
             self._last = slice_id, found, detections
-        return slice_entry(found, detections, data.objects, data.min_area, data.labels_by)
+        return slice_entry(found, detections, data.objects, stored_area(data.min_area, found.pixels.shape, data.image_size), data.labels_by)
 
     def _entries(self, name: str) -> list[dict[str, Any]]:
         "The slices of a volume, as far as they were read; the last few volumes are kept."

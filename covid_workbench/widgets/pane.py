@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..data.slices import lesion_targets
 from ..errors import InputError
 from ..models.aggregators import Evidence
 from ..models.rois import RANKINGS
@@ -82,7 +81,7 @@ def show(pane: RunPane, data, row: int, read: ReadSlice | None, ids: Sequence[in
     "Bring a slice on, as `read`: the run's own answer first, order and β as they were. `ids`: names of the candidates where runs are side by side."
     found = data.slice(row)
     pane.read, pane.truth, size = read, found.mask, found.pixels.shape
-    truth = None if found.mask is None else lesion_targets(found.mask, data.objects, data.min_area, data.labels_by)
+    truth = data.lesions(found)
     regions = region_list(read, pane.names, size, pane.image_size, truth) if read else []
     pane.ids = list(ids if ids is not None else range(len(regions)))
     regions = [{"id": pane.ids[number]} | region for number, region in enumerate(regions)]
