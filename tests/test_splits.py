@@ -170,7 +170,7 @@ def test_the_same_lesions_count_at_every_stored_size(tmp_path):
             scorer = CocoScorer(data.objects, data.min_area, data.image_size)
             nothing = Detections(np.zeros((0, 4)), [], [], np.zeros((0, *large.shape)))
             scorer.add("a", nothing, large)
-            assert scorer.score()["lesions"]["n_truth"] == len(data[0]["boxes"]) == len(data.lesions(data.slice(0)))
+            assert scorer.score()["merged"]["n_truth"] == len(data[0]["boxes"]) == len(data.lesions(data.slice(0)))
             counts.append((area, len(data[0]["boxes"])))
     assert counts == [(21, 2), (22, 1), (59, 1), (60, 1)] * 3
 
