@@ -161,9 +161,11 @@ class Experiment:
         if len(set(classes)) != len(classes) or len(classes) < 2:
             raise InputError(f"setting classes={','.join(classes)}: name at least two different classes")
         for pair in self.data.relabel:
-            for name in pair.split("=") if pair.count("=") == 1 else [pair]:
+            if pair.count("=") != 1:
+                raise InputError(f"setting relabel: '{pair}' is not of the form LABEL=LABEL, such as CP=Normal")
+            for name in pair.split("="):
                 if name not in CLASS_NAMES:
-                    raise InputError(f"setting relabel: '{pair}' is not of the form LABEL=LABEL, such as CP=Normal, {nearest(name, CLASS_NAMES)}")
+                    raise InputError(f"setting relabel: '{name}' is unknown, {nearest(name, CLASS_NAMES)}")
         if self.protocol.f1_weights == "fixed" and classes != CLASS_NAMES:
             raise InputError("setting f1_weights=fixed has weights for Normal, CP, COVID-19 alone; use f1_weights=test with other classes")
         return self

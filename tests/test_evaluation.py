@@ -17,6 +17,7 @@ from covid_workbench.data.sources import open_source
 from covid_workbench.evaluation.detection import (CocoScorer, Detections, ap_columns, detections_to_coco, encode_masks, greedy_matches, joined_lesions,
                                                    joined_truth, lesion_figures, mask_iou)
 from covid_workbench.evaluation.reference import reference_average_precision
+from covid_workbench.report import html_table, score_table
 
 SIZE = (64, 80)
 FIGURES = ("ap50", "ap75", "map50_95", "ar100")
@@ -211,10 +212,11 @@ def test_parts_are_joined_by_the_rule(expected, rows):
 def test_joining_depends_on_the_detections_alone(seed):
     rng, found = np.random.default_rng(seed), []
     for _ in range(40):
-        x, y, w, h = *rng.integers(0, 50, 2), *rng.integers(4, 14, 2)
-        found.append((int(rng.integers(1, 3)), float(rng.choice([0.3, 0.5, 0.5, 0.8])), x, y, x + w, y + h))  # with ties
-    assert parts_of(*found) == parts_of(*[found[number] for number in rng.permutation(40)])
-    assert 1 < len(parts_of(*found)) < 40
+        x, y = rng.integers(0, 50, 2)
+        found.append((int(rng.integers(1, 3)), float(rng.choice([0.3, 0.5, 0.8])), x, y, x + 9, y + 9))  # with ties in score and size
+    one, other = (joined_lesions(rectangles(*rows), (1, 2)) for rows in (found, [found[number] for number in rng.permutation(40)]))
+    assert {(score, mask.tobytes()) for score, mask in zip(one.scores, one.masks)} == {(score, mask.tobytes()) for score, mask in zip(other.scores, other.masks)}
+    assert 1 < len(one) == len(other) < 40
 
 
 def as_detections(mask, objects, area, scores=lambda n: np.ones(n)):
@@ -296,6 +298,14 @@ def test_metrics_of_before_are_read():
     assert lesion_figures(None) == {"headline": {}, "merged": {}, "reference": {}}
     now = scored(random_slices(1)).score()
     assert lesion_figures(now)["headline"] == now["headline"] and lesion_figures({name: now[name] for name in ("GGO", "consolidation")})["headline"] == now["headline"]
+
+
+def test_no_best_across_different_things():
+    both, slices = random_slices(1), random_slices(2)
+    glass = {name: (Detections(*(getattr(found, field)[found.labels == 1] for field in ("boxes", "labels", "scores", "masks"))), mask) for name, (found, mask) in slices.items()}
+    table = score_table({objects: {"test": {"classification": None, "detection": scored(one, objects).score()}} for objects, one in (("lesions", both), ("GGO", glass))})
+    assert list(table["AP of"]) == ["GGO, consolidation (mean)", "GGO"] and table["AP@0.5"].nunique() == 2 and table["AP@0.5 merged"].notna().tolist() == [True, False]
+    assert "best" not in html_table(table) and 'class="best"' in html_table(table.assign(**{"AP of": "GGO"}))
 
 
 def test_files_work_with_pycocotools_from_outside(tmp_path, capsys):

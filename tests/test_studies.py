@@ -9,11 +9,14 @@ from conftest import contents, shell
 from studies_kit import TINY_STUDY, ablate, found, toy_study, write_study
 
 from covid_workbench.errors import StorageError
+from covid_workbench.evaluation.detection import SEGMENTATION, ap_rule
+from covid_workbench.models.rois import RANKINGS
 from covid_workbench.studies import cell as cell_module
 from covid_workbench.studies.report import write_report
 from covid_workbench.studies.runner import StudyFolder, run_study, status_lines
 from covid_workbench.studies.shipped import STUDIES
 from covid_workbench.studies.study import SIZES, Study, read_study
+from covid_workbench.studies.tables import fill_table, table_frame, table_html, table_latex
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +48,103 @@ def test_tables_1_4_has_every_published_row():
     ours = {(PRINTED.get(cell.labels.get("baseline", ""), cell.settings["model"]), cell.settings["backbone"]) for cell in STUDIES["tables-1-4"].cells("paper")}
     rows = published_figures().query("source == 'lstm-attention-2022'")
     assert set(zip(rows["model"], rows["backbone"])) <= ours
+
+
+def finish(one, detection, classification=None, **more):
+    "A finished cell with these metrics."
+    (one.folder / "run").mkdir()
+    (one.folder / "run" / "metrics.json").write_text(json.dumps({"parameters": 1, "test": {"classification": classification, "detection": detection} | more}))
+    (one.folder / "state.json").write_text(json.dumps({"status": "finished", "attempt": 1, "spent": 1}))
+
+
+def ap_of(*classes, ap50, **more):
+    row = {"ap50": ap50, "ap75": ap50 / 2, "map50_95": ap50 / 2, "ar100": ap50, "ceiling_ap50": 1.0, "n_truth": 9, "n_predictions": 9}
+    return {name: row for name in classes} | {"headline": row | {"rule": ap_rule(classes)}, "merged": row | {"rule": "lesions merged", "ap50": ap50 + 0.1}} | more
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_aps_of_different_things_are_in_columns_apart(tmp_path, finished):
+    "Tables I and III at the papers' size: affinity finds merged lesions, all others tell ground glass from consolidation."
+    from covid_workbench.studies.runner import prepare_study
+    folder = prepare_study(STUDIES["tables-1-4"], tmp_path / "out", size="paper")
+    if finished:
+        for number, one in enumerate(folder.cells):
+            if one.cell.settings["model"] != "classifier":
+                names = [name for name in one.cell.experiment().objects.names if name != "lung"]
+                finish(one, ap_of(*names, ap50=0.3 + number / 100))
+    tables = {table.title[:9]: fill_table(StudyFolder.open(folder.folder), table) for table in STUDIES["tables-1-4"].tables}
+    first, third = tables["Table I: "], tables["Table III"]
+    assert set(third.rules) == {"GGO, consolidation (mean)"} and third.columns == SEGMENTATION
+    assert first.rules == ("lesions merged", *["GGO, consolidation (mean)"] * 2)
+    for name in SEGMENTATION[:3]:
+        apart = {rule: [figures[f"{name} of {rule}"] for _, figures, _ in first.rows] for rule in first.rules}
+        assert name not in first.columns
+        for rule, figures in apart.items():  # a figure stands in the column of its own rule alone, the printed one beside it
+            assert [figure.mean is not None for figure in figures] == [finished and own == rule for own in first.rules]
+            assert not any(figure.published for figure, own in zip(figures, first.rules) if own != rule)
+    assert "AP@0.5 of lesions merged" not in first.best and ("AP@0.5 merged" in first.best) == finished
+    text, page = table_html(first), table_latex(first)
+    assert "differ in what their AP is the AP of" in text and "another rule" in text and "another rule" in page and "CNCB-NCOV segmentation test, 100" in text
+    assert "differ in what" not in table_html(third) and "another rule" in table_html(third)
+    assert list(table_frame(first)["AP of"]) == list(first.rules)
+    assert not tables["Table II:"].notes or "AP" not in "".join(tables["Table II:"].notes)
+
+
+def test_the_released_rule_is_in_the_table_of_the_protocol(tmp_path):
+    from covid_workbench.studies.runner import prepare_study
+    folder = prepare_study(STUDIES["protocol"], tmp_path / "out")
+    chosen = {one.cell.name: one for one in folder.cells if one.cell.name in ("default", "ap_rule_reference")}
+    finish(chosen["default"], ap_of("lesion", ap50=0.4))
+    finish(chosen["ap_rule_reference"], ap_of("lesion", ap50=0.4, reference={"ap50": 0.6, "ap75": 0.5, "map50_95": 0.45, "ceiling_ap50": 1.0}))
+    filled = fill_table(StudyFolder.open(folder.folder), STUDIES["protocol"].tables[0])
+    rows = {labels[0]: figures for labels, figures, _ in filled.rows}
+    assert rows["ap_rule=reference"]["AP@0.5 (released rule)"].mean == 0.6 and rows["default"]["AP@0.5 (released rule)"].mean is None
+    assert rows["ap_rule=reference"]["AP@0.5"].mean == rows["default"]["AP@0.5"].mean == 0.4 and "0.600" in table_html(filled)
+
+
+def test_transfer_goes_to_scanners_of_its_own():
+    from covid_workbench.data.slices import CLASS_NAMES
+    for size in SIZES:
+        cells = [(cell, cell.experiment("a run")) for cell in STUDIES["transfer"].cells(size)]
+        here, there = ({number for cell, one in cells if ("transfer" in cell.labels) == far for number in one.data.phantom_scanners} for far in (False, True))
+        assert here and there and not here & there
+        for cell, one in cells:
+            how, two = cell.labels.get("transfer", ""), ("Normal", "COVID-19")
+            assert (one.one_shot.classes, one.data.relabel) == ((two, ("CP=Normal",)) if how else (CLASS_NAMES, ()))
+            assert (how in ("as it is", "fine-tuned")) == (cell.after == one.one_shot.model) and (one.training.epochs == 0 and one.training.keep_classes) == (how == "as it is")
+            assert how != "fine-tuned" or one.training.epochs == 10
+        models = [cell.labels["model"] for cell, _ in cells if cell.labels.get("transfer") == "trained there"]
+        assert models == ["attention", "lstm2", "affinity", "classifier"]
+
+
+def test_printed_figures_stand_where_they_belong(tmp_path):
+    "Affinity's slices beside its test set, not beside the rest of the training slices; iCTCF beside the second source."
+    from covid_workbench.studies.runner import prepare_study
+    tables = {}
+    for name in ("affinity", "transfer"):
+        folder = prepare_study(STUDIES[name], tmp_path / name)
+        tables |= {table.title: fill_table(folder, table) for table in STUDIES[name].tables}
+    printed = {labels: figures["weighted F1"] for labels, figures, _ in tables["Affinity: slices"].rows}
+    assert printed["16",].published == 0.9737 and printed["16",].published_on == "COVIDx-CT test, 21,192" and printed["32",].published is None
+    assert "measured on COVIDx-CT test, 21,192 images" in table_html(tables["Affinity: slices"])
+    second = {labels: figures for labels, figures, _ in tables["Second source, two classes"].rows}
+    assert second["lstm2", "fine-tuned"]["weighted F1"].published == 0.9841 and second["affinity", "fine-tuned"]["sensitivity COVID-19"].published == 0.9935
+    assert second["classifier", "trained there"]["sensitivity Normal"].published == 0.8547
+    assert all(figure.published is None for labels, figures in second.items() if labels[1] == "as it is" or labels[0] == "attention" for figure in figures.values())
+    assert {figure.published_on for figures in second.values() for figure in figures.values()} == {"", "iCTCF-CT test, 12,976"}
+
+
+def test_orders_say_what_they_cannot_decide(tmp_path):
+    from covid_workbench.studies.runner import prepare_study
+    assert STUDIES["ranking"].notebook == "orders"
+    folder = prepare_study(STUDIES["ranking"], tmp_path / "out")
+    scores = {"weighted_f1": 0.7, "accuracy": 0.7, "classes": {}}
+    orders = {"trained": "distance", "named": {name: 0.6 for name in RANKINGS}, "random": [0.5, 0.7], "slices": 230}
+    finish(folder.cells[0], None, scores, orders=orders)
+    filled = fill_table(StudyFolder.open(folder.folder), STUDIES["ranking"].tables[0])
+    first = filled.rows[0][1]
+    assert [first[name].mean for name in ("weighted F1", "F1, order raster", "F1, random orders: lowest", "F1, random orders: highest")] == [0.7, 0.6, 0.5, 0.7]
+    assert "on 230 test slices" in table_html(filled) and "cannot decide" in table_html(filled)
 
 
 @pytest.mark.parametrize("wrong, says", [

@@ -1,6 +1,7 @@
 """Every model trains from the command line with nothing but its name changed; protocols and recipes do what they say."""
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -11,12 +12,15 @@ import torch
 from conftest import assignments, shell, tiny
 
 from covid_workbench.data.phantom import PhantomSettings, write_phantom
+from covid_workbench.errors import InputError
 from covid_workbench.inference import predict_slices
 from covid_workbench.models.oneshot import MODELS
+from covid_workbench.orders import ORDERS, evaluate_orders
 from covid_workbench.protocol import Protocol
 from covid_workbench.report import attention_gallery, detection_gallery, figure_html, learning_curves
 from covid_workbench.runs import Experiment, Run, load_tensors
 from covid_workbench.stages import Parts, stages_of
+from covid_workbench.studies.tables import figures_of
 from covid_workbench.training import build_model, evaluate, load_model, prepare_data, train
 
 
@@ -97,6 +101,52 @@ def test_fine_tuning_keeps_the_weights_and_replaces_the_last_layer(command, fini
     assert metrics["class_names"] == ["Normal", "COVID-19"] and run.experiment.training.regime == "fine-tune"
     code, _, err = command("train", tmp_path / "misfit", "--from", finished.folder, "--set", "fpn_channels=12")
     assert code == 2 and "do not fit" in err and not (tmp_path / "misfit").exists()
+
+
+def test_a_model_is_tested_elsewhere_as_it_is(command, finished, tmp_path):
+    "No step, and the logits of the classes that the second source has: three-class logits, restricted."
+    words = ("train", tmp_path / "there", "--from", finished.folder, "--set", "classes=COVID-19,Normal", "epochs=0", "keep_classes=true", "phantom_scanners=4,5,6", "relabel=CP=Normal")
+    code, _, err = command(*words)
+    assert code == 0, err
+    run = Run.open(tmp_path / "there")
+    assert set(run.table.frame["label"]) - {""} == {"Normal", "COVID-19"} and not len(run.history) and learning_curves(run).layout.title.text.startswith("Nothing was trained")
+    here, there = load_model(finished), load_model(run)
+    data = Parts(run.experiment, run.table).dataset("test")
+    for source, target in zip(predict_slices(here, data), predict_slices(there, data)):
+        assert target.logits == pytest.approx(source.logits[[2, 0]], abs=1e-5)
+    assert evaluate(run, progress=False)["test"]["classification"]["class_names"] == ["COVID-19", "Normal"]
+    code, _, err = command("train", tmp_path / "more", "--from", run.folder, "--set", "classes=Normal,CP", "relabel=", "epochs=0", "keep_classes=true")
+    assert code == 2 and "knows COVID-19, Normal, not CP" in err and not (tmp_path / "more").exists()
+    code, _, err = command("train", tmp_path / "turned", "--from", run.folder, "--set", "classes=Normal,COVID-19", "epochs=0", "keep_classes=true")
+    assert code == 2 and "in the order COVID-19, Normal" in err and not (tmp_path / "turned").exists()
+
+
+def test_sources_of_their_own(tmp_path):
+    "Scanners are disjoint, labels are read as told, and patients keep the split they had."
+    plain, other = (tiny(phantom_scanners=scanners).data for scanners in ((1, 2, 3), (4, 5, 6)))
+    tables = [prepare_data(data, tmp_path, progress=False) for data in (tiny().data, plain, other, tiny(relabel=("CP=Normal",)).data)]
+    assert len({table.fingerprint() for table in tables}) == 4 and len(list(tmp_path.glob("phantom-*"))) == 3
+    assert "scanners" not in json.loads((tables[0].root / "phantom.json").read_text())["settings"]  # folders of before are still the same phantom
+    usual, relabelled = (table.frame.set_index("id") for table in (tables[0], tables[3]))
+    assert (usual["split"] == relabelled["split"]).all() and (relabelled["label"] == usual["label"].replace("CP", "Normal")).all() and (usual["label"] == "CP").any()
+    for wrong, says in ((dict(relabel=("CP",)), "'CP' is not of the form"), (dict(relabel=("CP=Norml",)), "did you mean 'Normal'"), (dict(phantom_scanners=(7,)), "from 1 to 6")):
+        with pytest.raises(InputError, match=says):
+            tiny(**wrong)
+
+
+def test_the_same_weights_in_other_orders(finished, tmp_path):
+    copy = Run(shutil.copytree(finished.folder, tmp_path / "copy"), finished.experiment)
+    before = finished.metrics["test"]
+    found = evaluate_orders(copy, random=3, progress=False)
+    assert found["named"]["distance"] == pytest.approx(before["classification"]["weighted_f1"]) and found["slices"] == before["classification"]["n"] > 0
+    assert copy.metrics["test"] == before | {"orders": found} and len(found["random"]) == 3
+    assert evaluate_orders(copy, random=3, progress=False) == found
+    columns = figures_of(copy.metrics)
+    assert [columns[name] for name in ORDERS[-3:]] == pytest.approx([np.mean(found["random"]), min(found["random"]), max(found["random"])])
+    assert not set(ORDERS) & set(figures_of(finished.metrics))
+    (copy.folder / "metrics.json").unlink()
+    with pytest.raises(InputError, match="score the run first"):
+        evaluate_orders(copy)
 
 
 def test_protocols_differ_where_they_say(tmp_path):

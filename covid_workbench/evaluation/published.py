@@ -27,14 +27,16 @@ def published_figures() -> pd.DataFrame:
     return frame.assign(value=frame["value"].where(~percent, (frame["value"] / 100).round(6)), metric=frame["metric"].map(METRICS).fillna(frame["metric"]))
 
 
+def _printed(source: str, table: str, model: str, backbone: str) -> pd.DataFrame:
+    found = published_figures()
+    return found[(found["source"] == source) & (found["table"] == table) & (found["model"] == model) & (found["backbone"] == backbone)].set_index("metric")
+
+
 def published(source: str, table: str, model: str, backbone: str) -> dict[str, float]:
     "Metric -> value that a table of a paper prints for a model on a backbone; empty where it prints none."
-    found = published_figures()
-    return found[(found["source"] == source) & (found["table"] == table) & (found["model"] == model) & (found["backbone"] == backbone)].set_index("metric")["value"].to_dict()
+    return _printed(source, table, model, backbone)["value"].to_dict()
 
 
-def published_on(source: str, table: str, model: str, backbone: str) -> str:
-    "What the figures of `published` were measured on: data set and number of images (or volumes); empty where nothing is printed."
-    found = published_figures()
-    found = found[(found["source"] == source) & (found["table"] == table) & (found["model"] == model) & (found["backbone"] == backbone)]
-    return "; ".join(dict.fromkeys(f"{data}, {count:,}" for data, count in zip(found["dataset"], found["n_test"])))
+def published_on(source: str, table: str, model: str, backbone: str) -> dict[str, str]:
+    "Metric -> what it was measured on: data set and number of images (or volumes)."
+    return {metric: f"{row['dataset']}, {row['n_test']:,}" for metric, row in _printed(source, table, model, backbone).iterrows()}

@@ -154,14 +154,14 @@ def _figures(table: Table, labels: tuple[str, ...], cells: list[CellStatus]) -> 
     metrics = [one.metrics for one in cells if one.status == "finished"]
     found, experiment = [figures_of(one) for one in metrics], cells[0].cell.experiment()
     where = table.printed_row(labels, experiment.one_shot.model, experiment.detector.backbone)
-    printed, measured_on = (published(*where), published_on(*where)) if where else ({}, "")
+    printed, measured_on = (published(*where), published_on(*where)) if where else ({}, {})
     row = {}
     for name in table.figures:
         values = pd.Series([one[name] for one in found if name in one], dtype=float)
         intervals = [((one.get("test") or {}).get("classification") or {}).get("f1_interval") for one, figures in zip(metrics, found) if name in figures]
         interval = intervals[0] if name == "weighted F1" and len(values) == 1 else None
         row[name] = Figure(values.mean() if len(values) else None, values.std() if len(values) > 1 else None, tuple(interval) if interval else None,
-                           len(values), printed.get(name), measured_on if name in printed else "")
+                           len(values), printed.get(name), measured_on.get(name, ""))
     return row
 
 # %% ../../nbs/84_studies.tables.ipynb #d77eb493
