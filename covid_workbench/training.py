@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['prepare_data', 'relabelled', 'check_slices', 'build_model', 'needs_pretrained', 'starts_warm', 'choose_device',
-           'train', 'note_cost', 'detector_run', 'warm_detector', 'check_weights', 'note_weights', 'adopt_weights',
-           'phantom_seed', 'same_patients', 'start_notes', 'earlier_runs', 'simple_baselines', 'load_model', 'evaluate']
+           'weight_notes', 'train', 'note_cost', 'detector_run', 'warm_detector', 'check_weights', 'note_weights',
+           'adopt_weights', 'phantom_seed', 'same_patients', 'start_notes', 'earlier_runs', 'simple_baselines',
+           'load_model', 'evaluate']
 
 # %% ../nbs/43_training.ipynb #c4e5aa5f
 import contextlib
@@ -101,6 +102,13 @@ def choose_device(name: str) -> torch.device:
         raise InputError("setting device=cuda: torch sees no GPU here; use device=auto or device=cpu")
     return torch.device("cuda" if name == "auto" and torch.cuda.is_available() else "cpu" if name == "auto" else name)
 
+# %% ../nbs/43_training.ipynb #fcc4e41b
+def weight_notes(experiment: Experiment) -> list[str]:
+    "A sentence for a detector whose body is frozen before it learnt anything."
+    if experiment.one_shot.model != "mask-rcnn" or experiment.training.update == "full" or experiment.detector.pretrained:
+        return []
+    return [f"update={experiment.training.update} froze the body of {experiment.detector.backbone} at random weights; name pretrained=FILE, as the papers start from ImageNet."]
+
 # %% ../nbs/43_training.ipynb #b7721417
 def train(experiment: Experiment, folder: str | Path, *, resume: bool = False, shared: str | Path | None = None, progress: bool = True, wait: float = 30) -> Run:
     """Train an experiment into a run folder; a complete run is returned as it is.
@@ -116,7 +124,7 @@ def train(experiment: Experiment, folder: str | Path, *, resume: bool = False, s
     model = build_model(experiment, pretrained=pretrained)
     parts = Parts(experiment, prepare_data(experiment.data, shared, progress=progress))
     parts.check_classes()
-    notes = crossing_notes(parts.table)
+    notes = crossing_notes(parts.table) + weight_notes(experiment)
     if experiment.training.regime == "fine-tune":
         notes += start_notes(parts)
     stages = stages_of(model, parts, device)  # checks the data before a folder is made

@@ -5,11 +5,15 @@ import pytest
 import torch
 import torchvision
 
+from conftest import tiny
+
 from covid_workbench.models.cards import CARDS
 from covid_workbench.models.norm import PerImageBatchNorm2d
 from covid_workbench.models.zoo import create_model
 from covid_workbench.protocol import PROTOCOLS, Protocol, protocol_of
 from covid_workbench.runs import Experiment, settings_of_paper
+from covid_workbench.stages import Parts, classification_task, segmentation_task, stages_of, trained_part
+from covid_workbench.training import build_model, prepare_data, weight_notes
 
 LSTM = dict(cut="layer4", levels=1, objects="lung+lesions", roi_batch=16, roi_nms=0.25, ranking="distance", refine_steps=1, hidden_size=256, epochs=10,
             proposals_before_nms=400, proposals=200, test_proposals=0, roi_positive=0.5, normalise="image", regime="two-phase", classification_batch=1,
@@ -138,3 +142,41 @@ def test_mask_rcnn_is_torchvisions():
         assert len(other["scores"]) >= 20
         for name in ("boxes", "labels", "scores"):
             torch.testing.assert_close(one[name], other[name], rtol=1e-4, atol=1e-3)
+
+
+def test_a_body_frozen_at_random_weights_is_said():
+    experiment = Experiment.make("smoke", model="mask-rcnn", update="heads")
+    assert "random weights" in weight_notes(experiment)[0]
+    for fair in (experiment.replace(update="full"), experiment.replace(pretrained="weights.safetensors"), Experiment.make("smoke", model="ct-mask-net", update="heads")):
+        assert not weight_notes(fair)
+
+
+@pytest.mark.parametrize("update, trained", [("heads", {"backbone.fpn", "rpn", "roi_heads"}), ("full", {"backbone.body", "backbone.fpn", "rpn", "roi_heads"})])
+def test_heads_only_trains_all_but_the_body(tmp_path, update, trained):
+    experiment = tiny(model="mask-rcnn", update=update)
+    model = build_model(experiment)
+    [stage] = stages_of(model, Parts(experiment, prepare_data(experiment.data, tmp_path, progress=False)), torch.device("cpu"))
+    chosen = {id(parameter) for parameter in stage.parameters}
+    moved = {name.removeprefix("detector.") for name, parameter in model.named_parameters() if id(parameter) in chosen}
+    assert {".".join(name.split(".")[:2]) if name.startswith("backbone") else name.split(".")[0] for name in moved} == trained
+    assert (model.detector.backbone.body.bn1 in stage.frozen) is (update == "heads")
+
+
+@pytest.mark.parametrize("norms", ["all", "but shortcuts"])
+def test_the_second_stage_trains_the_norms_of_its_protocol(norms):
+    torch.manual_seed(0)
+    model = create_model("ct-mask-net", "resnet18", **SMALL)
+    chosen = {id(parameter) for parameter in trained_part(model, [model.image_head], "heads+bn", norms)[0]}
+    moved = {name for name, parameter in model.named_parameters() if id(parameter) in chosen and not name.startswith("image_head")}
+    assert any(".bn1." in name for name in moved) and any("downsample.1" in name for name in moved) is (norms == "all")
+
+
+@pytest.mark.parametrize("sampling, passes", [("passes", ("segmentation", "classification")), ("replacement", ()), ("mixed", ("classification",))])
+def test_slices_are_drawn_as_the_protocol_says(tmp_path, sampling, passes):
+    "In a pass every slice comes once; drawn with replacement, some come twice."
+    experiment = tiny(model="lstm1", regime="two-phase", sampling=sampling)
+    model, parts = build_model(experiment), Parts(experiment, prepare_data(experiment.data, tmp_path, progress=False))
+    for name, task in (("segmentation", segmentation_task(model, parts, torch.device("cpu"))), ("classification", classification_task(model, parts, torch.device("cpu")))):
+        steps = task.slices // task.per_step
+        seen = [slice_id for batch in task.batches(range(steps)) for slice_id in batch["id"]]
+        assert (len(set(seen)) == len(seen)) is (name in passes), (name, sampling)
