@@ -49,7 +49,8 @@ def learning_curves(*runs: Run) -> go.Figure:
     curves = [(run.experiment.one_shot.model, *curve) for run in runs for curve in _curves(run)]
     panels = [panel for panel in PANELS if any(panel == curve[1] for curve in curves)]
     if not panels:  # a model that was tested as it is
-        return go.Figure().update_layout(height=120, template="plotly_white", title="Nothing was trained, so there are no curves").update_xaxes(visible=False).update_yaxes(visible=False)
+        figure = go.Figure().update_layout(height=120, template="plotly_white", title="Nothing was trained, so there are no curves")
+        return figure.update_xaxes(visible=False).update_yaxes(visible=False)
     figure, named = make_subplots(1, len(panels), subplot_titles=panels), set()
     for model, panel, stage, steps, values in curves:
         name = f"{model}, {stage}"

@@ -66,8 +66,8 @@ class TrainingSettings:
     regime: str = setting("two-phase", "two-phase (the papers); warm-start (shared detector, cached regions, then the aggregator); two-stage "
                           "(COVID-CT-Mask-Net: lesions, then classes); fine-tune (classes alone, from the weights of another run)", options=REGIMES)
     start_from: str = setting("", "fine-tune: the run folder whose weights to start from")
-    keep_classes: bool = setting(False, "fine-tune: of the last layers keep what belongs to the classes that both runs know, so that epochs=0 tests the model as it "
-                                        "is; off: last layers for other classes start anew, as in the Affinity paper")
+    keep_classes: bool = setting(False, "fine-tune: of the last layers keep what belongs to the classes that both runs know, so that epochs=0 tests "
+                                        "the model as it is; off: last layers for other classes start anew, as in the Affinity paper")
     update: str = setting("heads+bn", "second of two stages: train the image classifier alone (heads), with all normalisation (heads+bn), or all weights "
                           "(full); for mask-rcnn: proposal network and heads alone, and so on", options=("heads", "heads+bn", "full"))
     epochs: float = setting(10.0, "passes over the classification slices (after a warm start: the joint part, may be 0)", low=0)

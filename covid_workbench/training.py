@@ -59,7 +59,10 @@ def prepare_data(data: DataSettings, shared: str | Path, *, progress: bool = Tru
 
 def relabelled(table: SliceTable, pairs: Sequence[str]) -> SliceTable:
     "The table with image labels read as others, by pairs such as `CP=Normal`; patients keep their split."
-    return SliceTable(table.frame.assign(label=table.frame["label"].replace(dict(pair.split("=") for pair in pairs))), table.root, table.name) if pairs else table
+    if not pairs:
+        return table
+    read_as = dict(pair.split("=") for pair in pairs)
+    return SliceTable(table.frame.assign(label=table.frame["label"].replace(read_as)), table.root, table.name)
 
 # %% ../nbs/43_training.ipynb #0fcdeefa
 def check_slices(table: SliceTable, shared: str | Path, *, progress: bool = True) -> None:
@@ -130,7 +133,8 @@ def train(experiment: Experiment, folder: str | Path, *, resume: bool = False, s
     stages = stages_of(model, parts, device)  # checks the data before a folder is made
     check_slices(parts.table, shared, progress=progress)
     if experiment.training.regime == "fine-tune":
-        adopt_weights(model, Run.open(experiment.training.start_from), experiment.one_shot.classes if experiment.training.keep_classes else ())
+        kept = experiment.one_shot.classes if experiment.training.keep_classes else ()
+        adopt_weights(model, Run.open(experiment.training.start_from), kept)
     if starts_warm(experiment) and needs_pretrained(*detector_run(experiment, parts.table, shared)):
         build_model(experiment, pretrained=True)  # weights that do not fit are refused before a folder is made
     Run.refuse(folder, resume=resume or place()[0] > 0)

@@ -317,7 +317,7 @@ SEGMENTATION_REFERENCE = ("AP@0.5 (released rule)", "AP@[.5:.95] (released rule)
 
 
 def ap_columns(detection: Mapping[str, Mapping] | None) -> dict[str, Any]:
-    "The APs of a run by the names they have in tables, what the headline is the AP of (`AP of`) and the lower ceiling of headline and merged; no value where there is none."
+    "The APs of a run by the names they have in tables, what the headline is the AP of, and the lower ceiling of headline and merged; no entry where there is none."
     headline, merged, released = lesion_figures(detection).values()
     ceilings = [one["ceiling_ap50"] for one in (headline, merged) if one.get("ceiling_ap50") is not None]
     values = (headline.get("rule"), *(headline.get(name) for name in AP_FIGURES[:3]), merged.get("ap50"), min(ceilings, default=None),

@@ -132,7 +132,8 @@ def write_report(folder: str | Path, *, notebook: bool = True) -> Path:
     about = ('<p class="note">Ours first, best in bold; published figures below in <span class="paper">ochre</span>. '
              + ("They come from other data: they show where a number would be expected, not who is better. " if study.about["data"] == "phantom" else "")
              + f"Regimes of training: {', '.join(regimes)}{' (a warm start is not the papers’ two-phase protocol)' if 'warm-start' in regimes else ''}. "
-             "The range beside a weighted F1 is the 95 % interval over patients; with several seeds, ± is their standard deviation. AP is COCO mask AP; the column before it says what it is the AP of, <b>ceiling</b> what a perfect detector would get. The last column opens the executed notebook.</p>")
+             "The range beside a weighted F1 is the 95 % interval over patients; with several seeds, ± is their standard deviation. AP is COCO mask AP; "
+             "the column before it says what it is the AP of, <b>ceiling</b> what a perfect detector would get. The last column opens the executed notebook.</p>")
     about += notes_html(notes_of(study))
     sections = [(one.table.title, (about if number == 0 else "") + table_html(one) + figure_html(bar_chart(one))) for number, one in enumerate(filled)]
     sections += [("Learning curves", figure_html(study_curves(study))), ("What it cost", _plain_table(costs(study))), ("What failed", failures_html(study)),

@@ -57,7 +57,8 @@ TWO = {"classes": ("Normal", "COVID-19"), "relabel": ("CP=Normal",)}
 TRANSFER = Study(
     "transfer", "Does a model trained on one source, taken to another, beat one that is trained there?",
     (Grid({"model": ["attention", "lstm2", "affinity"]}, dict(phantom_scanners=(1, 2, 3))),
-     Grid({"model": ["attention", "lstm2", "affinity"], "transfer": {"as it is": {"epochs": 0, "keep_classes": True}, "fine-tuned": {}}}, TWO, target=True, after={}),
+     Grid({"model": ["attention", "lstm2", "affinity"], "transfer": {"as it is": {"epochs": 0, "keep_classes": True}, "fine-tuned": {}}}, TWO,
+          target=True, after={}),
      Grid({"model": ["attention", "lstm2", "affinity", "classifier"], "transfer": {"trained there": {}}}, TWO, target=True)),
     (Table("Second source, two classes", ("model", "transfer"), ("sensitivity COVID-19", "sensitivity Normal", "weighted F1"),
            {"transfer": ["as it is", "fine-tuned", "trained there"]}, (),

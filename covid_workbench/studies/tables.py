@@ -110,14 +110,16 @@ class FilledTable:
         if set(self.columns) - set(self.table.figures):
             said.append("The rows differ in what their AP is the AP of, so each kind has columns of its own; AP@0.5 merged has the same lesions for all.")
         if any(figure.published is not None for figure in figures):
-            said.append("Published APs follow another rule (AP of each slice, all its classes together, averaged over the slices): they stand beside ours and do not compare.")
+            said.append("Published APs follow another rule (AP of each slice, all its classes together, averaged over the slices): they stand beside ours and do "
+                        "not compare.")
         on = dict.fromkeys(figure.published_on for _, found, _ in self.rows for figure in found.values() if figure.published_on)
         if on:
             said.append(f"Published figures were measured on {'; '.join(on)} images.")
-        slices = [one.metrics["test"]["orders"]["slices"] for *_, cells in self.rows for one in cells if one.status == "finished" and (one.metrics.get("test") or {}).get("orders")]
+        tested = [one.metrics.get("test") or {} for *_, cells in self.rows for one in cells if one.status == "finished"]
+        slices = [found["orders"]["slices"] for found in tested if found.get("orders")]
         if set(self.columns) & set(ORDERS) and slices:
-            said.append(f"The same weights on {min(slices)} test slices in other orders. What lies within the range of the random orders is chance, and between models trained "
-                        "on different orders chance is larger still: a test set of a few hundred slices cannot decide whether the order of the regions matters.")
+            said.append(f"The same weights on {min(slices)} test slices in other orders. What lies within the range of the random orders is chance, and between models "
+                        "trained on different orders chance is larger still: a test set of a few hundred slices cannot decide whether the order of the regions matters.")
         return tuple(said)
 
 # %% ../../nbs/84_studies.tables.ipynb #a72ec8a9
@@ -180,9 +182,11 @@ def table_html(filled: FilledTable) -> str:
     for (labels, figures, cells), rule in zip(filled.rows, filled.rules):
         links = " ".join(f'<a href="../{escape(str(one.folder.relative_to(one.folder.parents[1])))}/notebook.ipynb">{number}</a>' if one.status == "finished"
                          else f'<span class="{one.status}">{one.status}</span>' for number, one in enumerate(cells, 1))
-        body += "<tr>" + "".join(f"<td>{escape(label)}</td>" for label in labels) + "".join(cell(name, figures, rule) for name in filled.heads) + f"<td>{links}</td></tr>"
-    return f'<div style="overflow-x:auto"><table class="study rows{len(filled.table.rows)}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>' + "".join(
-        f'<p class="lead">{escape(note)}</p>' for note in filled.notes)
+        values = "".join(cell(name, figures, rule) for name in filled.heads)
+        body += "<tr>" + "".join(f"<td>{escape(label)}</td>" for label in labels) + values + f"<td>{links}</td></tr>"
+    notes = "".join(f'<p class="lead">{escape(note)}</p>' for note in filled.notes)
+    kind = f"study rows{len(filled.table.rows)}"
+    return f'<div style="overflow-x:auto"><table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{notes}'
 
 
 def table_frame(filled: FilledTable) -> pd.DataFrame:
@@ -213,17 +217,22 @@ def table_latex(filled: FilledTable) -> str:
             mine = f"\\textbf{{{figure.mean:.3f}}}" if figure.mean == filled.best.get(name) else f"{figure.mean:.3f}"
         return mine + (f" {plain(figure.spread)}" if figure.n > 1 else "") + (f" ({figure.published:.3f})" if figure.published is not None else "")
     names = (*filled.table.rows, *filled.heads)
-    lines = [r"\begin{tabular}{" + "l" * len(filled.table.rows) + "r" * len(filled.heads) + "}", r"\toprule", " & ".join(map(plain, names)) + r" \\", r"\midrule"]
+    lines = [r"\begin{tabular}{" + "l" * len(filled.table.rows) + "r" * len(filled.heads) + "}",
+             r"\toprule", " & ".join(map(plain, names)) + r" \\", r"\midrule"]
     for (labels, figures, _), rule in zip(filled.rows, filled.rules):
         lines.append("{}" * labels[0].startswith("[") + " & ".join([*map(plain, labels), *(cell(name, figures, rule) for name in filled.heads)]) + r" \\")
-    return "\n".join([f"% {filled.table.title}; published figures in brackets", *(f"% {note}" for note in filled.notes), *lines, r"\bottomrule", r"\end{tabular}", ""])
+    said = [f"% {filled.table.title}; published figures in brackets", *(f"% {note}" for note in filled.notes)]
+    return "\n".join([*said, *lines, r"\bottomrule", r"\end{tabular}", ""])
 
 # %% ../../nbs/84_studies.tables.ipynb #077335d5
 BARS = ("#0B6BB5", "#B9520A", "#00805E", "#7A3FB0", "#A0438A", "#8A6D00", "#5B6570")
 
 
 def bar_chart(filled: FilledTable, figure: str = "") -> go.Figure:
-    "One figure of a table (by default its headline: weighted F1, AP over all thresholds, or the merged AP where rows differ in what their AP is of) as bars, published ones as diamonds; two row axes make groups."
+    """One figure of a table as bars, published ones as diamonds; two row axes make groups.
+
+    By default its headline: weighted F1, AP over all thresholds, or the merged AP where rows differ in what their AP is the AP of.
+    """
     name = figure or next((one for one in ("weighted F1", "AP@[.5:.95]", "AP@0.5 merged") if one in filled.columns), filled.columns[-1])
     chart = go.Figure()
     groups = list(dict.fromkeys(labels[-1] if len(labels) > 1 else "" for labels, *_ in filled.rows))

@@ -198,7 +198,8 @@ class RunExplorer(W.VBox):
         others = {name: in_order(value for other, value in values.items() if other != key and other in self._kept and value != values[key]) for name, values in self.differ.items()}
         short = lambda names: ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
         interval = figures.get("interval")
-        about = {"weighted F1": f"95 % {interval[0]:.2f}–{interval[1]:.2f}, over patients" if interval else "", "AP@0.5": figures.get(AP_OF), "AP@[.5:.95]": figures.get(AP_OF)}
+        about = dict.fromkeys(("AP@0.5", "AP@0.75", "AP@[.5:.95]"), figures.get(AP_OF))
+        about["weighted F1"] = f"95 % {interval[0]:.2f}–{interval[1]:.2f}, over patients" if interval else ""
         rows = [[name, f"{figures[name]:.3f}", about.get(name) or ""]
                 for name in ("weighted F1", "accuracy", "AP@0.5", "AP@[.5:.95]", "AP@0.5 merged", "best validation F1") if figures.get(name) is not None]
         rows += [["training", f"{figures['minutes']:.1f} min", "with its detector" if one.run.experiment.training.regime == "warm-start" else ""]] if figures.get("minutes") else []
