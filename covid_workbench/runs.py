@@ -223,10 +223,10 @@ for _preset in ("small", "smoke"):  # where nobody asks for a backbone the small
 TWEAKS: dict[tuple[str, str], dict[str, Any]] = {  # what a model needs in a preset beside the rest of it
     ("small", "single-shot"): dict(roi_batch=32, hidden_size=128, aggregator_epochs=20),
     ("small", "ct-mask-net"): dict(roi_batch=32, hidden_size=128, regime="two-stage", update="full", epochs=5),
-    ("small", "mask-rcnn"): dict(regime="two-stage"),
+    ("small", "mask-rcnn"): dict(regime="two-stage", update="full"),
     ("small", "classifier"): dict(regime="two-phase", epochs=10, learning_rate=1e-3),
     ("smoke", "ct-mask-net"): dict(regime="two-stage", epochs=2),
-    ("smoke", "mask-rcnn"): dict(regime="two-stage"),
+    ("smoke", "mask-rcnn"): dict(regime="two-stage", update="full"),
     ("smoke", "classifier"): dict(regime="two-phase", epochs=2, learning_rate=1e-3),
 }
 

@@ -225,10 +225,13 @@ def test_two_processes_take_the_steps_of_one(tmp_path, regime):
     assert done.stdout.count("weights in") == 1
     two = Run.open(tmp_path / "two" / "run")
     pd.testing.assert_frame_equal(one.history.drop(columns="seconds"), two.history.drop(columns="seconds"), rtol=1e-3, atol=1e-4)
+    start = build_model(one.experiment).state_dict()
     ours, theirs = (load_tensors(run.folder / "weights.safetensors")[0] for run in (one, two))
-    for name, value in ours.items():
-        # where a gradient is mere rounding, Adam steps by 1e-3 one way or the other
-        torch.testing.assert_close(theirs[name], value, rtol=1e-2, atol=2e-3, msg=lambda text, name=name: f"{name}: {text}")
+
+    def length(of):  # of everything that training moves, as one vector
+        return float(torch.cat([of(name).double().flatten() for name, value in ours.items() if value.is_floating_point()]).norm())
+    # one by one they cannot be compared: Adam takes a whole step where a gradient is mere rounding
+    assert length(lambda name: theirs[name] - ours[name]) < 0.02 * length(lambda name: ours[name] - start[name])
 
 
 def test_uneven_shares_are_refused(tmp_path):
