@@ -28,7 +28,7 @@ setup: $(BIN)/.stamp  ## the virtual environment, from the hashed lock
 demo: $(BIN)/.stamp  ## phantom CT -> three one-shot models -> report.html
 	$(BIN)/covid-workbench demo --out $(OUT) --seed $(SEED)
 
-demo-seeds: $(BIN)/.stamp  ## the demo for three seeds, mean and spread (about half an hour)
+demo-seeds: $(BIN)/.stamp  ## the demo for three seeds, mean and spread (about 45 minutes)
 	for seed in 0 1 2; do $(BIN)/covid-workbench demo --out runs/demo-seed$$seed --seed $$seed; done
 	$(BIN)/covid-workbench demo --summarise runs/demo-seed0 runs/demo-seed1 runs/demo-seed2
 

@@ -8,6 +8,7 @@ __all__ = ['phantom', 'train', 'evaluate', 'settings', 'models', 'parity', 'demo
 # %% ../nbs/90_cli.ipynb #da2feab3
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -108,7 +109,7 @@ def demo(args: argparse.Namespace) -> None:
     if args.summarise:
         print(summarise(args.summarise).T.to_string())
         return
-    done = run_demo(args.out, seed=args.seed, preset=args.preset, settings=read_assignments(args.set))
+    done = run_demo(args.out, seed=args.seed, preset=args.preset, settings=read_assignments(args.set), workers=min(os.cpu_count() or 1, 4))
     print("\n" + done["rows"].drop(columns=["how", "parameters"]).to_string(index=False, na_rep="", float_format="{:.3f}".format))
     print("lesions found by the shared detector: " + ", ".join(f"{name} {'–' if value is None else f'{value:.3f}'}" for name, value in done["detector"].items()))
     print(f"\n{done['seconds'] / 60:.1f} minutes. Report: {done['report'].resolve()}")

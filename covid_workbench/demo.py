@@ -27,7 +27,7 @@ from .models.oneshot import OneShotModel
 from .report import attention_gallery, detection_gallery, figure_html, html_table, learning_curves, notes_html, score_row, write_page
 from .runs import Experiment, Run, read_json
 from .stages import Parts, stages_of
-from .training import build_model, choose_device, evaluate, load_model, train
+from .training import build_model, choose_device, evaluate, load_model, prepare_data, train
 
 # %% ../nbs/52_demo.ipynb #bcefdfa6
 @torch.no_grad()
@@ -78,9 +78,10 @@ def epochs_in(seconds: float, experiment: Experiment, parts: Parts, steps: int =
     return max(1.0, round(seconds / a_step * experiment.training.epochs / stage.steps, 2))
 
 # %% ../nbs/52_demo.ipynb #5560ab3d
-def run_demo(out: str | Path = "runs/demo", *, seed: int = 0, preset: str = "small", settings: dict | None = None) -> dict:
+def run_demo(out: str | Path = "runs/demo", *, seed: int = 0, preset: str = "small", settings: dict | None = None, workers: int = 1) -> dict:
     """Train and compare everything under `out` and write `report.html` and `results.json` there; what is there already is not done again.
 
+    `workers` > 1: as many processes draw the phantom, and the calling script needs the usual `if __name__ == "__main__":`.
     Returns the results: one row a model, AP of the shared detector, and the seconds taken.
     """
     out, started = Path(out), time.monotonic()
@@ -93,6 +94,7 @@ def run_demo(out: str | Path = "runs/demo", *, seed: int = 0, preset: str = "sma
         raise InputError(f"{out} holds a demo with other settings; choose another folder or delete it")
     out.mkdir(parents=True, exist_ok=True)
     write_atomic(out / "demo.json", json.dumps(about))
+    prepare_data(experiment.data, out / "shared", workers=workers)
     order = (*OURS, *POOLED, "classifier")
 
     def study(model: str) -> Run:

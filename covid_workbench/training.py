@@ -42,7 +42,7 @@ from .runs import DataSettings, Experiment, Run, load_tensors, read_json, run_lo
 from .stages import Parts, aggregator_stage, cached_regions, stages_of
 
 # %% ../nbs/43_training.ipynb #245feacb
-def prepare_data(data: DataSettings, shared: str | Path, *, progress: bool = True) -> SliceTable:
+def prepare_data(data: DataSettings, shared: str | Path, *, progress: bool = True, workers: int = 1) -> SliceTable:
     "The slices of an experiment with their split; the phantom is written under `shared` when it is not there yet."
     if data.source == "phantom":
         settings = PhantomSettings(size=data.phantom_size, slices=data.phantom_slices, difficulty=data.phantom_difficulty, scanners=data.phantom_scanners)
@@ -50,7 +50,7 @@ def prepare_data(data: DataSettings, shared: str | Path, *, progress: bool = Tru
         if settings.scanners != PhantomSettings.scanners:
             folder = folder.with_name(f"{folder.name}-scanners{''.join(map(str, settings.scanners))}")
         with exclusive(folder.with_name(f".{folder.name}.lock"), what="the phantom"):
-            write_phantom(folder, data.phantom_patients, seed=data.phantom_seed, settings=settings, progress=progress)
+            write_phantom(folder, data.phantom_patients, seed=data.phantom_seed, settings=settings, workers=workers, progress=progress)
         table = SliceTable.from_csv(folder / "slices.csv")
     else:
         table = open_source(data.source)
