@@ -213,8 +213,8 @@ def test_a_model_of_ones_own_trains_by_its_name(tmp_path):
     assert broken.returncode == 2 and "own.py" in broken.stderr and "ZeroDivisionError" in broken.stderr and "Traceback" not in broken.stderr
 
 
-@pytest.mark.parametrize("regime", ["two-phase", "warm-start"])
-def test_two_processes_take_the_steps_of_one(tmp_path, regime):
+@pytest.mark.parametrize("regime, rounding", [("two-phase", 1e-3), ("warm-start", 0.04)])  # without the average of gradients: 0.02 and 0.16
+def test_two_processes_take_the_steps_of_one(tmp_path, regime, rounding):
     "torchrun with two processes and batches of four: the same losses and weights as one process, but for rounding."
     steps = dict(model="lstm2", regime=regime, segmentation_batch=4, classification_batch=4, flips=True, threads=1,
                  **(dict(epochs=0.5, rotation=10, balanced=True) if regime == "two-phase" else dict(detector_epochs=1, aggregator_epochs=1, epochs=0)))
@@ -231,7 +231,7 @@ def test_two_processes_take_the_steps_of_one(tmp_path, regime):
     def length(of):  # of everything that training moves, as one vector
         return float(torch.cat([of(name).double().flatten() for name, value in ours.items() if value.is_floating_point()]).norm())
     # one by one they cannot be compared: Adam takes a whole step where a gradient is mere rounding
-    assert length(lambda name: theirs[name] - ours[name]) < 0.02 * length(lambda name: ours[name] - start[name])
+    assert length(lambda name: theirs[name] - ours[name]) < rounding * length(lambda name: ours[name] - start[name])
 
 
 def test_uneven_shares_are_refused(tmp_path):
