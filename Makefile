@@ -7,9 +7,11 @@ PY ?= $(firstword $(foreach name,python3 python3.12 python3.11,$(shell $(name) -
 BIN := .venv/bin
 OUT ?= runs/demo
 SEED ?= 0
+# tests run on two cores, one thread each
+WORKERS := $(shell nproc | awk '{ print ($$1 > 1) ? 2 : 1 }')
 export PYTHONHASHSEED := 0
 
-.PHONY: help setup demo demo-seeds test test-kill test-browser bench-explorer sync export readme notebooks pytest lock lab clean
+.PHONY: help setup demo demo-seeds test test-kill test-browser bench-explorer house sync export readme pictures pictures-train notebooks pytest docs lock lab clean
 
 help:            ## this page
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -34,15 +36,21 @@ demo-seeds: $(BIN)/.stamp  ## the demo for three seeds, mean and spread (about 4
 
 test: $(BIN)/.stamp sync notebooks pytest  ## package in step with notebooks, notebooks run, tests pass
 
-sync: $(BIN)/.stamp
-	@if grep -lE '^ *"(<<<<<<<|>>>>>>>)' nbs/*.ipynb nbs/*/*.ipynb; then echo "a notebook holds conflict markers"; exit 1; fi
-	@before=$$(cat nbs/*.ipynb nbs/*/*.ipynb README.md $$(find covid_workbench -name '*.py' | sort) | sha256sum); \
-	$(MAKE) -s export readme; \
-	after=$$(cat nbs/*.ipynb nbs/*/*.ipynb README.md $$(find covid_workbench -name '*.py' | sort) | sha256sum); \
-	if [ "$$before" != "$$after" ]; then echo "notebooks, package and README were out of step: they are exported now, look at git diff and commit"; exit 1; fi
-	@echo "notebooks, package and README are in step"
+SOURCES = nbs/*.ipynb nbs/*/*.ipynb README.md $$(find covid_workbench tests docs -name "*.py" -o -name "*.js" -o -name "*.css" | sort)
 
-export: $(BIN)/.stamp  ## notebooks -> package
+sync: $(BIN)/.stamp  ## export, format and check everything; fails where something was not in step
+	@if grep -lE '^ *"(<<<<<<<|>>>>>>>)' nbs/*.ipynb nbs/*/*.ipynb; then echo "a notebook holds conflict markers"; exit 1; fi
+	@before=$$(cat $(SOURCES) | sha256sum); \
+	$(MAKE) -s export readme; \
+	after=$$(cat $(SOURCES) | sha256sum); \
+	if [ "$$before" != "$$after" ]; then echo "notebooks, package and README were out of step or not formatted: they are now, look at git diff and commit"; exit 1; fi
+	@$(BIN)/ruff check -q nbs tests docs setup.py covid_workbench
+	@echo "notebooks, package and README are in step, formatted and checked"
+
+export: $(BIN)/.stamp  ## formatted notebooks -> package
+	$(BIN)/ruff check -q --fix-only nbs tests docs setup.py
+	$(BIN)/ruff format -q nbs tests docs setup.py
+	$(BIN)/oxfmt --write covid_workbench
 	$(BIN)/nbdev_export
 	$(BIN)/nbdev_clean
 
@@ -51,11 +59,17 @@ readme: $(BIN)/.stamp  ## nbs/index.ipynb -> README.md
 	| awk '/^```$$/ && !code { print "```python"; code = 1; next } /^```/ { code = !code } { gsub(/\]\(images\//, "](nbs/images/"); print }' > README.md.part
 	mv README.md.part README.md
 
+pictures: $(BIN)/.stamp  ## the pictures of notebooks and README, drawn from the phantom into nbs/images
+	cd nbs/images && ../../$(BIN)/python -m draw
+
+pictures-train: $(BIN)/.stamp  ## the same, after training the small model of two of them anew (about 2 minutes)
+	cd nbs/images && ../../$(BIN)/python -m draw --train
+
 notebooks: $(BIN)/.stamp  ## every notebook runs top to bottom
-	timeout 1800 $(BIN)/nbdev_test --n_workers $$(( $$(nproc) > 2 ? 2 : 1 )) --do_print --timing
+	OMP_NUM_THREADS=1 timeout 1800 $(BIN)/nbdev_test --n_workers $(WORKERS) --do_print --timing
 
 pytest: $(BIN)/.stamp
-	timeout 2400 $(BIN)/python -m pytest -q --ignore=tests/heavy --ignore=tests/browser tests
+	OMP_NUM_THREADS=1 timeout 2400 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --ignore=tests/heavy --ignore=tests/browser tests
 
 test-kill: $(BIN)/.stamp  ## a study whose runner and workers are killed at random, again and again (about 8 minutes)
 	$(BIN)/python -m pytest -q -s tests/heavy/test_kill_study.py
@@ -69,15 +83,21 @@ test-browser: $(BIN)/.stamp .venv-browser/.stamp  ## the explorers in JupyterLab
 	$(BIN)/uv pip sync -q --python .venv-browser/bin/python tests/browser/requirements.lock
 	touch $@
 
+house: $(BIN)/.stamp  ## rooms, imports and lengths of cells, functions, classes and lines
+	@$(BIN)/python tests/house.py .
+
 bench-explorer: $(BIN)/.stamp  ## how fast the explorer opens and answers, and its memory over 1,000 slices
 	$(BIN)/python tests/heavy/bench_explorer.py
 
+docs: $(BIN)/.stamp  ## the documentation site in _docs: every notebook executed on the phantom (about 7 minutes, then seconds)
+	$(BIN)/python docs/build.py
+
 lock: $(BIN)/.stamp  ## requirements.lock from settings.ini
-	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra notebook --extra cluster --extra dev setup.py -o requirements.lock
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra notebook --extra cluster --extra dev --extra docs setup.py -o requirements.lock
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url tests/browser/requirements.in -o tests/browser/requirements.lock
 
 lab: $(BIN)/.stamp  ## the explorers in JupyterLab, on the newest run (loopback, token on)
 	$(BIN)/covid-workbench lab $(RUNS)
 
 clean:           ## remove what the commands made (not your runs)
-	rm -rf .venv .venv-browser build *.egg-info
+	rm -rf .venv .venv-browser build _docs *.egg-info

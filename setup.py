@@ -1,7 +1,7 @@
 """Packaging from settings.ini, the one list of requirements."""
+
 from configparser import ConfigParser
 from pathlib import Path
-
 from shutil import copy
 
 from setuptools import find_packages, setup
@@ -21,7 +21,10 @@ class build_with_notebooks(build_py):
         if not self.editable_mode:
             target = Path(self.build_lib) / settings["lib_path"] / "notebooks"
             target.mkdir(parents=True, exist_ok=True)
-            for notebook in (*Path(settings["nbs_path"], "studies").glob("*.ipynb"), *Path(settings["nbs_path"], "explore").glob("*.ipynb")):
+            for notebook in (
+                *Path(settings["nbs_path"], "studies").glob("*.ipynb"),
+                *Path(settings["nbs_path"], "explore").glob("*.ipynb"),
+            ):
                 copy(notebook, target)
 
 
@@ -35,7 +38,7 @@ setup(
     license="Apache-2.0",
     url=settings["git_url"],
     packages=find_packages(include=[settings["lib_path"], settings["lib_path"] + ".*"]),
-    package_data={settings["lib_path"]: ["**/*.csv", "**/*.css", "**/*.js"]},
+    package_data={settings["lib_path"]: ["py.typed", "**/*.csv", "**/*.css", "**/*.js"]},
     cmdclass={"build_py": build_with_notebooks},
     python_requires=">=" + settings["min_python"],
     install_requires=settings["requirements"].split(),
@@ -43,6 +46,7 @@ setup(
         "notebook": settings["notebook_requirements"].split(),
         "cluster": settings["cluster_requirements"].split(),
         "dev": settings["dev_requirements"].split(),
+        "docs": settings["docs_requirements"].split(),
     },
     entry_points={"console_scripts": settings["console_scripts"].split()},
     zip_safe=False,

@@ -1,5 +1,7 @@
 """Small things that many tests share: a phantom on disk, a trained run, the shell."""
+
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,19 +11,36 @@ import torch
 
 from covid_workbench.cli import main
 from covid_workbench.data.phantom import PhantomSettings, write_phantom
-from covid_workbench.runs import Experiment
-from covid_workbench.training import evaluate, train
+from covid_workbench.evaluation.evaluate import evaluate
+from covid_workbench.runs.experiment import Experiment
+from covid_workbench.training.train import train
 
 SHARED = Path(__file__).parents[2] / "shared"  # research material beside a checkout; tests that need it skip without it
-TINY = dict(phantom_patients=15, phantom_slices=2, phantom_size=64, image_size=64, anchor_sizes=(6, 12), proposals_before_nms=30, proposals=15,
-            rpn_samples=32, roi_samples=8, fpn_channels=8, hidden_size=8, validate_every=100, threads=2)
+# with a worker on each core (make test), more threads would only wait for each other
+THREADS = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2
+TINY = dict(
+    phantom_patients=15,
+    phantom_slices=2,
+    phantom_size=64,
+    image_size=64,
+    anchor_sizes=(6, 12),
+    proposals_before_nms=30,
+    proposals=15,
+    rpn_samples=32,
+    roi_samples=8,
+    fpn_channels=8,
+    hidden_size=8,
+    validate_every=100,
+    threads=THREADS,
+)
 
 
 collect_ignore = [] if importlib.util.find_spec("playwright") else ["browser"]  # make test-browser
 
 
 def pytest_configure(config):
-    torch.set_num_threads(2)
+    torch.set_num_threads(THREADS)
+    os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))  # for programs that tests start
 
 
 def tiny(**settings) -> Experiment:
@@ -31,7 +50,10 @@ def tiny(**settings) -> Experiment:
 
 def assignments(**settings) -> list[str]:
     "Settings as words for --set."
-    return [f"{name}={','.join(map(str, value)) if isinstance(value, tuple) else value}" for name, value in (TINY | settings).items()]
+    return [
+        f"{name}={','.join(map(str, value)) if isinstance(value, tuple) else value}"
+        for name, value in (TINY | settings).items()
+    ]
 
 
 @pytest.fixture
@@ -60,6 +82,7 @@ def finished(tmp_path_factory):
 @pytest.fixture
 def command(capsys):
     "Run `covid-workbench` in this process: (exit code, stdout, stderr without progress bars)."
+
     def run(*words) -> tuple[int, str, str]:
         capsys.readouterr()
         try:
@@ -67,15 +90,46 @@ def command(capsys):
         except SystemExit as stop:  # argparse
             code = stop.code
         captured = capsys.readouterr()
-        return code, captured.out, "\n".join(line for line in captured.err.splitlines() if "covid-workbench" in line or "error" in line)
+        return (
+            code,
+            captured.out,
+            "\n".join(line for line in captured.err.splitlines() if "covid-workbench" in line or "error" in line),
+        )
+
     return run
 
 
 def shell(*words, **options) -> subprocess.CompletedProcess:
     "Run `covid-workbench` as a program of its own."
-    return subprocess.run([str(Path(sys.executable).parent / "covid-workbench"), *map(str, words)], capture_output=True, text=True, timeout=300, **options)
+    return subprocess.run(
+        [str(Path(sys.executable).parent / "covid-workbench"), *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        **options,
+    )
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     "Relative name -> content of every file under a folder."
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(Path(folder).rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes() for path in sorted(Path(folder).rglob("*")) if path.is_file()
+    }
+
+
+@pytest.fixture(scope="session")
+def slices():
+    "Three network images of an awkward size (one black), their targets (one without lesions) and labels."
+    torch.manual_seed(1)
+    images = torch.randn(3, 3, 100, 100)
+    images[2] = 0
+    mask = torch.zeros(2, 100, 100, dtype=torch.uint8)
+    mask[0, 20:44, 10:40], mask[1, 50:70, 60:84] = 1, 1
+    both = {
+        "boxes": torch.tensor([[10.0, 20, 40, 44], [60, 50, 84, 70]]),
+        "labels": torch.tensor([1, 2]),
+        "masks": mask,
+    }
+    one = {name: value[1:] for name, value in both.items()}
+    none = {name: value[:0] for name, value in both.items()}
+    return images, [both, none, one], torch.tensor([0, 1, 2])

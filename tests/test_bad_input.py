@@ -1,8 +1,11 @@
-"""A mistake gives one sentence that names file and field, exit code 2 (1 for storage), and leaves earlier results as they were."""
+"""A mistake gives one sentence that names file and field, exit code 2 (1 for storage), and leaves earlier results as
+they were.
+"""
+
 import json
-import resource
 import shutil
-import signal
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -10,8 +13,8 @@ import pytest
 from conftest import assignments, contents, shell, tiny
 from PIL import Image
 
-from covid_workbench.runs import Run
-from covid_workbench.training import train
+from covid_workbench.runs.run import Run
+from covid_workbench.training.train import train
 
 
 def refused(command, *words, code=2, says=()):
@@ -24,24 +27,27 @@ def refused(command, *words, code=2, says=()):
     return err
 
 
-@pytest.mark.parametrize("setting, says", [
-    ("bakbone=resnet18", ("bakbone", "backbone")),
-    ("backbone=resnet81", ("backbone", "resnet81", "resnet18")),
-    ("model=lstm3", ("model", "lstm3", "lstm2")),
-    ("roi_batch=1", ("roi_batch", "1", "at least 2")),
-    ("roi_batch=4.5", ("roi_batch", "4.5", "whole number")),
-    ("learning_rate=fast", ("learning_rate", "fast", "number")),
-    ("flips=perhaps", ("flips", "perhaps", "true or false")),
-    ("anchor_sizes=2,many", ("anchor_sizes", "many")),
-    ("anchor_sizes=0.5", ("anchor_sizes", "0.5", "at least 1")),
-    ("rpn_background_iou=0.9", ("rpn_background_iou=0.9", "rpn_foreground_iou")),
-    ("protocol=papers", ("protocol", "papers", "paper")),
-    ("classes=Normal,Covid", ("classes", "Covid", "COVID-19")),
-    ("classes=Normal", ("classes", "two")),
-    ("regime=fine-tune", ("regime=fine-tune", "start_from")),
-    ("device=tpu", ("device", "tpu", "cpu")),
-    ("backbone", ("backbone", "key=value")),
-])
+@pytest.mark.parametrize(
+    "setting, says",
+    [
+        ("bakbone=resnet18", ("bakbone", "backbone")),
+        ("backbone=resnet81", ("backbone", "resnet81", "resnet18")),
+        ("model=lstm3", ("model", "lstm3", "lstm2")),
+        ("roi_batch=1", ("roi_batch", "1", "at least 2")),
+        ("roi_batch=4.5", ("roi_batch", "4.5", "whole number")),
+        ("learning_rate=fast", ("learning_rate", "fast", "number")),
+        ("flips=perhaps", ("flips", "perhaps", "true or false")),
+        ("anchor_sizes=2,many", ("anchor_sizes", "many")),
+        ("anchor_sizes=0.5", ("anchor_sizes", "0.5", "at least 1")),
+        ("rpn_background_iou=0.9", ("rpn_background_iou=0.9", "rpn_foreground_iou")),
+        ("protocol=papers", ("protocol", "papers", "paper")),
+        ("classes=Normal,Covid", ("classes", "Covid", "COVID-19")),
+        ("classes=Normal", ("classes", "two")),
+        ("regime=fine-tune", ("regime=fine-tune", "start_from")),
+        ("device=tpu", ("device", "tpu", "cpu")),
+        ("backbone", ("backbone", "key=value")),
+    ],
+)
 def test_wrong_settings(command, tmp_path, setting, says):
     refused(command, "train", tmp_path / "run", "--preset", "smoke", "--set", setting, says=says)
     assert not list(tmp_path.iterdir())
@@ -73,12 +79,21 @@ def test_missing_and_strange_folders(command, tmp_path):
     refused(command, "train", tmp_path / "run", "--preset", "smoke", "--data", tmp_path / "nowhere", says=("nowhere",))
     (tmp_path / "strange").mkdir()
     (tmp_path / "strange" / "notes.txt").write_text("hello")
-    refused(command, "train", tmp_path / "run", "--preset", "smoke", "--data", tmp_path / "strange", says=("strange", "no slices found"))
+    refused(
+        command,
+        "train",
+        tmp_path / "run",
+        "--preset",
+        "smoke",
+        "--data",
+        tmp_path / "strange",
+        says=("strange", "no slices found"),
+    )
     assert not (tmp_path / "run").exists()
 
 
 def truncate(path):
-    path.write_bytes(path.read_bytes()[:len(path.read_bytes()) // 2])
+    path.write_bytes(path.read_bytes()[: len(path.read_bytes()) // 2])
 
 
 def damage_png(folder, table):
@@ -109,22 +124,38 @@ def damage_missing_image(folder, table):
 def test_damaged_files_are_known_before_a_run_starts(command, tmp_path, data, damage):
     folder, table, save = data
     says = damage(folder, table)
-    refused(command, "train", tmp_path / "run", "--data", folder, "--preset", "smoke", "--set", *assignments(), says=says)
+    refused(
+        command, "train", tmp_path / "run", "--data", folder, "--preset", "smoke", "--set", *assignments(), says=says
+    )
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("column, value, says", [
-    ("label", "Covid", ("label", "Covid", "COVID-19")),
-    ("split", "training", ("split", "training", "train")),
-    ("index", "first", ("index", "first")),
-    ("mask_values", "1=2", ("mask_values", "1=2")),
-    ("id", None, ("occurs twice",)),
-])
+@pytest.mark.parametrize(
+    "column, value, says",
+    [
+        ("label", "Covid", ("label", "Covid", "COVID-19")),
+        ("split", "training", ("split", "training", "train")),
+        ("index", "first", ("index", "first")),
+        ("mask_values", "1=2", ("mask_values", "1=2")),
+        ("id", None, ("occurs twice",)),
+    ],
+)
 def test_wrong_table(command, tmp_path, data, column, value, says):
     folder, table, save = data
     table.loc[3, column] = table.loc[2, "id"] if value is None else value
     save()
-    refused(command, "train", tmp_path / "run", "--data", folder, "--preset", "smoke", "--set", *assignments(), says=("slices.csv", table.loc[3, "id"], *says))
+    refused(
+        command,
+        "train",
+        tmp_path / "run",
+        "--data",
+        folder,
+        "--preset",
+        "smoke",
+        "--set",
+        *assignments(),
+        says=("slices.csv", table.loc[3, "id"], *says),
+    )
 
 
 def test_missing_column(command, tmp_path, data):
@@ -137,10 +168,31 @@ def test_empty_splits(command, tmp_path, data):
     folder, table, save = data
     table["split"] = "train"
     save()
-    refused(command, "train", tmp_path / "run", "--data", folder, "--preset", "smoke", "--set", "validation=0", "test=0", says=("validation split is empty", "slices.csv"))
+    refused(
+        command,
+        "train",
+        tmp_path / "run",
+        "--data",
+        folder,
+        "--preset",
+        "smoke",
+        "--set",
+        "validation=0",
+        "test=0",
+        says=("validation split is empty", "slices.csv"),
+    )
     table["split"] = "test"
     save()
-    refused(command, "train", tmp_path / "run", "--data", folder, "--preset", "smoke", says=("train split is empty", "slices.csv"))
+    refused(
+        command,
+        "train",
+        tmp_path / "run",
+        "--data",
+        folder,
+        "--preset",
+        "smoke",
+        says=("train split is empty", "slices.csv"),
+    )
     assert not (tmp_path / "run").exists()
 
 
@@ -148,13 +200,46 @@ def test_nothing_to_learn(command, tmp_path, data):
     folder, table, save = data
     for name in table["mask"]:
         Image.fromarray(np.ones((64, 64), np.uint8)).save(folder / name)
-    refused(command, "train", tmp_path / "run", "--data", folder, "--preset", "smoke", "--set", *assignments(), says=("no lesion", "min_lesion_area"))
+    refused(
+        command,
+        "train",
+        tmp_path / "run",
+        "--data",
+        folder,
+        "--preset",
+        "smoke",
+        "--set",
+        *assignments(),
+        says=("no lesion", "min_lesion_area"),
+    )
     table["mask"] = ""
     save()
-    refused(command, "train", tmp_path / "run", "--data", folder, "--preset", "smoke", "--set", *assignments(), says=("lesion mask",))
+    refused(
+        command,
+        "train",
+        tmp_path / "run",
+        "--data",
+        folder,
+        "--preset",
+        "smoke",
+        "--set",
+        *assignments(),
+        says=("lesion mask",),
+    )
     table["label"] = "CP"
     save()
-    refused(command, "train", tmp_path / "run", "--data", folder, "--preset", "smoke", "--set", *assignments(model="classifier"), says=("CP", "two classes"))
+    refused(
+        command,
+        "train",
+        tmp_path / "run",
+        "--data",
+        folder,
+        "--preset",
+        "smoke",
+        "--set",
+        *assignments(model="classifier"),
+        says=("CP", "two classes"),
+    )
 
 
 def test_folders_that_hold_something(command, finished, tmp_path):
@@ -165,7 +250,9 @@ def test_folders_that_hold_something(command, finished, tmp_path):
     assert contents(finished.folder) == before
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "mine.txt").write_text("keep")
-    refused(command, "train", tmp_path / "notes", "--preset", "smoke", "--set", *assignments(), says=("notes", "not a run"))
+    refused(
+        command, "train", tmp_path / "notes", "--preset", "smoke", "--set", *assignments(), says=("notes", "not a run")
+    )
     assert contents(tmp_path / "notes") == {"mine.txt": b"keep"}
 
 
@@ -207,29 +294,53 @@ def test_a_truncated_checkpoint(command, tmp_path):
     shutil.copy(run.folder / "weights.safetensors", run.folder / "checkpoint.safetensors")
     truncate(run.folder / "checkpoint.safetensors")
     (run.folder / "weights.safetensors").unlink()
-    refused(command, "train", run.folder, "--preset", "smoke", "--set", *settings, "--resume", says=("checkpoint.safetensors", "damaged"))
+    refused(
+        command,
+        "train",
+        run.folder,
+        "--preset",
+        "smoke",
+        "--set",
+        *settings,
+        "--resume",
+        says=("checkpoint.safetensors", "damaged"),
+    )
+
+
+FULL_DISK = """
+import resource, signal, sys
+from covid_workbench.cli import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+sys.exit(main(sys.argv[1:]))
+"""  # tables fit, weights do not
 
 
 def test_a_full_disk_at_checkpoint_time(finished, tmp_path):
-    "Files over a size limit fail as on a full disk: the checkpoint does not fit, the run before it and the history are whole, and it goes on afterwards."
-    settings = assignments(model="mask-rcnn", checkpoint_minutes=0, detector_epochs=3)
+    """Files over a size limit fail as on a full disk.
+
+    The checkpoint does not fit; the run before it and the history are whole, and it goes on afterwards.
+
+    Only the run on the full disk writes a checkpoint after each step: each one is flushed to the disk, which may take
+    long on a busy machine.
+    """
+    settings = dict(model="mask-rcnn", detector_epochs=1)
     before = contents(finished.folder)
-
-    def full_disk():
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))  # tables fit, weights do not
-
-    words = ("train", tmp_path / "run", "--preset", "smoke", "--set", *settings)
-    stopped = shell(*words, preexec_fn=full_disk)
+    words = ("train", tmp_path / "run", "--preset", "smoke", "--set", *assignments(**settings))
+    stopped = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, *map(str, words), "checkpoint_minutes=0"], capture_output=True, text=True
+    )
     assert stopped.returncode == 1, stopped.stderr[-2000:]
     message = stopped.stderr.splitlines()[-1]
-    assert message.startswith("covid-workbench train: writing failed") and "checkpoint.safetensors" in message and "Traceback" not in stopped.stderr
+    assert message.startswith("covid-workbench train: writing failed"), message
+    assert "checkpoint.safetensors" in message and "Traceback" not in stopped.stderr
     left = contents(tmp_path / "run")
     assert "weights.safetensors" not in left and not [name for name in left if "part" in name]
-    assert json.loads(left["experiment.json"])["training"]["detector_epochs"] == 3
+    assert json.loads(left["experiment.json"])["training"]["detector_epochs"] == 1
     assert contents(finished.folder) == before
-    assert shell(*words, "--resume").returncode == 0
-    whole = train(tiny(model="mask-rcnn", checkpoint_minutes=0, detector_epochs=3), tmp_path / "whole", shared=tmp_path / "shared", progress=False)
+    resumed = shell(*words, "--resume")
+    assert resumed.returncode == 0, resumed.stderr[-2000:]
+    whole = train(tiny(**settings), tmp_path / "whole", shared=tmp_path / "shared", progress=False)
     assert contents(whole.folder)["weights.safetensors"] == contents(tmp_path / "run")["weights.safetensors"]
 
 

@@ -1,20 +1,38 @@
-"""Every model: exact batches, answers for every slice, one pass over the backbone, evidence in rank order, weights that come back."""
+"""Every model: exact batches, answers for every slice, one pass over the backbone, evidence in rank order, weights
+that come back.
+"""
+
 import numpy as np
 import pytest
 import torch
 from conftest import tiny
 
-from covid_workbench.inference import predict_slices
+from covid_workbench.evaluation.inference import predict_slices
+from covid_workbench.files import load_tensors, save_tensors
 from covid_workbench.models.aggregators import build_aggregator
 from covid_workbench.models.backbones import CLASSIFIERS, build_backbone
 from covid_workbench.models.classifier import build_classifier
 from covid_workbench.models.oneshot import MODELS
 from covid_workbench.models.rois import RANKINGS, choose_rois, rank_rois
 from covid_workbench.models.zoo import create_model
-from covid_workbench.runs import load_tensors, save_tensors
 
-SMALL = dict(cut="layer2", levels=1, fpn_channels=16, mask_layers=1, mask_channels=0, anchor_sizes=(8, 16, 32), anchor_ratios=(0.5, 1, 2),
-             proposals_before_nms=60, proposals=30, rpn_foreground_iou=0.5, roi_foreground_iou=0.5, rpn_samples=32, roi_samples=16, roi_batch=6, hidden_size=12)
+SMALL = dict(
+    cut="layer2",
+    levels=1,
+    fpn_channels=16,
+    mask_layers=1,
+    mask_channels=0,
+    anchor_sizes=(8, 16, 32),
+    anchor_ratios=(0.5, 1, 2),
+    proposals_before_nms=60,
+    proposals=30,
+    rpn_foreground_iou=0.5,
+    roi_foreground_iou=0.5,
+    rpn_samples=32,
+    roi_samples=16,
+    roi_batch=6,
+    hidden_size=12,
+)
 REGIONAL = [model for model in MODELS if model not in ("mask-rcnn", "classifier")]
 SEEDS = [11, 22, 33]
 
@@ -24,22 +42,13 @@ def model_of(name, **settings):
     return create_model(name, "resnet18", object_classes=2, **SMALL | settings)
 
 
-@pytest.fixture(scope="module")
-def slices():
-    "Three network images of an awkward size (one black), their targets (one without lesions) and labels."
-    torch.manual_seed(1)
-    images = torch.randn(3, 3, 100, 100)
-    images[2] = 0
-    mask = torch.zeros(2, 100, 100, dtype=torch.uint8)
-    mask[0, 20:44, 10:40], mask[1, 50:70, 60:84] = 1, 1
-    both = {"boxes": torch.tensor([[10.0, 20, 40, 44], [60, 50, 84, 70]]), "labels": torch.tensor([1, 2]), "masks": mask}
-    one = {name: value[1:] for name, value in both.items()}
-    none = {name: value[:0] for name, value in both.items()}
-    return images, [both, none, one], torch.tensor([0, 1, 2])
-
-
 def close(ours, theirs, tolerance=1e-4):
-    torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance * float(max(theirs.detach().abs().max(), 1)) if theirs.numel() else tolerance)
+    torch.testing.assert_close(
+        ours,
+        theirs,
+        rtol=tolerance,
+        atol=tolerance * float(max(theirs.detach().abs().max(), 1)) if theirs.numel() else tolerance,
+    )
 
 
 def gradients(model):
@@ -63,20 +72,29 @@ def test_a_batch_is_its_slices(name, protocol, slices):
             close(getattr(together.evidence, part), torch.cat([getattr(single.evidence, part) for single in alone]))
     if name in REGIONAL:
         for part in ("boxes", "scores", "labels", "regions", "deltas"):
-            close(getattr(together.evidence.rois, part), torch.cat([getattr(single.evidence.rois, part) for single in alone]))
+            close(
+                getattr(together.evidence.rois, part),
+                torch.cat([getattr(single.evidence.rois, part) for single in alone]),
+            )
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_batch_has_the_mean_gradient_of_its_slices(name, slices):
     "In training, too. Both losses are means over images, so the batch's gradient is the mean of the singles'."
     images, targets, labels = slices
-    images = torch.cat([images[:2], images[:1].flip(-1)])  # gradients through the normalisation of a black slice are rounding noise
+    images = torch.cat(
+        [images[:2], images[:1].flip(-1)]
+    )  # gradients through the normalisation of a black slice are rounding noise
     model = model_of(name, **{"statistics": "image"}).train()
 
     def loss(chosen):
         total = 0
         if name != "classifier":
-            total = sum(model.segmentation_losses(images[chosen], [targets[i] for i in chosen], [SEEDS[i] for i in chosen]).values())
+            total = sum(
+                model.segmentation_losses(
+                    images[chosen], [targets[i] for i in chosen], [SEEDS[i] for i in chosen]
+                ).values()
+            )
         if name != "mask-rcnn":
             total = total + model.classification_loss(images[chosen], labels[chosen])[0]
         return total
@@ -90,7 +108,11 @@ def test_a_batch_has_the_mean_gradient_of_its_slices(name, slices):
         alone.append(gradients(model))
     assert together
     for key, value in together.items():
-        close(value, sum(single.get(key, torch.zeros_like(value)) for single in alone) / 3, 1e-4 if name != "classifier" else 1e-3)
+        close(
+            value,
+            sum(single.get(key, torch.zeros_like(value)) for single in alone) / 3,
+            1e-4 if name != "classifier" else 1e-3,
+        )
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "mask-rcnn"])
@@ -102,21 +124,31 @@ def test_permuting_slices_permutes_answers(name, slices):
 
 @pytest.mark.parametrize("name", REGIONAL)
 def test_slices_without_candidates_still_get_an_answer(name, slices):
-    "One proposal, then proposals of no size: regions repeat, or the whole slice stands in; gradients are finite and neighbours keep their answers."
+    """One proposal, then proposals of no size: regions repeat, or the whole slice stands in; gradients are finite and
+    neighbours keep their answers.
+    """
     images = torch.cat([slices[0][:2], slices[0][:1].flip(-1)])
     model = model_of(name).train()
     usual, features = model(images).evidence, model.detector.features(images)
     first, second, third = model.detector.propose(images, features)
     flat = torch.cat([second[:, :2], second[:, :2]], 1)  # which the box head cannot grow
     for few, regions_left in ((second[:1], 2), (flat, 1)):
-        rois, regions = model.read_regions(images, features, [first, few, third])
+        candidates = model.candidates(images, features, [first, few, third])
+        rois = model.rank(candidates)
+        regions = model.read(candidates, rois)
         assert 1 <= len(rois.regions[1].unique()) <= regions_left
         answer = model.answer(regions)
         model.zero_grad()
         answer.logits.sum().backward(retain_graph=True)
-        assert answer.logits.isfinite().all() and all(gradient.isfinite().all() for gradient in gradients(model).values())
+        assert answer.logits.isfinite().all() and all(
+            gradient.isfinite().all() for gradient in gradients(model).values()
+        )
         close(answer.logits[[0, 2]], usual.logits[[0, 2]])
-    assert rois.labels[1].tolist() == [0] * 6 and rois.boxes[1, 0].tolist() == [0, 0, 100, 100] and (rois.scores[1] == 0).all()
+    assert (
+        rois.labels[1].tolist() == [0] * 6
+        and rois.boxes[1, 0].tolist() == [0, 0, 100, 100]
+        and (rois.scores[1] == 0).all()
+    )
 
 
 def test_candidates_may_come_in_any_order():
@@ -167,13 +199,17 @@ def test_saved_weights_give_the_same_answers(name, slices, tmp_path):
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "classifier"])
 def test_learns_tiny_data(name, slices):
-    "Twenty steps on three slices with both losses, then forty with the regions held still: each loss falls well below where it began."
+    """Twenty steps on three slices with both losses, then forty with the regions held still: each loss falls well
+    below where it began.
+    """
     images, targets, labels = slices
     model = model_of(name).train()
     optimizer, history = torch.optim.AdamW(model.parameters(), 2e-3), []
     for step in range(20 if name == "mask-rcnn" else 60):
         if step == 20:
-            model.detector.requires_grad_(False)  # regions that move from step to step make thirty steps a matter of luck
+            model.detector.requires_grad_(
+                False
+            )  # regions that move from step to step make thirty steps a matter of luck
         losses = {"segmentation": sum(model.segmentation_losses(images, targets, SEEDS).values())} if step < 20 else {}
         if name != "mask-rcnn":
             losses["classification"] = model.classification_loss(images, labels)[0]
@@ -218,23 +254,41 @@ def test_four_pyramid_levels(slices):
 
 def test_the_fifth_level_is_every_second_cell_of_the_fourth(slices):
     maps = build_backbone("resnet18", levels=5, channels=8)(slices[0][:2])
-    assert list(maps) == ["0", "1", "2", "3", "pool"] and [tuple(one.shape[-2:]) for one in maps.values()] == [(25, 25), (13, 13), (7, 7), (4, 4), (2, 2)]
+    assert list(maps) == ["0", "1", "2", "3", "pool"] and [tuple(one.shape[-2:]) for one in maps.values()] == [
+        (25, 25),
+        (13, 13),
+        (7, 7),
+        (4, 4),
+        (2, 2),
+    ]
     assert maps["pool"].equal(maps["3"][..., ::2, ::2])
 
 
 def test_poolings_follow_their_equations():
-    "On regions of which one stands in two slots: mean over slots, maximum by channel, and (7), (9) of Ilse et al. one region at a time."
+    """On regions of which one stands in two slots: mean over slots, maximum by channel, and (7), (9) of Ilse et al.
+    one region at a time.
+    """
     torch.manual_seed(0)
     x = torch.randn(2, 4, 6)
     x[:, 3] = x[:, 1]
-    mean, highest, gated = (build_aggregator(name, channels=6, beta=4, hidden_size=5) for name in ("mean-pool", "max-pool", "gated-attention"))
+    mean, highest, gated = (
+        build_aggregator(name, channels=6, beta=4, hidden_size=5)
+        for name in ("mean-pool", "max-pool", "gated-attention")
+    )
     close(mean(x).logits, mean.classifier((x[:, 0] + 2 * x[:, 1] + x[:, 2]) / 4))
     assert mean(x).attention.equal(torch.full((2, 1, 4), 0.25))
-    close(highest(x).logits, highest.classifier(torch.stack([x[:, :, channel].max(1).values for channel in range(6)], 1)))
+    close(
+        highest(x).logits, highest.classifier(torch.stack([x[:, :, channel].max(1).values for channel in range(6)], 1))
+    )
     wins = torch.stack([(x[0, :3].argmax(0) == region).float().mean() for region in range(3)])
     close(highest(x).attention[0, 0], torch.stack([wins[0], wins[1] / 2, wins[2], wins[1] / 2]))
     assert highest(torch.zeros(1, 4, 6)).attention.equal(torch.full((1, 1, 4), 0.25))
-    score = [torch.exp(gated.score.weight[0] @ (torch.tanh(gated.value.weight @ row) * torch.sigmoid(gated.gate.weight @ row))) for row in x[0]]
+    score = [
+        torch.exp(
+            gated.score.weight[0] @ (torch.tanh(gated.value.weight @ row) * torch.sigmoid(gated.gate.weight @ row))
+        )
+        for row in x[0]
+    ]
     weights = torch.stack(score) / sum(score)
     close(gated(x).attention[0, 0], weights)
     close(gated(x).logits[0], gated.classifier(sum(weight * row for weight, row in zip(weights, x[0]))))
@@ -243,13 +297,17 @@ def test_poolings_follow_their_equations():
 @pytest.mark.parametrize("name", ["mean-pool", "max-pool", "gated-attention"])
 def test_poolings_read_a_set(name, slices):
     with torch.no_grad():
-        close(model_of(name, ranking="score").eval()(slices[0]).evidence.logits, model_of(name).eval()(slices[0]).evidence.logits)
+        close(
+            model_of(name, ranking="score").eval()(slices[0]).evidence.logits,
+            model_of(name).eval()(slices[0]).evidence.logits,
+        )
 
 
 def test_predictions_do_not_depend_on_the_batch(finished, phantom):
-    from covid_workbench.stages import Parts
-    from covid_workbench.training import load_model
-    model, data = load_model(finished), Parts(finished.experiment, finished.table).dataset("test")
+    from covid_workbench.runs.datasets import ExperimentData
+    from covid_workbench.runs.load import load_model
+
+    model, data = load_model(finished), ExperimentData(finished.experiment, finished.table).dataset("test")
     answers = [[prediction.logits for prediction in predict_slices(model, data, batch=batch)] for batch in (1, 3, 8)]
     for other in answers[1:]:
         np.testing.assert_allclose(answers[0], other, rtol=1e-4, atol=1e-4)

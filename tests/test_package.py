@@ -1,4 +1,5 @@
 """The package without notebook tooling, the notebooks without outputs, papermill with its parameters."""
+
 import json
 import os
 import shutil
@@ -13,11 +14,25 @@ from conftest import assignments, tiny
 import covid_workbench
 from covid_workbench.errors import InputError, WorkbenchError
 from covid_workbench.headless import NotebookError, execute_notebook, study_notebook
-from covid_workbench.runs import PRESETS, Experiment
+from covid_workbench.runs.experiment import PRESETS, Experiment
 
 ROOT = Path(covid_workbench.__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "nbs").rglob("*.ipynb"))
-TOOLING = ("nbdev", "fastcore", "papermill", "IPython", "ipywidgets", "ipykernel", "jupyterlab", "nbformat", "nbconvert", "anywidget", "psutil", "distributed", "pytest")
+TOOLING = (
+    "nbdev",
+    "fastcore",
+    "papermill",
+    "IPython",
+    "ipywidgets",
+    "ipykernel",
+    "jupyterlab",
+    "nbformat",
+    "nbconvert",
+    "anywidget",
+    "psutil",
+    "distributed",
+    "pytest",
+)
 
 
 def test_every_module_imports_without_notebook_tooling():
@@ -26,7 +41,8 @@ import sys, pkgutil, importlib
 for name in {TOOLING!r}: sys.modules[name] = None
 import covid_workbench
 for module in pkgutil.walk_packages(covid_workbench.__path__, "covid_workbench."):
-    if not module.name.endswith("_modidx") and not module.name.startswith("covid_workbench.widgets."): importlib.import_module(module.name)
+    if not module.name.endswith("_modidx") and not module.name.startswith("covid_workbench.widgets."):
+        importlib.import_module(module.name)
 from covid_workbench.cli import main
 sys.exit(main(["settings"]))
 """
@@ -35,7 +51,12 @@ sys.exit(main(["settings"]))
 
 
 def test_no_network_and_no_compiler_on_import():
-    code = "import socket\ndef no(*a, **k): raise AssertionError('network')\nsocket.socket.connect = no\nimport covid_workbench.training, covid_workbench.demo"
+    code = """
+import socket
+def no(*a, **k): raise AssertionError('network')
+socket.socket.connect = no
+import covid_workbench.api, covid_workbench.demo
+"""
     assert subprocess.run([sys.executable, "-c", code], cwd="/").returncode == 0
 
 
@@ -70,10 +91,20 @@ def test_a_misspelt_parameter_is_refused_before_anything_runs(tmp_path):
 
 def test_one_run_executes_headless(tmp_path):
     settings = dict(word.split("=") for word in assignments(model="lstm1"))
-    done = execute_notebook(study_notebook("one_run"), tmp_path / "out.ipynb", {
-        "preset": "smoke", "settings": settings, "folder": str(tmp_path / "run"), "shared": str(tmp_path / "shared")}, progress=False)
+    done = execute_notebook(
+        study_notebook("one_run"),
+        tmp_path / "out.ipynb",
+        {"preset": "smoke", "settings": settings, "folder": str(tmp_path / "run"), "shared": str(tmp_path / "shared")},
+        progress=False,
+    )
     notebook = nbformat.read(done, 4)
-    kinds = {kind for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs for kind in output.get("data", {})}
+    kinds = {
+        kind
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+        for kind in output.get("data", {})
+    }
     assert {"text/html", "application/vnd.plotly.v1+json"} <= kinds
     assert "application/vnd.jupyter.widget-view+json" not in kinds and "widgets" not in notebook.metadata
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["test"]["classification"]["n"] > 0
@@ -83,14 +114,28 @@ def test_one_run_executes_headless(tmp_path):
 
 def test_a_failing_cell_is_one_sentence(tmp_path):
     with pytest.raises(NotebookError) as caught:
-        execute_notebook(study_notebook("one_run"), tmp_path / "out.ipynb", {"preset": "smoke", "settings": {"backbone": "resnet81"}}, progress=False)
+        execute_notebook(
+            study_notebook("one_run"),
+            tmp_path / "out.ipynb",
+            {"preset": "smoke", "settings": {"backbone": "resnet81"}},
+            progress=False,
+        )
     assert "resnet81" in str(caught.value) and "resnet18" in str(caught.value) and "\n" not in str(caught.value)
-    assert not (tmp_path / "out.ipynb").exists() and caught.value.exit_code == 1 and isinstance(caught.value, WorkbenchError)
+    assert (
+        not (tmp_path / "out.ipynb").exists()
+        and caught.value.exit_code == 1
+        and isinstance(caught.value, WorkbenchError)
+    )
 
 
 def test_a_dead_kernel_is_no_result(tmp_path):
-    cells = [nbformat.v4.new_code_cell("code = 9", metadata={"tags": ["parameters"]}), nbformat.v4.new_code_cell("import os; os._exit(code)")]
-    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}})
+    cells = [
+        nbformat.v4.new_code_cell("code = 9", metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell("import os; os._exit(code)"),
+    ]
+    notebook = nbformat.v4.new_notebook(
+        cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}}
+    )
     nbformat.write(notebook, tmp_path / "dies.ipynb")
     with pytest.raises(NotebookError):
         execute_notebook(tmp_path / "dies.ipynb", tmp_path / "out.ipynb", {"code": 3}, progress=False)
@@ -99,7 +144,11 @@ def test_a_dead_kernel_is_no_result(tmp_path):
 
 def test_one_experiment_from_python_json_shell_and_notebook_alike(tmp_path):
     wanted = Experiment.make("small", backbone="resnet34", roi_batch=12, anchor_sizes=(4, 8), flips=False)
-    (tmp_path / "flat.json").write_text(json.dumps({"preset": "small", "backbone": "resnet34", "roi_batch": "12", "anchor_sizes": [4, 8], "flips": "false"}))
+    (tmp_path / "flat.json").write_text(
+        json.dumps(
+            {"preset": "small", "backbone": "resnet34", "roi_batch": "12", "anchor_sizes": [4, 8], "flips": "false"}
+        )
+    )
     (tmp_path / "groups.json").write_text(wanted.to_json())
     assert Experiment.from_json(tmp_path / "flat.json") == wanted
     assert Experiment.from_json(tmp_path / "groups.json") == wanted
@@ -113,7 +162,9 @@ def test_requirements_are_listed_once():
     "setup.py and the lock take them from settings.ini."
     lock = (ROOT / "requirements.lock").read_text()
     settings = (ROOT / "settings.ini").read_text()
-    names = [word for line in settings.splitlines() if "requirements =" in line for word in line.split("=", 1)[1].split()]
+    names = [
+        word for line in settings.splitlines() if "requirements =" in line for word in line.split("=", 1)[1].split()
+    ]
     assert len(names) > 15
     for word in names:
         name = word.split(">")[0].split("=")[0].lower()

@@ -1,4 +1,5 @@
 """The phantom: deterministic, honest labels, fair scanners, not trivially solvable, whole on disk."""
+
 import json
 from collections import Counter, defaultdict
 
@@ -9,8 +10,16 @@ from PIL import Image
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-from covid_workbench.data.phantom import (SCANNERS, VISIBLE, PhantomSettings, phantom_hu, phantom_patient, phantom_slice, phantom_slices,
-                                          write_phantom)
+from covid_workbench.data.phantom import (
+    SCANNERS,
+    VISIBLE,
+    PhantomSettings,
+    phantom_hu,
+    phantom_patient,
+    phantom_slice,
+    phantom_slices,
+    write_phantom,
+)
 from covid_workbench.data.slices import CLASS_NAMES, CONSOLIDATION, GROUND_GLASS, LUNG
 from covid_workbench.errors import InputError
 
@@ -23,9 +32,16 @@ def files(folder):
 
 
 def test_a_slice_depends_on_seed_patient_index_and_settings_only():
-    forward = [(piece.id, piece.label, piece.pixels.tobytes(), piece.mask.tobytes()) for piece in phantom_slices(3, SMALL, seed=4)]
-    backward = [phantom_slice(phantom_patient(number, 4, SMALL), index, SMALL) for number in (2, 1, 0) for index in (3, 2, 1, 0)]
-    assert forward == [(piece.id, piece.label, piece.pixels.tobytes(), piece.mask.tobytes()) for piece in reversed(backward)]
+    forward = [
+        (piece.id, piece.label, piece.pixels.tobytes(), piece.mask.tobytes())
+        for piece in phantom_slices(3, SMALL, seed=4)
+    ]
+    backward = [
+        phantom_slice(phantom_patient(number, 4, SMALL), index, SMALL) for number in (2, 1, 0) for index in (3, 2, 1, 0)
+    ]
+    assert forward == [
+        (piece.id, piece.label, piece.pixels.tobytes(), piece.mask.tobytes()) for piece in reversed(backward)
+    ]
     assert next(phantom_slices(1, SMALL, seed=4, first=2)).pixels.tobytes() == forward[8][2]
     assert next(phantom_slices(1, SMALL, seed=5)).pixels.tobytes() != forward[0][2]
 
@@ -60,7 +76,11 @@ def test_what_the_mask_says_is_what_the_picture_shows():
         hu, mask = phantom_hu(patient, 4, settings)
         if np.mean(mask >= GROUND_GLASS) > VISIBLE:
             lung = np.median(hu[mask == LUNG])
-            gaps += [np.median(hu[mask == value]) - lung for value in (GROUND_GLASS, CONSOLIDATION) if np.mean(mask == value) > VISIBLE]
+            gaps += [
+                np.median(hu[mask == value]) - lung
+                for value in (GROUND_GLASS, CONSOLIDATION)
+                if np.mean(mask == value) > VISIBLE
+            ]
     assert len(gaps) >= 6 and min(gaps) > 100  # HU denser than the lung around
 
 
@@ -68,9 +88,13 @@ def test_classes_are_balanced_and_scanners_never_follow_them():
     patients = [phantom_patient(number, seed=2) for number in range(36)]
     assert Counter(patient.label for patient in patients) == dict.fromkeys(CLASS_NAMES, 12)
     assert all({patients[first + step].label for step in range(3)} == set(CLASS_NAMES) for first in range(0, 36, 3))
-    assert Counter((patient.label, patient.scanner.name) for patient in patients) == {(name, scanner.name): 2 for name in CLASS_NAMES for scanner in SCANNERS}
-    many = pd.DataFrame([(p.label, p.field_of_view, p.noise, p.body.lung, p.body.fat) for p in map(phantom_patient, range(180))],
-                        columns=["label", "field", "noise", "lung", "fat"])
+    assert Counter((patient.label, patient.scanner.name) for patient in patients) == {
+        (name, scanner.name): 2 for name in CLASS_NAMES for scanner in SCANNERS
+    }
+    many = pd.DataFrame(
+        [(p.label, p.field_of_view, p.noise, p.body.lung, p.body.fat) for p in map(phantom_patient, range(180))],
+        columns=["label", "field", "noise", "lung", "fat"],
+    )
     means, spread = many.groupby("label").mean(), many.drop(columns="label").std()
     assert ((means.max() - means.min()) / spread < 0.5).all()
 
@@ -85,7 +109,9 @@ def test_a_tied_scanner_gives_the_class_away():
 
 def test_the_same_anatomy_at_192_and_512():
     for number, index in ((0, 2), (1, 4), (2, 5)):
-        small, large = (phantom_slice(phantom_patient(number), index, PhantomSettings(size=size)) for size in (192, 512))
+        small, large = (
+            phantom_slice(phantom_patient(number), index, PhantomSettings(size=size)) for size in (192, 512)
+        )
         lungs = np.mean(small.mask > 0), np.mean(large.mask > 0)
         assert abs(lungs[0] / lungs[1] - 1) < 0.15
         lesions = np.mean(small.mask >= GROUND_GLASS), np.mean(large.mask >= GROUND_GLASS)
@@ -102,22 +128,36 @@ def test_a_grey_histogram_does_not_solve_it():
 
     def loss(flat):
         logits = log_softmax(inputs[train] @ flat.reshape(-1, 3), axis=1)
-        return -(target[train] * logits).mean() + 1e-4 * flat @ flat, (inputs[train].T @ (np.exp(logits) - target[train]) / target[train].size).ravel() + 2e-4 * flat
+        return -(target[train] * logits).mean() + 1e-4 * flat @ flat, (
+            inputs[train].T @ (np.exp(logits) - target[train]) / target[train].size
+        ).ravel() + 2e-4 * flat
 
-    fitted = minimize(loss, np.zeros(inputs.shape[1] * 3), jac=True, method="L-BFGS-B", options={"maxiter": 500}).x.reshape(-1, 3)
+    fitted = minimize(
+        loss, np.zeros(inputs.shape[1] * 3), jac=True, method="L-BFGS-B", options={"maxiter": 500}
+    ).x.reshape(-1, 3)
     truth, guess = classes[~train], (inputs[~train] @ fitted).argmax(1)
-    f1 = sum(np.mean(truth == k) * 2 * np.sum((truth == k) & (guess == k)) / max(np.sum(truth == k) + np.sum(guess == k), 1) for k in range(3))
+    f1 = sum(
+        np.mean(truth == k) * 2 * np.sum((truth == k) & (guess == k)) / max(np.sum(truth == k) + np.sum(guess == k), 1)
+        for k in range(3)
+    )
     assert 0.35 < f1 < 0.80
 
 
 def test_the_published_layout_is_whole_and_readable(tmp_path):
     table = write_phantom(tmp_path / "phantom", 3, settings=SMALL)
-    assert list(table.columns) == ["id", "patient", "scan", "index", "image", "mask", "label", "source"] and len(table) == 12
+    assert (
+        list(table.columns) == ["id", "patient", "scan", "index", "image", "mask", "label", "source"]
+        and len(table) == 12
+    )
     assert json.loads((tmp_path / "phantom" / "phantom.json").read_text())["settings"]["size"] == 96
     for row in table.itertuples():
         image, mask = (np.asarray(Image.open(tmp_path / "phantom" / name)) for name in (row.image, row.mask))
         piece = phantom_slice(phantom_patient(int(row.patient[1:])), row.index, SMALL)
-        assert np.array_equal(image, piece.pixels) and np.array_equal(mask, piece.mask) and row.label == (piece.label or "")
+        assert (
+            np.array_equal(image, piece.pixels)
+            and np.array_equal(mask, piece.mask)
+            and row.label == (piece.label or "")
+        )
         folder = {"Normal": "Normal", "CP": "CP", "COVID-19": "NCP"}[phantom_patient(int(row.patient[1:])).label]
         assert row.image == f"{folder}/{row.patient}/1/{row.index:04d}.png"
         copy = np.asarray(Image.open(tmp_path / "phantom" / f"image/{row.patient}/{row.index:04d}.jpg"), float)
@@ -150,7 +190,17 @@ def test_a_half_written_folder_is_completed(tmp_path):
     assert stamps == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
 
 
-@pytest.mark.parametrize("wrong", [dict(size=32), dict(size=192.5), dict(slices=0), dict(difficulty=-1), dict(atypical=float("nan")), dict(size=True)])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        dict(size=32),
+        dict(size=192.5),
+        dict(slices=0),
+        dict(difficulty=-1),
+        dict(atypical=float("nan")),
+        dict(size=True),
+    ],
+)
 def test_settings_are_checked(wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):
         PhantomSettings(**wrong)

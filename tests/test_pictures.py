@@ -1,4 +1,5 @@
 "Pictures: what the SVG says is read back from its text, so a wrong colour, place or width fails."
+
 import base64
 import io
 import re
@@ -10,8 +11,8 @@ from PIL import Image
 
 from covid_workbench.errors import InputError, StorageError
 from covid_workbench.evaluation.detection import Detections
-from covid_workbench.pictures import attention_bars, merge_slots, overlay_png, slice_picture
-from covid_workbench.svg import DARK, NET, ONE_BRANCH, YELLOW, flow, mix_colour, place_labels, scale_limit, tag
+from covid_workbench.reports.pictures import attention_bars, merge_slots, overlay_png, slice_picture
+from covid_workbench.reports.svg import DARK, NET, ONE_BRANCH, YELLOW, flow, mix_colour, place_labels, scale_limit, tag
 
 SVG, PIXELS = "{http://www.w3.org/2000/svg}", np.random.default_rng(0).integers(0, 256, (60, 90), np.uint8)
 BOXES = np.array([[5, 5, 20, 20], [30, 8, 50, 30], [30, 8, 50, 30], [60, 30, 85, 55]], float)
@@ -20,7 +21,11 @@ BOXES = np.array([[5, 5, 20, 20], [30, 8, 50, 30], [30, 8, 50, 30], [60, 30, 85,
 def elements(picture, name, **attributes):
     "All elements of a kind with these attributes; fails when the text is not well formed."
     found = ElementTree.fromstring(picture.svg).iter(SVG + name)
-    return [element for element in found if all(element.get(key.replace("_", "-")) == value for key, value in attributes.items())]
+    return [
+        element
+        for element in found
+        if all(element.get(key.replace("_", "-")) == value for key, value in attributes.items())
+    ]
 
 
 def words(picture):
@@ -30,7 +35,10 @@ def words(picture):
 def pens(picture):
     "Colour and line width of each region by its label, from the groups with a tooltip."
     groups = [group for group in elements(picture, "g") if group.find(SVG + "title") is not None]
-    return {re.match(r"region ([^,]+)", group[0].text)[1]: (group[-1].get("stroke"), float(group[-1].get("stroke-width"))) for group in groups}
+    return {
+        re.match(r"region ([^,]+)", group[0].text)[1]: (group[-1].get("stroke"), float(group[-1].get("stroke-width")))
+        for group in groups
+    }
 
 
 def numbers(path):
@@ -41,12 +49,27 @@ def found(*rows, size=(60, 90)):
     masks = np.zeros((len(rows), *size), bool)
     for mask, (_, _, x1, y1, x2, y2) in zip(masks, rows):
         mask[y1:y2, x1:x2] = True
-    return Detections(np.array([row[2:] for row in rows], float).reshape(-1, 4), [row[0] for row in rows], [row[1] for row in rows], masks)
+    return Detections(
+        np.array([row[2:] for row in rows], float).reshape(-1, 4),
+        [row[0] for row in rows],
+        [row[1] for row in rows],
+        masks,
+    )
 
 
 def test_scale_ends_at_the_next_step():
     assert [scale_limit([value]) for value in (0, 0.1, 0.11, 0.2, -0.3, 0.4, 0.55, 0.7, 0.71, 1)] == [
-        0.1, 0.1, 0.2, 0.2, 0.4, 0.4, 0.7, 0.7, 1, 1]
+        0.1,
+        0.1,
+        0.2,
+        0.2,
+        0.4,
+        0.4,
+        0.7,
+        0.7,
+        1,
+        1,
+    ]
     assert scale_limit([]) == 0.1
 
 
@@ -60,6 +83,7 @@ def test_the_slice_is_inside_unchanged():
     def embedded(picture):
         address = elements(picture, "image")[0].get("href")
         return np.asarray(Image.open(io.BytesIO(base64.b64decode(address.removeprefix("data:image/png;base64,")))))
+
     assert (embedded(slice_picture(PIXELS)) == PIXELS).all()
     assert embedded(slice_picture(PIXELS, width=30)).shape == (40, 60)  # twice its place, no more
 
@@ -74,8 +98,11 @@ def test_place_and_size_keep_the_proportions():
 
 def test_repeated_boxes_are_one_region_with_the_sum_of_its_slots():
     picture = slice_picture(PIXELS, regions=BOXES, attention=[0.1, 0.15, 0.15, 0.6])
-    assert pens(picture) == {"1": (mix_colour(ONE_BRANCH, 0.1 / 0.7), 1.4), "2·3": (mix_colour(ONE_BRANCH, 0.3 / 0.7), 2.1),
-                             "4": (mix_colour(ONE_BRANCH, 0.6 / 0.7), 3.1)}
+    assert pens(picture) == {
+        "1": (mix_colour(ONE_BRANCH, 0.1 / 0.7), 1.4),
+        "2·3": (mix_colour(ONE_BRANCH, 0.3 / 0.7), 2.1),
+        "4": (mix_colour(ONE_BRANCH, 0.6 / 0.7), 3.1),
+    }
     assert {"1", "2·3", "4", "attention 0 to 0.70", "1/4, no preference"} <= set(words(picture))
     assert "region 2·3, attention 0.300" in [element.text for element in elements(picture, "title")]
 
@@ -88,7 +115,9 @@ def test_two_branches_are_coloured_by_their_difference():
     assert strong_last[0] == "4"
 
 
-@pytest.mark.parametrize("slots, label", [((1,), "1"), ((2, 3), "2·3"), ((7, 8, 9), "7–9"), ((1, 4, 5, 6, 9, 10), "1·4–6·9·10")])
+@pytest.mark.parametrize(
+    "slots, label", [((1,), "1"), ((2, 3), "2·3"), ((7, 8, 9), "7–9"), ((1, 4, 5, 6, 9, 10), "1·4–6·9·10")]
+)
 def test_label_of_slots(slots, label):
     boxes = np.array([[0, 0, 1, 1] if slot in slots else [slot, 1, 30, 30] for slot in range(1, 13)])
     assert label in [region.label for region in merge_slots(boxes)]
@@ -110,7 +139,7 @@ def test_labels_do_not_cover_each_other_and_stay_inside(seed):
 
 def test_a_lonely_label_sits_on_its_corner():
     assert place_labels(np.array([[50, 40, 90, 90]]), [20], 16, (200, 200)) == [(50, 23, False)]
-    (x, y, led), = place_labels(np.array([[0, 0, 90, 90]]), [20], 16, (200, 200))
+    ((x, y, led),) = place_labels(np.array([[0, 0, 90, 90]]), [20], 16, (200, 200))
     assert (x, y, led) == (2, 2, False)  # no room above: inside the corner
 
 
@@ -129,7 +158,11 @@ def test_truth_is_outlined_where_it_is():
 
 
 def test_predictions_carry_class_and_score():
-    picture = slice_picture(PIXELS, detections=found((2, 0.876, 10, 10, 30, 30), (5, 0.4, 50, 20, 70, 40)), class_names=("GGO", "consolidation"))
+    picture = slice_picture(
+        PIXELS,
+        detections=found((2, 0.876, 10, 10, 30, 30), (5, 0.4, 50, 20, 70, 40)),
+        class_names=("GGO", "consolidation"),
+    )
     assert words(picture) == ["consolidation 0.88", "0.40", "predicted, with score"]
     assert words(slice_picture(PIXELS, detections=found())) == []
 
@@ -156,8 +189,14 @@ def test_empty_and_extreme_states():
 
 
 def test_text_is_escaped_and_nothing_comes_from_outside():
-    picture = slice_picture(PIXELS, title='<script>"a" & b</script>', detections=found((1, 0.5, 10, 10, 30, 30)), class_names=("<i>",),
-                            regions=BOXES, attention=[[0.1, 0.2, 0.3, 0.4], [0.4, 0.3, 0.2, 0.1]])
+    picture = slice_picture(
+        PIXELS,
+        title='<script>"a" & b</script>',
+        detections=found((1, 0.5, 10, 10, 30, 30)),
+        class_names=("<i>",),
+        regions=BOXES,
+        attention=[[0.1, 0.2, 0.3, 0.4], [0.4, 0.3, 0.2, 0.1]],
+    )
     assert words(picture)[0] == '<script>"a" & b</script>' and "<i> 0.50" in words(picture)
     text = picture.svg.replace("http://www.w3.org/2000/svg", "")
     assert "<script" not in text and "http" not in text and "<style" not in text
@@ -175,19 +214,31 @@ def test_same_input_same_text_and_file(tmp_path):
         picture.save(tmp_path / "no folder" / "slice.svg")
 
 
-@pytest.mark.parametrize("said, act", [
-    ("attention \\(3,\\) does not fit 4 regions", lambda: slice_picture(PIXELS, regions=BOXES, attention=[0.2, 0.3, 0.5])),
-    ("1 or 2 branches", lambda: slice_picture(PIXELS, regions=BOXES, attention=np.ones((3, 4)))),
-    ("not a finite number", lambda: slice_picture(PIXELS, regions=BOXES, attention=[0.2, np.nan, 0.5, 0.1])),
-    ("the truth mask 4x3 does not match the slice 90x60", lambda: slice_picture(PIXELS, truth=np.zeros((3, 4), np.uint8))),
-    ("a predicted mask 90x61", lambda: slice_picture(PIXELS, detections=found((1, 0.5, 1, 1, 5, 5), size=(61, 90)))),
-    ("a predicted mask 90x61", lambda: overlay_png(PIXELS, found((1, 0.5, 1, 1, 5, 5), size=(61, 90)))),
-    ("slot 5 is not among the 4 slots", lambda: slice_picture(PIXELS, regions=BOXES, selected=5)),
-    ("drawn from \\(H, W\\) uint8, not \\(60, 90\\) float64", lambda: slice_picture(PIXELS / 255)),
-    ("drawn from \\(H, W\\) uint8", lambda: overlay_png(np.zeros((4, 4, 3), np.uint8), found())),
-    ("4 slots but there are 3 scores", lambda: attention_bars([0.1, 0.2, 0.3, 0.4], scores=[1, 2, 3])),
-    ("4 slots but there are 5 labels", lambda: attention_bars([0.1, 0.2, 0.3, 0.4], labels=["GGO"] * 5)),
-])
+@pytest.mark.parametrize(
+    "said, act",
+    [
+        (
+            "attention \\(3,\\) does not fit 4 regions",
+            lambda: slice_picture(PIXELS, regions=BOXES, attention=[0.2, 0.3, 0.5]),
+        ),
+        ("1 or 2 branches", lambda: slice_picture(PIXELS, regions=BOXES, attention=np.ones((3, 4)))),
+        ("not a finite number", lambda: slice_picture(PIXELS, regions=BOXES, attention=[0.2, np.nan, 0.5, 0.1])),
+        (
+            "the truth mask 4x3 does not match the slice 90x60",
+            lambda: slice_picture(PIXELS, truth=np.zeros((3, 4), np.uint8)),
+        ),
+        (
+            "a predicted mask 90x61",
+            lambda: slice_picture(PIXELS, detections=found((1, 0.5, 1, 1, 5, 5), size=(61, 90))),
+        ),
+        ("a predicted mask 90x61", lambda: overlay_png(PIXELS, found((1, 0.5, 1, 1, 5, 5), size=(61, 90)))),
+        ("slot 5 is not among the 4 slots", lambda: slice_picture(PIXELS, regions=BOXES, selected=5)),
+        ("drawn from \\(H, W\\) uint8, not \\(60, 90\\) float64", lambda: slice_picture(PIXELS / 255)),
+        ("drawn from \\(H, W\\) uint8", lambda: overlay_png(np.zeros((4, 4, 3), np.uint8), found())),
+        ("4 slots but there are 3 scores", lambda: attention_bars([0.1, 0.2, 0.3, 0.4], scores=[1, 2, 3])),
+        ("4 slots but there are 5 labels", lambda: attention_bars([0.1, 0.2, 0.3, 0.4], labels=["GGO"] * 5)),
+    ],
+)
 def test_wrong_input_is_named(said, act):
     with pytest.raises(InputError, match=said):
         act()
@@ -207,11 +258,19 @@ def test_bars_are_as_long_as_the_weights_and_on_their_side():
     assert (right[:, 0] == zero).all() and left.sum(1) == pytest.approx([zero] * 4, abs=0.15)
     dotted = [numbers(path.get("d"))[0] - zero for path in elements(picture, "path", stroke_dasharray="1.5 2.5")]
     assert dotted == pytest.approx([right[3, 1] * 0.25 / 0.4, -right[3, 1] * 0.25 / 0.4], abs=0.2)
-    assert ".400" in words(picture) and "− attention" in words(picture) and "dotted: 1/4, no preference" in words(picture)
+    assert (
+        ".400" in words(picture) and "− attention" in words(picture) and "dotted: 1/4, no preference" in words(picture)
+    )
 
 
 def test_bars_of_one_branch_with_words_and_brackets():
-    picture = attention_bars([0.1, 0.2, 0.3, 0.4], scores=[0.9, 0.8, 0.7, 0.6], labels=["GGO", "<b>", "GGO", "lung"], regions=BOXES, title="Why")
+    picture = attention_bars(
+        [0.1, 0.2, 0.3, 0.4],
+        scores=[0.9, 0.8, 0.7, 0.6],
+        labels=["GGO", "<b>", "GGO", "lung"],
+        regions=BOXES,
+        title="Why",
+    )
     assert words(picture)[0] == "Why" and {"GGO 0.90", "<b> 0.80", "attention"} <= set(words(picture))
     assert not bars(picture, "#B9520A") and len(bars(picture, "#0B6BB5")) == 4
     assert len(elements(picture, "path", fill="none")) == 1  # slots 2 and 3 share a box
@@ -222,7 +281,9 @@ def test_bars_of_one_branch_with_words_and_brackets():
 
 def test_overlay_tints_the_mask_and_nothing_else(tmp_path):
     grey = np.full((300, 400), 100, np.uint8)
-    shown = overlay_png(grey, found((1, 0.9, 40, 150, 240, 250), size=(300, 400)), tmp_path / "overlay.png", class_names=("GGO",))
+    shown = overlay_png(
+        grey, found((1, 0.9, 40, 150, 240, 250), size=(300, 400)), tmp_path / "overlay.png", class_names=("GGO",)
+    )
     pixels = np.asarray(shown)
     assert shown.size == (400, 300) and (pixels == np.asarray(Image.open(tmp_path / "overlay.png"))).all()
     assert pixels[200, 140].tolist() == [round(0.6 * 100 + 0.4 * value) for value in (0x35, 0xD6, 0xA2)]
@@ -233,9 +294,16 @@ def test_overlay_tints_the_mask_and_nothing_else(tmp_path):
 
 
 def test_overlay_enlarges_small_slices_and_shows_small_lesions_above_large_ones():
-    shown = np.asarray(overlay_png(PIXELS, found((1, 0.9, 0, 0, 90, 60), (2, 0.8, 40, 35, 60, 55)), class_names=("lung", "consolidation")))
+    shown = np.asarray(
+        overlay_png(
+            PIXELS, found((1, 0.9, 0, 0, 90, 60), (2, 0.8, 40, 35, 60, 55)), class_names=("lung", "consolidation")
+        )
+    )
     assert shown.shape == (360, 540, 3)
-    lung, pink = (0.6 * grey + 0.4 * np.array(tint) for grey, tint in ((float(PIXELS[45, 50]), (0x8C, 0x95, 0xA1)), (0, (0xF0, 0xA6, 0xDE))))
+    lung, pink = (
+        0.6 * grey + 0.4 * np.array(tint)
+        for grey, tint in ((float(PIXELS[45, 50]), (0x8C, 0x95, 0xA1)), (0, (0xF0, 0xA6, 0xDE)))
+    )
     assert shown[45 * 6 + 1, 50 * 6 + 1] == pytest.approx(0.6 * lung + pink, abs=1)  # the small one lies on top
     assert overlay_png(PIXELS, found()).size == (540, 360)
 
@@ -243,4 +311,7 @@ def test_overlay_enlarges_small_slices_and_shows_small_lesions_above_large_ones(
 def test_pieces():
     assert tag("text", "a", stroke_width=1.0, fill=None, class_="x") == '<text stroke-width="1" class="x">a</text>'
     assert flow([(60, "a"), (60, "b"), (70, "c")], 140, row=10, gap=5) == (
-        '<g transform="translate(0.0 0.0)">a</g><g transform="translate(65.0 0.0)">b</g><g transform="translate(0.0 10.0)">c</g>', 20)
+        '<g transform="translate(0.0 0.0)">a</g><g transform="translate(65.0 0.0)">b</g>'
+        '<g transform="translate(0.0 10.0)">c</g>',
+        20,
+    )

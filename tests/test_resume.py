@@ -1,4 +1,5 @@
 """A killed run continues and ends in the same weights, bit for bit; a run that is complete is left alone."""
+
 import os
 import random
 import signal
@@ -11,20 +12,38 @@ import pandas as pd
 import pytest
 from conftest import assignments, contents, tiny
 
-from covid_workbench.training import train
+from covid_workbench.training.train import train
 
 STEPS = dict(checkpoint_minutes=0, validate_every=2, classification_batch=2, segmentation_batch=2)
 REGIMES = {
     "two-phase": dict(model="lstm2", regime="two-phase", epochs=1.5, optimizer="adam", schedule="constant"),
     "released": dict(model="lstm1", regime="two-phase", epochs=1.5, protocol="released"),
     "warm-start": dict(model="attention", detector_epochs=2, aggregator_epochs=3, epochs=0.5),
-    "two-stage": dict(model="ct-mask-net", detector_epochs=2, epochs=1, update="full", flips=True, scale=0.2, rotation=10, brightness=0.2,
-                      contrast=0.3, balanced=True),
+    "two-stage": dict(
+        model="ct-mask-net",
+        detector_epochs=2,
+        epochs=1,
+        update="full",
+        flips=True,
+        scale=0.2,
+        rotation=10,
+        brightness=0.2,
+        contrast=0.3,
+        balanced=True,
+    ),
 }
 
 
 def start(folder: Path, resume: bool, **settings) -> subprocess.Popen:
-    words = [str(Path(sys.executable).parent / "covid-workbench"), "train", str(folder), "--preset", "smoke", "--set", *assignments(**settings)]
+    words = [
+        str(Path(sys.executable).parent / "covid-workbench"),
+        "train",
+        str(folder),
+        "--preset",
+        "smoke",
+        "--set",
+        *assignments(**settings),
+    ]
     return subprocess.Popen(words + ["--resume"] * resume, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
@@ -41,7 +60,7 @@ def test_killed_runs_end_in_the_same_weights(tmp_path, regime):
     print("kills drawn with seed", seed)  # shown when the test fails
     chance, folder, kills = random.Random(seed), tmp_path / "killed" / "run", 0
     folder.parent.mkdir()
-    for attempt in range(30):
+    for _ in range(30):
         process, seen = start(folder, resume=folder.exists(), **settings), newest_checkpoint(folder)
         checkpoints = chance.randint(1, 6)
         while process.poll() is None and kills < 3 and checkpoints:
@@ -86,7 +105,10 @@ def test_a_complete_run_is_left_alone(finished):
 
 
 def test_seeds(tmp_path):
-    runs = [train(tiny(model="mask-rcnn", seed=seed), tmp_path / name, progress=False) for name, seed in (("a", 0), ("b", 0), ("c", 1))]
+    runs = [
+        train(tiny(model="mask-rcnn", seed=seed), tmp_path / name, progress=False)
+        for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    ]
     weights = [(run.folder / "weights.safetensors").read_bytes() for run in runs]
     assert weights[0] == weights[1] != weights[2]
 
@@ -96,7 +118,9 @@ def test_warm_starts_share_detector_and_regions(finished, tmp_path):
     before = contents(shared)
     train(finished.experiment.replace(model="lstm1"), tmp_path / "lstm1", shared=shared, progress=False)
     assert contents(shared) == before
-    other = train(finished.experiment.replace(model="lstm1", roi_samples=12), tmp_path / "other", shared=shared, progress=False)
+    other = train(
+        finished.experiment.replace(model="lstm1", roi_samples=12), tmp_path / "other", shared=shared, progress=False
+    )
     assert other.detector.folder != finished.detector.folder
     new = set(contents(shared)) - set(before)
     assert new and all(name.startswith(("detector-", "regions-")) for name in new)
@@ -104,8 +128,11 @@ def test_warm_starts_share_detector_and_regions(finished, tmp_path):
 
 
 def test_a_folder_whose_making_was_killed_is_no_obstacle(tmp_path, finished):
-    "Killed between slices.csv and experiment.json: the next attempt starts there; a folder with anything else is refused."
+    """Killed between slices.csv and experiment.json: the next attempt starts there; a folder with anything else is
+    refused.
+    """
     from covid_workbench.errors import InputError
+
     folder = tmp_path / "run"
     folder.mkdir()
     for name in ("slices.csv", "experiment.json.part4711", ".lock"):

@@ -1,4 +1,7 @@
-"""Who is tested: every source is split on its own, a test holds every class, patients never cross unsaid, and scores stand beside baselines."""
+"""Who is tested: every source is split on its own, a test holds every class, patients never cross unsaid, and scores
+stand beside baselines.
+"""
+
 import json
 import shutil
 from unittest import mock
@@ -9,22 +12,40 @@ import pytest
 from conftest import assignments, tiny
 from PIL import Image
 
-from covid_workbench import inference
+from covid_workbench.data.dataset import SliceDataset
 from covid_workbench.data.phantom import PhantomSettings, write_phantom
-from covid_workbench.data.slices import CLASS_NAMES, GROUND_GLASS, OBJECT_CLASSES, SliceDataset, SliceTable, crossing_notes, split_by_patient
+from covid_workbench.data.slices import CLASS_NAMES, GROUND_GLASS, SliceTable
 from covid_workbench.data.sources import open_source
+from covid_workbench.data.splits import crossing_notes, split_by_patient
+from covid_workbench.data.targets import OBJECT_CLASSES
 from covid_workbench.errors import InputError
+from covid_workbench.evaluation import inference
+from covid_workbench.evaluation.baselines import simple_baselines
 from covid_workbench.evaluation.detection import CocoScorer, Detections
-from covid_workbench.report import notes_html
-from covid_workbench.runs import Run
-from covid_workbench.stages import Parts
-from covid_workbench.training import evaluate, prepare_data, same_patients, simple_baselines, start_notes, train
+from covid_workbench.evaluation.evaluate import evaluate
+from covid_workbench.reports.run_report import notes_html
+from covid_workbench.runs.datasets import ExperimentData, prepare_data
+from covid_workbench.runs.lineage import same_patients, start_notes
+from covid_workbench.runs.run import Run
+from covid_workbench.training.train import train
 
 
 def rows(source, patients=18, labels=CLASS_NAMES, **columns) -> pd.DataFrame:
     "Two slices a patient, who is of each class in turn."
-    return pd.DataFrame([dict(id=f"{source}_{number}_{index}", patient=f"P{number}", image=f"{number}_{index}.png", label=labels[number % len(labels)], source=source) | columns
-                         for number in range(patients) for index in range(2)])
+    return pd.DataFrame(
+        [
+            dict(
+                id=f"{source}_{number}_{index}",
+                patient=f"P{number}",
+                image=f"{number}_{index}.png",
+                label=labels[number % len(labels)],
+                source=source,
+            )
+            | columns
+            for number in range(patients)
+            for index in range(2)
+        ]
+    )
 
 
 def table(*frames, root=".") -> SliceTable:
@@ -37,7 +58,9 @@ def of_source(found: SliceTable, source: str) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def cncb(tmp_path_factory):
-    "A phantom in CNCB-NCOV's layout, unknown as such: class folders and lesion folders of the same patients under other names."
+    """A phantom in CNCB-NCOV's layout, unknown as such: class folders and lesion folders of the same patients under
+    other names.
+    """
     folder = tmp_path_factory.mktemp("data") / "cncb"
     write_phantom(folder, 36, seed=1000, settings=PhantomSettings(size=64, slices=2), progress=False)
     for name in ("slices.csv", "phantom.json"):
@@ -53,6 +76,7 @@ def who_is_who(folder) -> pd.DataFrame:
 
 # -- every source on its own
 
+
 def test_a_source_with_its_own_split_leaves_the_others_theirs():
     alone = split_by_patient(table(rows("CNCB")))
     own = rows("semiseg", 12, ("COVID-19",)).assign(split=["train"] * 12 + ["validation"] * 4 + ["test"] * 8)
@@ -64,9 +88,13 @@ def test_a_source_with_its_own_split_leaves_the_others_theirs():
 
 
 def test_one_class_in_a_small_source_is_no_obstacle_where_another_has_it():
-    found = split_by_patient(table(rows("CNCB"), rows("small", 2, ("COVID-19",)), rows("masks", 2, ("",), mask="m.png")))
+    found = split_by_patient(
+        table(rows("CNCB"), rows("small", 2, ("COVID-19",)), rows("masks", 2, ("",), mask="m.png"))
+    )
     assert set(of_source(found, "small")["split"]) == set(of_source(found, "masks")["split"]) == {"train"}
-    with pytest.raises(InputError, match="mine.csv: 2 patients of class 'COVID-19' are too few for a split of source small"):
+    with pytest.raises(
+        InputError, match="mine.csv: 2 patients of class 'COVID-19' are too few for a split of source small"
+    ):
         split_by_patient(table(rows("CNCB", labels=("Normal", "CP")), rows("small", 2, ("COVID-19",))))
 
 
@@ -76,12 +104,17 @@ def test_rows_without_a_split_take_that_of_their_patient():
     frame.loc[(frame["patient"] == "P5") & (frame.index % 2 == 1), "split"] = "train"
     for seed in range(4):
         found = split_by_patient(table(frame.fillna({"split": ""})), seed=seed).frame
-        assert set(found["split"][found["patient"] == "P4"]) == {"test"} and set(found["split"][found["patient"] == "P5"]) == {"train"}
+        assert set(found["split"][found["patient"] == "P4"]) == {"test"} and set(
+            found["split"][found["patient"] == "P5"]
+        ) == {"train"}
 
 
 def test_persons_are_split_together_and_shares_stay():
     classes, masks = rows("classes", 30), rows("masks", 30, ("",), mask="m.png")
-    classes["person"], masks["person"] = classes["patient"], "P" + ((masks["patient"].str[1:].astype(int) * 7 + 3) % 30).astype(str)
+    classes["person"], masks["person"] = (
+        classes["patient"],
+        "P" + ((masks["patient"].str[1:].astype(int) * 7 + 3) % 30).astype(str),
+    )
     found = split_by_patient(table(classes, masks))
     assert found.patients.nunique() == 30 and found.frame.groupby("person")["split"].nunique().max() == 1
     for source in ("classes", "masks"):
@@ -104,28 +137,46 @@ def test_a_source_counts_the_patients_it_shares():
 
 # -- a class that a split lacks
 
+
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_a_split_without_a_class_stops_before_a_folder_is_made(command, tmp_path, phantom, split):
     frame = split_by_patient(SliceTable.from_csv(phantom / "slices.csv")).frame
     frame.loc[(frame["split"] == split) & (frame["label"] == "Normal"), "label"] = ""
-    frame.assign(image=[str(phantom / name) for name in frame["image"]], mask=[str(phantom / name) for name in frame["mask"]]).to_csv(tmp_path / "slices.csv", index=False)
+    frame.assign(
+        image=[str(phantom / name) for name in frame["image"]], mask=[str(phantom / name) for name in frame["mask"]]
+    ).to_csv(tmp_path / "slices.csv", index=False)
     words = ("train", tmp_path / "run", "--data", tmp_path, "--preset", "smoke", "--set")
     code, _, err = command(*words, *assignments(model="lstm2"))
     assert code == 2 and len(err.splitlines()) == 1 and not (tmp_path / "run").exists()
-    for say in (f"the {split} split has no slice of class Normal", "source phantom has", "model=lstm2", "slices.csv", "classes=CP,COVID-19"):
+    for say in (
+        f"the {split} split has no slice of class Normal",
+        "source phantom has",
+        "model=lstm2",
+        "slices.csv",
+        "classes=CP,COVID-19",
+    ):
         assert say in err
     assert "mask-rcnn" not in err
     if split == "test":  # what the message says is possible
-        assert command(*words, *assignments(model="lstm2", classes="CP,COVID-19", detector_epochs=0.1, aggregator_epochs=0.1))[0] == 0
-        assert command("train", tmp_path / "masks", *words[2:], *assignments(model="mask-rcnn", detector_epochs=0.1))[0] == 0
+        assert (
+            command(
+                *words, *assignments(model="lstm2", classes="CP,COVID-19", detector_epochs=0.1, aggregator_epochs=0.1)
+            )[0]
+            == 0
+        )
+        assert (
+            command("train", tmp_path / "masks", *words[2:], *assignments(model="mask-rcnn", detector_epochs=0.1))[0]
+            == 0
+        )
 
 
 # -- what stands beside a score
 
+
 def test_baselines_and_notes_are_printed_beside_a_score(command, finished):
     code, out, _ = command("evaluate", finished.folder)
     assert code == 0 and "majority class" in out and "grey histogram" in out and "Note:" not in out
-    parts, metrics = Parts(finished.experiment, finished.table), finished.metrics
+    parts, metrics = ExperimentData(finished.experiment, finished.table), finished.metrics
     assert metrics["baselines"] == json.loads(json.dumps(simple_baselines(parts))) and metrics["notes"] == []
     for split in ("validation", "test"):
         labels = parts.dataset(split, labelled=True).table.frame["label"]
@@ -133,11 +184,15 @@ def test_baselines_and_notes_are_printed_beside_a_score(command, finished):
             assert one[split]["classification"]["n"] == len(labels)
         trained = list(finished.table.split("train").frame["label"])
         commonest = max(CLASS_NAMES, key=trained.count)
-        assert metrics["baselines"]["majority class"][split]["classification"]["classes"][commonest]["predicted"] == len(labels)
+        assert metrics["baselines"]["majority class"][split]["classification"]["classes"][commonest][
+            "predicted"
+        ] == len(labels)
 
 
 def test_baselines_know_the_classes_of_the_model(finished):
-    two = simple_baselines(Parts(finished.experiment.replace(classes=("COVID-19", "Normal")), finished.table), ["test"])
+    two = simple_baselines(
+        ExperimentData(finished.experiment.replace(classes=("COVID-19", "Normal")), finished.table), ["test"]
+    )
     for one in two.values():
         assert one["test"]["classification"]["class_names"] == ["COVID-19", "Normal"] and set(one) == {"regime", "test"}
 
@@ -146,15 +201,22 @@ def test_an_interval_resamples_the_patients_that_are_counted(finished):
     "The same numbers in three hospitals are three times as many patients."
     held = finished.table.where(finished.table.frame["label"] != "").split("test")
     frames = [held.frame.assign(id=f"{name}_" + held.frame["id"], source=name) for name in ("a", "b", "c")]
-    data = Parts(finished.experiment, finished.table).dataset_of(table(*frames, root=held.root))
+    data = ExperimentData(finished.experiment, finished.table).dataset_of(table(*frames, root=held.root))
     model, wanted = mock.Mock(), held.patients.nunique() * 3
-    answers = [inference.Prediction(name, CLASS_NAMES, None, np.array([0.0, 1.0, 2.0]), None, None, None, None) for name in data.table.frame["id"]]
-    with mock.patch.object(inference, "predict_slices", return_value=answers), mock.patch.object(inference, "patient_bootstrap", return_value=(0.0, 1.0)) as drawn:
+    answers = [
+        inference.Prediction(name, CLASS_NAMES, None, np.array([0.0, 1.0, 2.0]), None, None, None, None)
+        for name in data.table.frame["id"]
+    ]
+    with (
+        mock.patch.object(inference, "predict_slices", return_value=answers),
+        mock.patch.object(inference, "patient_bootstrap", return_value=(0.0, 1.0)) as drawn,
+    ):
         metrics, _ = inference.score_slices(model, data, bootstrap=10)
     assert metrics["patients"] == len(set(drawn.call_args.args[2])) == wanted
 
 
 # -- areas
+
 
 def test_the_same_lesions_count_at_every_stored_size(tmp_path):
     mask = np.zeros((60, 90), np.uint8)
@@ -164,7 +226,9 @@ def test_the_same_lesions_count_at_every_stored_size(tmp_path):
         large = mask.repeat(times, 0).repeat(times, 1)
         for name, pixels in (("image", large * 50), ("mask", large)):
             Image.fromarray(pixels).save(tmp_path / f"{name}{times}.png")
-        one = SliceTable(pd.DataFrame([dict(id="a", patient="P", image=f"image{times}.png", mask=f"mask{times}.png")]), tmp_path)
+        one = SliceTable(
+            pd.DataFrame([dict(id="a", patient="P", image=f"image{times}.png", mask=f"mask{times}.png")]), tmp_path
+        )
         for area in (21, 22, 59, 60):  # of 64x64: 36 px are 27.3, 100 px are 75.9
             data = SliceDataset(one, image_size=64, objects=OBJECT_CLASSES["merged"], min_area=area + 6)
             scorer = CocoScorer(data.objects, data.min_area, data.image_size)
@@ -181,19 +245,27 @@ def test_real_slices_hold_as_many_lesions_at_630_as_at_150(shared, tmp_path):
         for kind, how in (("Imgs", Image.Resampling.BILINEAR), ("GT", Image.Resampling.NEAREST)):
             folder = tmp_path / str(side) / "TestingSet" / "MultiClassInfection-Test" / kind
             folder.mkdir(parents=True)
-            for path in sorted((shared / "data" / "covid-semiseg" / "TestingSet" / "MultiClassInfection-Test" / kind).iterdir())[:12]:
+            for path in sorted(
+                (shared / "data" / "covid-semiseg" / "TestingSet" / "MultiClassInfection-Test" / kind).iterdir()
+            )[:12]:
                 Image.open(path).resize((side, side), how).save(folder / path.name)
-        data = SliceDataset(open_source(tmp_path / str(side)), image_size=512, objects=OBJECT_CLASSES["lesions"], min_area=100)
+        data = SliceDataset(
+            open_source(tmp_path / str(side)), image_size=512, objects=OBJECT_CLASSES["lesions"], min_area=100
+        )
         counts[side] = sum(len(data[row]["boxes"]) for row in range(len(data)))
     assert counts[630] > 50 and abs(counts[150] / counts[630] - 1) < 0.1  # what is left comes from resizing itself
 
 
 # -- patients who cross
 
+
 def test_patients_csv_keeps_the_lesion_set_and_the_classes_apart(cncb, tmp_path):
     def crossing(found):
         names = found.frame["patient"].str.split("_").str[1]
-        return set(names[(found.frame["source"] == "CNCB-NCOV") & (found.frame["split"] == "test")]) & set(names[found.frame["split"] == "train"])
+        return set(names[(found.frame["source"] == "CNCB-NCOV") & (found.frame["split"] == "test")]) & set(
+            names[found.frame["split"] == "train"]
+        )
+
     unjoined = split_by_patient(open_source(cncb))
     assert crossing(unjoined)
     [note] = crossing_notes(unjoined)
@@ -206,13 +278,22 @@ def test_patients_csv_keeps_the_lesion_set_and_the_classes_apart(cncb, tmp_path)
     assert SliceTable.from_csv(tmp_path / "slices.csv", joined.root).patients.equals(joined.patients)
 
 
-@pytest.mark.parametrize("change, says", [
-    (lambda who: who.drop(columns="person"), ("column 'person' is missing",)),
-    (lambda who: who.assign(source=who["source"].replace("CNCB-NCOV", "CNCB")), ("line", "source 'CNCB'", "CNCB-NCOV")),
-    (lambda who: who.assign(patient=who["patient"].str.replace("lesion_", "lesions_")), ("none of its 36 patients", "lesions_P0000", "lesion_P0000")),
-    (lambda who: pd.concat([who, who.head(1).assign(person="X")]), ("line 74", "person X here")),
-    (lambda who: who.assign(person=""), ("line 2", "no person")),
-])
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        (lambda who: who.drop(columns="person"), ("column 'person' is missing",)),
+        (
+            lambda who: who.assign(source=who["source"].replace("CNCB-NCOV", "CNCB")),
+            ("line", "source 'CNCB'", "CNCB-NCOV"),
+        ),
+        (
+            lambda who: who.assign(patient=who["patient"].str.replace("lesion_", "lesions_")),
+            ("none of its 36 patients", "lesions_P0000", "lesion_P0000"),
+        ),
+        (lambda who: pd.concat([who, who.head(1).assign(person="X")]), ("line 74", "person X here")),
+        (lambda who: who.assign(person=""), ("line 2", "no person")),
+    ],
+)
 def test_a_wrong_patients_csv_is_named(cncb, tmp_path, change, says):
     frame = open_source(cncb).frame.drop(columns="person")
     frame.to_csv(tmp_path / "slices.csv", index=False)
@@ -236,14 +317,32 @@ def test_a_note_about_crossing_is_in_the_run_the_metrics_and_what_evaluate_print
 
 def test_given_splits_that_cross_are_refused_or_said(command, phantom, tmp_path):
     frame = split_by_patient(SliceTable.from_csv(phantom / "slices.csv")).frame
-    frame = frame.assign(image=[str(phantom / name) for name in frame["image"]], mask=[str(phantom / name) for name in frame["mask"]])
+    frame = frame.assign(
+        image=[str(phantom / name) for name in frame["image"]], mask=[str(phantom / name) for name in frame["mask"]]
+    )
     first = frame.index[frame["split"] == "train"][0]
     frame.loc[first, "split"] = "test"
     frame.to_csv(tmp_path / "slices.csv", index=False)
-    words = ("train", tmp_path / "run", "--data", tmp_path, "--preset", "smoke", "--set", *assignments(model="mask-rcnn", detector_epochs=0.1))
+    words = (
+        "train",
+        tmp_path / "run",
+        "--data",
+        tmp_path,
+        "--preset",
+        "smoke",
+        "--set",
+        *assignments(model="mask-rcnn", detector_epochs=0.1),
+    )
     code, _, err = command(*words)
     assert code == 2 and not (tmp_path / "run").exists()
-    for say in (f"phantom/{frame.loc[first, 'patient']}", frame.loc[first, "id"], "train", "test", "--allow-crossing", "slices.csv"):
+    for say in (
+        f"phantom/{frame.loc[first, 'patient']}",
+        frame.loc[first, "id"],
+        "train",
+        "test",
+        "--allow-crossing",
+        "slices.csv",
+    ):
         assert say in err
     code, out, err = command(*words, "--allow-crossing")
     assert code == 0, err
@@ -254,6 +353,7 @@ def test_given_splits_that_cross_are_refused_or_said(command, phantom, tmp_path)
 
 # -- weights remember
 
+
 def fine_tuned(run, **settings):
     return run.experiment.replace(regime="fine-tune", start_from=str(run.folder), epochs=0.2, **settings)
 
@@ -263,22 +363,32 @@ def test_fine_tuning_is_not_tested_on_patients_who_trained_its_weights(command, 
     code, _, err = command(*words)
     assert code == 2 and not (tmp_path / "run").exists()
     mine = prepare_data(tiny(split_seed=1).data, tmp_path / "shared", progress=False)
-    trained, held = set(finished.table.split("train").frame["patient"]), mine.frame[mine.frame["split"].isin(["validation", "test"])]
+    trained, held = (
+        set(finished.table.split("train").frame["patient"]),
+        mine.frame[mine.frame["split"].isin(["validation", "test"])],
+    )
     shared = [name for name in held["patient"].unique() if name in trained]
-    assert f"phantom/{shared[0]}" in err and f"with {len(shared) - 1} more" in err and str(finished.folder) in err and "--allow-crossing" in err
+    assert (
+        f"phantom/{shared[0]}" in err
+        and f"with {len(shared) - 1} more" in err
+        and str(finished.folder) in err
+        and "--allow-crossing" in err
+    )
     code, out, err = command(*words, "--allow-crossing")
     assert code == 0 and f"{len(shared)} patient" in out and Run.open(tmp_path / "run").notes, err
     # a run that starts from this one, and is split as this one, is refused for the first one's sake
     later = fine_tuned(Run.open(tmp_path / "run"), allow_crossing=False)
     with pytest.raises(InputError, match=f"trained {finished.folder}"):
-        start_notes(Parts(later, prepare_data(later.data, tmp_path / "shared", progress=False)))
+        start_notes(ExperimentData(later, prepare_data(later.data, tmp_path / "shared", progress=False)))
 
 
 def test_another_phantom_has_other_patients(finished, tmp_path):
     "As in the study `transfer`: the same names, drawn with another seed, or the same people at another size."
+
     def notes(**settings):
         experiment = fine_tuned(finished, **settings)
-        return start_notes(Parts(experiment, prepare_data(experiment.data, tmp_path, progress=False)))
+        return start_notes(ExperimentData(experiment, prepare_data(experiment.data, tmp_path, progress=False)))
+
     assert notes() == notes(phantom_seed=1000, split_seed=1) == []
     with pytest.raises(InputError, match="phantom/P"):
         notes(phantom_size=80, split_seed=1)
@@ -311,4 +421,6 @@ def test_a_run_from_before_notes_opens(finished, tmp_path):
     assert run.notes == [] and run.table.fingerprint() == content["record"]["data"] == finished.table.fingerprint()
     row = dict(id="a", patient="P1", image="a.png", label="CP", source="s")  # a hash from before the column person
     assert SliceTable(pd.DataFrame([row]), tmp_path).fingerprint() == "daaee29d1af3c3d4"
-    assert train(run.experiment, run.folder, resume=True, shared=finished.folder.parent / "shared", progress=False).complete
+    assert train(
+        run.experiment, run.folder, resume=True, shared=finished.folder.parent / "shared", progress=False
+    ).complete

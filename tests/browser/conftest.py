@@ -1,4 +1,5 @@
 """Runs, a page on JupyterLab, and a picture of it where a browser test failed."""
+
 import subprocess
 
 import pytest
@@ -10,9 +11,10 @@ def runs(tmp_path_factory):
     "Three small runs, made in the project's own environment."
     folder = tmp_path_factory.mktemp("runs")
     code = f"""
-import sys; sys.path.insert(0, {str(ROOT / 'tests')!r})
+import sys; sys.path.insert(0, {str(ROOT / "tests")!r})
 from conftest import tiny
-from covid_workbench.training import evaluate, train
+from covid_workbench.evaluation.evaluate import evaluate
+from covid_workbench.training.train import train
 for model in ("lstm2", "attention", "classifier"):
     evaluate(train(tiny(model=model, phantom_slices=4), f"{folder}/{{model}}", progress=False), progress=False)
 """
@@ -25,9 +27,10 @@ def lesion_run(tmp_path_factory):
     "A detector that finds some of the phantom's lesions, on volumes of five slices."
     folder = tmp_path_factory.mktemp("lesions") / "detector"
     code = f"""
-from covid_workbench.runs import Experiment
-from covid_workbench.training import train
-train(Experiment.make("smoke", phantom_patients=15, phantom_slices=5, model="mask-rcnn", objects="lesions", detector_epochs=12, threads=2), {str(folder)!r}, progress=False)
+from covid_workbench.runs.experiment import Experiment
+from covid_workbench.training.train import train
+settings = dict(phantom_patients=15, phantom_slices=5, model="mask-rcnn", objects="lesions", detector_epochs=12)
+train(Experiment.make("smoke", threads=2, **settings), {str(folder)!r}, progress=False)
 """
     subprocess.run([str(ROOT / ".venv/bin/python"), "-c", code], check=True)
     return folder
@@ -41,7 +44,9 @@ def browser():
 
 @pytest.fixture
 def lab(tmp_path, browser):
-    "A page on a JupyterLab of its own; afterwards nothing was asked of other servers and nothing went wrong in the page."
+    """A page on a JupyterLab of its own; afterwards nothing was asked of other servers and nothing went wrong in the
+    page.
+    """
     server = Server(tmp_path)
     page = Lab(server, browser)
     try:

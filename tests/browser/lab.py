@@ -1,4 +1,5 @@
 """JupyterLab on a private folder, and Chromium on it: what the browser tests share."""
+
 import contextlib
 import json
 import os
@@ -38,11 +39,28 @@ class Server:
             path = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(values | ({"theme": f"JupyterLab {theme}"} if "theme" in values else {})))
-        places = {f"JUPYTER{name}_DIR": str(folder / name) for name in ("_CONFIG", "_DATA", "_RUNTIME", "LAB_WORKSPACES")} | {"JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"), "IPYTHONDIR": str(folder / "ipython")}
+        places = {
+            f"JUPYTER{name}_DIR": str(folder / name) for name in ("_CONFIG", "_DATA", "_RUNTIME", "LAB_WORKSPACES")
+        } | {"JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"), "IPYTHONDIR": str(folder / "ipython")}
         binaries = ROOT / ".venv" / "bin"
         self.log = open(folder / "server.log", "w")
-        self.process = subprocess.Popen([str(binaries / command[0]), *command[1:], "--no-browser", "--ip=127.0.0.1", f"--port={self.port}", "--ServerApp.port_retries=0", "--allow-root", f"--IdentityProvider.token={self.token}", f"--ServerApp.root_dir={self.folder}"],
-                                        env=os.environ | places | {"PATH": f"{binaries}:{os.environ['PATH']}", "OMP_NUM_THREADS": "2"}, stdout=self.log, stderr=subprocess.STDOUT, start_new_session=True)
+        self.process = subprocess.Popen(
+            [
+                str(binaries / command[0]),
+                *command[1:],
+                "--no-browser",
+                "--ip=127.0.0.1",
+                f"--port={self.port}",
+                "--ServerApp.port_retries=0",
+                "--allow-root",
+                f"--IdentityProvider.token={self.token}",
+                f"--ServerApp.root_dir={self.folder}",
+            ],
+            env=os.environ | places | {"PATH": f"{binaries}:{os.environ['PATH']}", "OMP_NUM_THREADS": "2"},
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
         for _ in range(240):
             with contextlib.suppress(OSError):
                 urllib.request.urlopen(f"{self.base}api/status?token={self.token}", timeout=2)
@@ -52,8 +70,22 @@ class Server:
 
     def notebook(self, name: str, *cells: str) -> str:
         "Write a notebook of code cells and return its name."
-        document = {"cells": [{"cell_type": "code", "id": f"cell{number}", "metadata": {}, "source": source, "outputs": [], "execution_count": None} for number, source in enumerate(cells)],
-                    "metadata": {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}}, "nbformat": 4, "nbformat_minor": 5}
+        document = {
+            "cells": [
+                {
+                    "cell_type": "code",
+                    "id": f"cell{number}",
+                    "metadata": {},
+                    "source": source,
+                    "outputs": [],
+                    "execution_count": None,
+                }
+                for number, source in enumerate(cells)
+            ],
+            "metadata": {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}},
+            "nbformat": 4,
+            "nbformat_minor": 5,
+        }
         (self.folder / name).write_text(json.dumps(document))
         return name
 
@@ -62,7 +94,9 @@ class Server:
         document = json.loads(notebook.read_text())
         for cell in document["cells"]:
             if "parameters" in cell["metadata"].get("tags", []):
-                cell["source"] = "".join(cell["source"]) + "".join(f"\n{name} = {value!r}" for name, value in parameters.items())
+                cell["source"] = "".join(cell["source"]) + "".join(
+                    f"\n{name} = {value!r}" for name, value in parameters.items()
+                )
         (self.folder / notebook.name).write_text(json.dumps(document))
         return notebook.name
 
@@ -81,8 +115,18 @@ class Lab:
         self.context.grant_permissions(["clipboard-read", "clipboard-write"])
         self.page: Page = self.context.new_page()
         self.page.goto(f"{server.base}api?token={server.token}")  # the cookie of this browser
-        self.page.on("console", lambda message: self.trouble.append(message.text[:300]) if message.type == "error" and "restore the debugger state" not in message.text else None)
-        self.page.on("pageerror", lambda error: None if "Canceled future" in str(error) else self.trouble.append(f"page: {error}"[:300]))  # both JupyterLab's own, at a restart
+        self.page.on(
+            "console",
+            lambda message: (
+                self.trouble.append(message.text[:300])
+                if message.type == "error" and "restore the debugger state" not in message.text
+                else None
+            ),
+        )
+        self.page.on(
+            "pageerror",
+            lambda error: None if "Canceled future" in str(error) else self.trouble.append(f"page: {error}"[:300]),
+        )  # both JupyterLab's own, at a restart
         here = (server.base, server.base.replace("http", "ws"), "data:", "blob:")
         self.page.on("request", lambda request: None if request.url.startswith(here) else self.outside.add(request.url))
 
@@ -92,7 +136,9 @@ class Lab:
         self.idle()
 
     def idle(self, timeout: int = 240000) -> None:
-        expect(self.page.locator(".jp-Notebook-ExecutionIndicator").first).to_have_attribute("data-status", "idle", timeout=timeout)
+        expect(self.page.locator(".jp-Notebook-ExecutionIndicator").first).to_have_attribute(
+            "data-status", "idle", timeout=timeout
+        )
 
     def run_all(self) -> None:
         self.page.locator(".jp-Notebook .jp-Cell").first.click()
@@ -129,7 +175,12 @@ class Lab:
         "What the last cell prints when `code` runs in the notebook's kernel."
         self.start(code)
         self.idle()
-        return self.page.locator(".jp-Notebook .jp-Cell").last.locator(".jp-OutputArea-output").inner_text(timeout=20000).strip()
+        return (
+            self.page.locator(".jp-Notebook .jp-Cell")
+            .last.locator(".jp-OutputArea-output")
+            .inner_text(timeout=20000)
+            .strip()
+        )
 
     def value(self, expression: str):
         "A Python value of the kernel, through JSON."

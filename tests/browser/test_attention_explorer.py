@@ -1,4 +1,5 @@
 """The attention explorer in JupyterLab, as a reader uses it. Needs Chromium and playwright: make test-browser."""
+
 import json
 
 from lab import Lab
@@ -17,12 +18,19 @@ def opened(lab: Lab, *cells: str):
 
 def shown(page) -> dict[str, str]:
     "Class -> probability as the page shows it."
-    return {row.get_attribute("data-class"): row.locator(".cw-probability").inner_text() for row in page.locator(".cw-class[data-class]").all()}
+    return {
+        row.get_attribute("data-class"): row.locator(".cw-probability").inner_text()
+        for row in page.locator(".cw-class[data-class]").all()
+    }
 
 
 def answered(lab: Lab, question: str) -> dict[str, str]:
     "The same as Python computes it for a `Question(...)` on the open slice."
-    asked = f"from covid_workbench.whatif import *; p = answer(ex.panes[0].read, {question}).probabilities[0].tolist(); import json; print(json.dumps(dict(zip(ex.panes[0].classes, [f'{{v:.3f}}' for v in p]))))"
+    asked = (
+        "import json; from covid_workbench.evaluation.whatif import *; "
+        f"p = answer(ex.panes[0].read, {question}).probabilities[0].tolist(); "
+        "print(json.dumps(dict(zip(ex.panes[0].classes, [f'{v:.3f}' for v in p]))))"
+    )
     return json.loads(lab.kernel(asked))
 
 
@@ -108,7 +116,7 @@ def test_slices_layers_and_saving(lab, runs, tmp_path):
     assert lab.value("ex.browser.slice") == page.locator(".cw-slice.now").get_attribute("data-slice")
     lab.attend(".cw-stage")
     page.keyboard.press("b")  # not "insert a cell above" of the notebook
-    page.locator("button[data-layer='boxes'][aria-pressed='false']").wait_for(timeout=3000)
+    page.locator("button[data-layer='boxes'][aria-pressed='false']").wait_for(timeout=15000)
     assert page.locator(".jp-Notebook .jp-Cell").count() == 3
     page.locator("[data-kind='wrong']").click()
     page.wait_for_timeout(300)
@@ -128,8 +136,12 @@ def test_slices_layers_and_saving(lab, runs, tmp_path):
     saved.goto(f"file://{tmp_path / 'view.html'}")
     saved.locator(".cw-row[data-slot='1']").wait_for(timeout=10000)
     saved.locator(".cw-row[data-slot='1']").click()
-    saved.locator(".cw-hit[aria-selected='true']").wait_for(timeout=3000)
-    assert saved.locator(".cw-switch").first.is_disabled() and "No kernel answers" in saved.locator(".cw-note").all_inner_texts().__str__() and wrong == []
+    saved.locator(".cw-hit[aria-selected='true']").wait_for(timeout=15000)
+    assert (
+        saved.locator(".cw-switch").first.is_disabled()
+        and "No kernel answers" in saved.locator(".cw-note").all_inner_texts().__str__()
+        and wrong == []
+    )
 
 
 def test_a_link_opens_the_same_view(lab, runs):
@@ -159,9 +171,11 @@ def test_runs_side_by_side(lab, runs):
     pair = page.locator(".cw-pair[data-region]").first
     region = pair.get_attribute("data-region")
     pair.click()
-    page.locator(f".cw-row.selected[data-region='{region}']").first.wait_for(timeout=3000)
+    page.locator(f".cw-row.selected[data-region='{region}']").first.wait_for(timeout=15000)
     assert page.locator(".cw-pane").count() == 2
-    assert sum(lab.value("[number for _, number in ex.difference.cells]")) == lab.value("sum(row['label'] != '' for row in ex.browser.slices)")
+    assert sum(lab.value("[number for _, number in ex.difference.cells]")) == lab.value(
+        "sum(row['label'] != '' for row in ex.browser.slices)"
+    )
 
 
 def test_a_run_without_regions(lab, runs):
@@ -169,7 +183,10 @@ def test_a_run_without_regions(lab, runs):
     lab.run_all()
     lab.page.locator(".cw-empty", has_text="decides without regions").wait_for(timeout=60000)
     lab.idle()
-    assert lab.page.locator(".cw-probability").count() == 3 and "Traceback" not in lab.page.locator(".jp-Notebook").inner_text()
+    assert (
+        lab.page.locator(".cw-probability").count() == 3
+        and "Traceback" not in lab.page.locator(".jp-Notebook").inner_text()
+    )
 
 
 def test_a_missing_run_is_one_sentence(lab, tmp_path):

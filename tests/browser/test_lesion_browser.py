@@ -1,9 +1,13 @@
 """The lesion browser in JupyterLab: sliders, selection, slices, a reload; its numbers are Python's."""
+
 import re
 
 from lab import Lab
 
-SHOW = "from covid_workbench.widgets.lesions import LesionBrowser, slice_outcome\nbrowser = LesionBrowser({run!r})\nbrowser"
+SHOW = """from covid_workbench.widgets.lesion_matching import slice_outcome
+from covid_workbench.widgets.lesions import LesionBrowser
+browser = LesionBrowser({run!r})
+browser"""
 ROOT, ROWS = ".cw-lesions", ".cw-lesions .cwl-table tbody tr[data-lesion]"
 
 
@@ -11,8 +15,17 @@ def do(lab: Lab, code: str) -> None:
     lab.kernel(f"{code}\nprint(1)")
 
 
-BLANK = """(table) => [...table.querySelectorAll('canvas')].filter((one) => { const data = one.getContext('2d').getImageData(30, 30, 20, 20).data; return !data.some((value, at) => at % 4 === 3 && value); }).length"""
-LOOKS = """(root) => { const stage = root.querySelector('.cw-image'), pixels = stage.getContext('2d').getImageData(0, 0, stage.width, stage.height).data; let sum = 0; for (let at = 0; at < pixels.length; at += 4) sum += pixels[at]; return sum; }"""
+BLANK = """(table) => [...table.querySelectorAll('canvas')].filter((one) => {
+  const data = one.getContext('2d').getImageData(30, 30, 20, 20).data;
+  return !data.some((value, at) => at % 4 === 3 && value);
+}).length"""
+LOOKS = """(root) => {
+  const stage = root.querySelector('.cw-image');
+  const pixels = stage.getContext('2d').getImageData(0, 0, stage.width, stage.height).data;
+  let sum = 0;
+  for (let at = 0; at < pixels.length; at += 4) sum += pixels[at];
+  return sum;
+}"""
 
 
 def pictured(lab: Lab) -> None:
@@ -25,24 +38,45 @@ def pictured(lab: Lab) -> None:
 def seen(lab: Lab) -> dict:
     "The numbers that the page shows."
     lab.page.wait_for_timeout(250)
-    counts = {one.get_attribute("data-outcome"): int(re.findall(r"\d+", one.inner_text())[0]) for one in lab.page.locator(f"{ROOT} .cwl-count").all()}
-    figures = dict(re.findall(r"(precision|recall|mean IoU) ([\d.–]+)", lab.page.locator(f"{ROOT} .cwl-figures").inner_text()))
-    rows = {one.get_attribute("data-lesion"): re.findall("matched|missed|false", one.inner_text())[0] for one in lab.page.locator(ROWS).all()}
-    return {"counts": counts, "figures": figures, "rows": rows, "where": lab.page.locator(f"{ROOT} .cw-where").inner_text(), "sentence": lab.page.locator(f"{ROOT} .cwl-counts > div").last.inner_text()}
+    counts = {
+        one.get_attribute("data-outcome"): int(re.findall(r"\d+", one.inner_text())[0])
+        for one in lab.page.locator(f"{ROOT} .cwl-count").all()
+    }
+    figures = dict(
+        re.findall(r"(precision|recall|mean IoU) ([\d.–]+)", lab.page.locator(f"{ROOT} .cwl-figures").inner_text())
+    )
+    rows = {
+        one.get_attribute("data-lesion"): re.findall("matched|missed|false", one.inner_text())[0]
+        for one in lab.page.locator(ROWS).all()
+    }
+    return {
+        "counts": counts,
+        "figures": figures,
+        "rows": rows,
+        "where": lab.page.locator(f"{ROOT} .cw-where").inner_text(),
+        "sentence": lab.page.locator(f"{ROOT} .cwl-counts > div").last.inner_text(),
+    }
 
 
 def python(lab: Lab) -> dict:
     "The same numbers from the kernel."
-    told = lab.value("[browser.outcome, slice_outcome(next(one for one in browser.slices if one['id'] == browser.slice), browser.score, browser.iou, browser.reading)]")
+    entry = "next(one for one in browser.slices if one['id'] == browser.slice)"
+    told = lab.value(f"[browser.outcome, slice_outcome({entry}, browser.score, browser.iou, browser.reading)]")
     words = {"precision": "precision", "recall": "recall", "mean_iou": "mean IoU"}
-    return {"counts": {name: told[1][name] for name in ("matched", "missed", "false")}, "figures": {words[name]: "–" if told[0][name] is None else f"{told[0][name]:.2f}" for name in words}}
+    return {
+        "counts": {name: told[1][name] for name in ("matched", "missed", "false")},
+        "figures": {words[name]: "–" if told[0][name] is None else f"{told[0][name]:.2f}" for name in words},
+    }
 
 
 def same(lab: Lab) -> dict:
     page, kernel = seen(lab), python(lab)
     assert page["counts"] == kernel["counts"], (page, kernel)
     for name, value in kernel["figures"].items():  # the last digit may be rounded the other way
-        assert page["figures"][name] == value or abs(float(page["figures"][name]) - float(value)) < 0.011, (page, kernel)
+        assert page["figures"][name] == value or abs(float(page["figures"][name]) - float(value)) < 0.011, (
+            page,
+            kernel,
+        )
     assert {name: list(page["rows"].values()).count(name) for name in page["counts"]} == page["counts"], page
     return page
 
@@ -98,7 +132,11 @@ def test_lesions_against_truth(lab: Lab, lesion_run):
     row.click()
     page.wait_for_timeout(200)
     chosen = row.get_attribute("data-lesion")
-    assert page.locator(f"{ROOT} g[role=option][aria-selected=true]").get_attribute("data-lesion") == chosen == lab.value("browser.selected")
+    assert (
+        page.locator(f"{ROOT} g[role=option][aria-selected=true]").get_attribute("data-lesion")
+        == chosen
+        == lab.value("browser.selected")
+    )
     page.locator(f"{ROOT} .cw-stage").focus()
     page.keyboard.press("Escape")
     page.wait_for_timeout(200)
@@ -108,7 +146,9 @@ def test_lesions_against_truth(lab: Lab, lesion_run):
     spot = page.locator(f"{ROOT} g[role=option]").last.bounding_box()
     page.mouse.click(spot["x"] + spot["width"] / 2, spot["y"] + spot["height"] / 2)
     page.wait_for_timeout(200)
-    assert page.locator(f"{ROWS}.selected").count() == 1 and page.locator(f"{ROWS}.selected").get_attribute("data-lesion") == lab.value("browser.selected")
+    assert page.locator(f"{ROWS}.selected").count() == 1 and page.locator(f"{ROWS}.selected").get_attribute(
+        "data-lesion"
+    ) == lab.value("browser.selected")
     page.locator(f"{ROOT} .cw-stage").focus()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Escape")
@@ -124,7 +164,12 @@ def test_lesions_against_truth(lab: Lab, lesion_run):
         places.append(seen(lab)["where"])
         pictured(lab)
         same(lab)
-    assert [int(place.split()[1]) for place in places] == [1, 2, min(3, total), min(2, total - 1) if total > 2 else 1], places
+    assert [int(place.split()[1]) for place in places] == [
+        1,
+        2,
+        min(3, total),
+        min(2, total - 1) if total > 2 else 1,
+    ], places
     page.locator(f"{ROOT} .cwl-column").nth(total - 1).click()
     assert seen(lab)["where"] == f"slice {total} of {total}"
     assert lab.value("browser.slice == browser.slices[-1]['id']")

@@ -1,13 +1,21 @@
 """The run explorer in JupyterLab: filter, open a run from a point, its slices from a confusion cell, reload, watch."""
+
 import subprocess
 import time
 
 from lab import ROOT, Lab
 from playwright.sync_api import expect
 
-DRAWN = """() => document.querySelector('.js-plotly-plot').data.map((one) => [one.name, one.meta, one.x.length, Number(one.y[one.y.length - 1]).toFixed(4), one.line.width])"""
-PLACE = """([line]) => { const plot = document.querySelector('.js-plotly-plot'), box = plot.getBoundingClientRect(), layout = plot._fullLayout, trace = plot._fullData[line], at = trace.x.length - 1;
-  return [box.left + layout._size.l + layout.xaxis.l2p(trace.x[at]), box.top + layout._size.t + layout.yaxis.l2p(trace.y[at])]; }"""
+DRAWN = """() => document.querySelector('.js-plotly-plot').data.map((one) => {
+  const last = Number(one.y[one.y.length - 1]).toFixed(4);
+  return [one.name, one.meta, one.x.length, last, one.line.width];
+})"""
+PLACE = """([line]) => {
+  const plot = document.querySelector('.js-plotly-plot'), box = plot.getBoundingClientRect();
+  const layout = plot._fullLayout, trace = plot._fullData[line], at = trace.x.length - 1;
+  const x = layout._size.l + layout.xaxis.l2p(trace.x[at]), y = layout._size.t + layout.yaxis.l2p(trace.y[at]);
+  return [box.left + x, box.top + y];
+}"""
 LAST = "() => document.querySelector('.js-plotly-plot').data[0].x.at(-1)"
 GROW = """
 import shutil, sys, time
@@ -32,10 +40,21 @@ with exclusive(run / ".lock"):
 
 def view(page) -> dict:
     "What the page shows: the lines really drawn, the choices, the rows, the card."
-    text = lambda selector: [one.strip() for one in page.locator(selector).all_text_contents()]
-    return {"lines": page.evaluate(DRAWN), "title": text(".cw-chart .ytitle"), "choices": [one.input_value() for one in page.locator(".cwr-pick select").all()],
-            "pressed": page.locator(".cwr-chip[aria-pressed=true]").all_inner_texts(), "rows": text(".cwr-table tbody tr"), "selected": page.locator(".cwr-table tr[aria-selected=true]").count(),
-            "card": text(".cwr-part-card h3"), "cell": page.locator(".cwr-cell[aria-pressed=true]").all_inner_texts(), "slices": text(".cwr-slices h4")}
+
+    def text(selector: str) -> list[str]:
+        return [one.strip() for one in page.locator(selector).all_text_contents()]
+
+    return {
+        "lines": page.evaluate(DRAWN),
+        "title": text(".cw-chart .ytitle"),
+        "choices": [one.input_value() for one in page.locator(".cwr-pick select").all()],
+        "pressed": page.locator(".cwr-chip[aria-pressed=true]").all_inner_texts(),
+        "rows": text(".cwr-table tbody tr"),
+        "selected": page.locator(".cwr-table tr[aria-selected=true]").count(),
+        "card": text(".cwr-part-card h3"),
+        "cell": page.locator(".cwr-cell[aria-pressed=true]").all_inner_texts(),
+        "slices": text(".cwr-slices h4"),
+    }
 
 
 def test_from_curves_to_slices(lab: Lab, runs):
@@ -47,7 +66,9 @@ def test_from_curves_to_slices(lab: Lab, runs):
     page.wait_for_timeout(1500)
     first = view(page)
     assert len(first["rows"]) >= 3 and 2 <= len(first["lines"]) <= len(first["rows"])
-    assert "Share" not in str([one.get_attribute("data-title") for one in page.locator(".modebar-btn").all()])  # plotly's button that uploads the figure
+    assert "Share" not in str(
+        [one.get_attribute("data-title") for one in page.locator(".modebar-btn").all()]
+    )  # plotly's button that uploads the figure
     chip = page.locator('.cwr-chip[data-key="model=lstm2"]')
     cells = page.locator(".jp-Notebook .jp-Cell").count()
     chip.focus()
@@ -86,18 +107,27 @@ def test_from_curves_to_slices(lab: Lab, runs):
 
 def test_training_is_watched(lab: Lab, runs, tmp_path):
     page, live = lab.page, tmp_path / "live"
-    grower = subprocess.Popen([str(ROOT / ".venv/bin/python"), "-c", GROW, str(runs / "attention"), str(live / "growing")])
+    grower = subprocess.Popen(
+        [str(ROOT / ".venv/bin/python"), "-c", GROW, str(runs / "attention"), str(live / "growing")]
+    )
     try:
         while not (live / "growing/history.csv").exists():
             assert grower.poll() is None
             time.sleep(0.2)
-        lab.open(lab.server.notebook("live.ipynb", f"from covid_workbench.widgets.runs import RunExplorer\nRunExplorer({str(live)!r}, every=0.4)"))
+        lab.open(
+            lab.server.notebook(
+                "live.ipynb",
+                f"from covid_workbench.widgets.runs import RunExplorer\nRunExplorer({str(live)!r}, every=0.4)",
+            )
+        )
         lab.run_all()
         page.locator(".js-plotly-plot").first.wait_for(timeout=60000)
         switch = page.locator(".cwr-toggle[data-key=live]")
         expect(switch).to_have_attribute("aria-checked", "true", timeout=20000)
         options = [one.get_attribute("value") for one in page.locator(".cwr-pick select[data-key=y] option").all()]
-        page.locator(".cwr-pick select[data-key=y]").select_option(next(one for one in options if one.startswith("loss")))
+        page.locator(".cwr-pick select[data-key=y]").select_option(
+            next(one for one in options if one.startswith("loss"))
+        )
         page.locator(".js-plotly-plot .scatterlayer .trace").first.wait_for(state="attached", timeout=20000)
         first = page.evaluate(LAST)
         page.wait_for_function(f"(first) => ({LAST})() > first + 8", arg=first, timeout=20000)

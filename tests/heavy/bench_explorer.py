@@ -2,6 +2,7 @@
 
 Prints figures of this machine; compare them as ratios within one run.
 """
+
 import statistics
 import sys
 import tempfile
@@ -12,13 +13,14 @@ import pandas as pd
 import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from conftest import tiny  # noqa: E402
+from conftest import tiny
 
-from covid_workbench.data.slices import SliceTable  # noqa: E402
-from covid_workbench.runs import Experiment  # noqa: E402
-from covid_workbench.training import evaluate, train  # noqa: E402
-from covid_workbench.whatif import Question, ReadSlice, answer  # noqa: E402
-from covid_workbench.widgets.explorer import AttentionExplorer  # noqa: E402
+from covid_workbench.data.slices import SliceTable
+from covid_workbench.evaluation.evaluate import evaluate
+from covid_workbench.evaluation.whatif import Question, ReadSlice, answer
+from covid_workbench.runs.experiment import Experiment
+from covid_workbench.training.train import train
+from covid_workbench.widgets.explorer import AttentionExplorer
 
 
 def seconds(work, times: int) -> list[float]:
@@ -32,16 +34,42 @@ def seconds(work, times: int) -> list[float]:
 
 def speed(folder: Path) -> None:
     "ResNet18 at 512x512, the papers' β and hidden size; weights do not matter for the time."
-    settings = dict(image_size=512, phantom_size=512, phantom_patients=15, phantom_slices=2, model="lstm2", backbone="resnet18", threads=0, regime="warm-start", epochs=0.05, detector_epochs=0.05, aggregator_epochs=1)
+    settings = dict(
+        image_size=512,
+        phantom_size=512,
+        phantom_patients=15,
+        phantom_slices=2,
+        model="lstm2",
+        backbone="resnet18",
+        threads=0,
+        regime="warm-start",
+        epochs=0.05,
+        detector_epochs=0.05,
+        aggregator_epochs=1,
+    )
     paper = Experiment.make("paper", model="lstm2", backbone="resnet18").flat()
-    run = train(Experiment.make("smoke", **settings | {name: paper[name] for name in ("roi_batch", "hidden_size", "fpn_channels", "mask_channels")}), folder / "paper", progress=False)
+    run = train(
+        Experiment.make(
+            "smoke",
+            **settings | {name: paper[name] for name in ("roi_batch", "hidden_size", "fpn_channels", "mask_channels")},
+        ),
+        folder / "paper",
+        progress=False,
+    )
     opening = seconds(lambda _: AttentionExplorer(run), 3)
     explorer = AttentionExplorer(run)
     pane, orders = explorer.panes[0], ("reversed", "score", "raster", "hilbert", "random")
     image, read = explorer.data[0][0]["image"], pane.read
     reading = statistics.median(seconds(lambda _: ReadSlice(pane.model, image), 5))
-    asking = statistics.median(seconds(lambda number: answer(read, Question(off=(number,), off_mode="refilled")), 8) + seconds(lambda number: answer(read, Question(orders[number], off=(9,))), 5))
-    print(f"ResNet18, 512x512, β {read.beta}: opening a run {min(opening):.2f} s (evaluation, effects and orders of its first slice included); reading a slice {1000 * reading:.0f} ms, a what-if {1000 * asking:.0f} ms, ratio {asking / reading:.2f}")
+    asking = statistics.median(
+        seconds(lambda number: answer(read, Question(off=(number,), off_mode="refilled")), 8)
+        + seconds(lambda number: answer(read, Question(orders[number], off=(9,))), 5)
+    )
+    print(
+        f"ResNet18, 512x512, β {read.beta}: opening a run {min(opening):.2f} s "
+        f"(evaluation, effects and orders of its first slice included); "
+        f"reading a slice {1000 * reading:.0f} ms, a what-if {1000 * asking:.0f} ms, ratio {asking / reading:.2f}"
+    )
 
 
 def memory(folder: Path) -> None:
@@ -49,7 +77,17 @@ def memory(folder: Path) -> None:
     run = train(tiny(model="lstm2"), folder / "tiny", progress=False)
     evaluate(run, progress=False)
     frame = run.table.frame
-    table = SliceTable(pd.concat([frame.assign(id=frame["id"] + f"-{copy}", patient=frame["patient"] + f"-{copy}") for copy in range(-(-1000 // len(frame)))]).head(1000).reset_index(drop=True), run.table.root)
+    table = SliceTable(
+        pd.concat(
+            [
+                frame.assign(id=frame["id"] + f"-{copy}", patient=frame["patient"] + f"-{copy}")
+                for copy in range(-(-1000 // len(frame)))
+            ]
+        )
+        .head(1000)
+        .reset_index(drop=True),
+        run.table.root,
+    )
     explorer, process = AttentionExplorer(run, table), psutil.Process()
     for number, slice_id in enumerate(table.frame["id"]):
         explorer.browser.slice = slice_id

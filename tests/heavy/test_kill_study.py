@@ -1,4 +1,8 @@
-"""`make test-kill`: a study whose runner is killed at least ten times, its children and kernels too, at random moments, ends as if nothing had happened."""
+"""`make test-kill`: a study ends the same although its runner is killed at least ten times, at random moments.
+
+Its children and kernels are killed, too.
+"""
+
 import os
 import random
 import signal
@@ -10,13 +14,16 @@ import psutil
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from conftest import TINY  # noqa: E402
-from studies_kit import ablate, found, write_study  # noqa: E402
+from conftest import TINY
+from studies_kit import ablate, finished_results, write_study
 
-from covid_workbench.studies.runner import StudyFolder  # noqa: E402
+from covid_workbench.studies.folder import StudyFolder
 
-STUDY = {"name": "kills", "axes": {"model": ["attention", "lstm1", "lstm2", "affinity"], "seed": [0, 1]},
-         "settings": TINY | {"checkpoint_minutes": 0, "detector_epochs": 3, "aggregator_epochs": 6, "epochs": 1}}
+STUDY = {
+    "name": "kills",
+    "axes": {"model": ["attention", "lstm1", "lstm2", "affinity"], "seed": [0, 1]},
+    "settings": TINY | {"checkpoint_minutes": 0, "detector_epochs": 3, "aggregator_epochs": 6, "epochs": 1},
+}
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +35,11 @@ def whole(tmp_path_factory):
 
 def finished(out: Path) -> dict[str, list[float]]:
     "Name -> when its attempts started, of every finished cell."
-    return {one.cell.name: one.state["starts"] for one in StudyFolder.open(out).cells if one.status == "finished"} if (out / "manifest.json").exists() else {}
+    return (
+        {cell.name: cell.state["starts"] for cell in StudyFolder.open(out).cells if cell.status == "finished"}
+        if (out / "manifest.json").exists()
+        else {}
+    )
 
 
 def test_ten_kills(whole, tmp_path):
@@ -56,7 +67,7 @@ def test_ten_kills(whole, tmp_path):
             break
     print(f"seed {seed}: {kills} kills of the runner, {worker_kills} of workers, {attempt + 1} starts")
     assert kills >= 10
-    assert len(now) == 8 and found(out) == found(whole)
+    assert len(now) == 8 and finished_results(out) == finished_results(whole)
     logs = "".join(path.read_text() for path in out.rglob("log.txt") if "cells" not in path.parent.parent.name)
     print(logs.count("continued"), "stages continued from a checkpoint")
     assert "continued" in logs
@@ -70,11 +81,13 @@ def test_a_killed_dask_worker_loses_nothing(whole, tmp_path):
     while process.poll() is None and killed < 3:
         time.sleep(random.uniform(8, 15))
         if process.poll() is None:
-            nannies = [child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline())]
+            nannies = [
+                child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline())
+            ]
             if nannies:
                 random.choice(nannies).kill()
                 killed += 1
     output, error = process.communicate()
     print(f"{killed} Dask workers killed")
     assert process.returncode == 0 and killed, error[-3000:]
-    assert found(tmp_path / "out") == found(whole)
+    assert finished_results(tmp_path / "out") == finished_results(whole)

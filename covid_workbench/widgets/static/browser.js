@@ -3,81 +3,302 @@ const ROW = 46;
 
 /** The slices that a filter leaves, in the order asked for. */
 function filtered(slices, filter, order) {
-  const text = (filter.text ?? "").trim().toLowerCase(), wrong = ({ said, label }, run = 0) => said[run] !== undefined && label && said[run] !== label;
-  const fits = {
-    right: (one) => one.said[0] && one.label && !wrong(one), wrong: (one) => wrong(one), disagree: (one) => new Set(one.said).size > 1,
-  }[filter.kind] ?? (filter.kind?.startsWith("pattern:") ? (one) => one.label && `pattern:${one.said.map((said) => (said === one.label ? "1" : "0")).join("")}` === filter.kind : () => true);
-  const left = slices.filter((one) => fits(one) && (!filter.label || one.label === filter.label) && (!text || `${one.id} ${one.patient}`.toLowerCase().includes(text)) && (one.p === null || (one.p >= (filter.low ?? 0) && one.p <= (filter.high ?? 1))));
+  const text = (filter.text ?? "").trim().toLowerCase(),
+    wrong = ({ said, label }, run = 0) => said[run] !== undefined && label && said[run] !== label;
+  const fits =
+    {
+      right: (one) => one.said[0] && one.label && !wrong(one),
+      wrong: (one) => wrong(one),
+      disagree: (one) => new Set(one.said).size > 1,
+    }[filter.kind] ??
+    (filter.kind?.startsWith("pattern:")
+      ? (one) =>
+          one.label && `pattern:${one.said.map((said) => (said === one.label ? "1" : "0")).join("")}` === filter.kind
+      : () => true);
+  const left = slices.filter(
+    (one) =>
+      fits(one) &&
+      (!filter.label || one.label === filter.label) &&
+      (!text || `${one.id} ${one.patient}`.toLowerCase().includes(text)) &&
+      (one.p === null || (one.p >= (filter.low ?? 0) && one.p <= (filter.high ?? 1))),
+  );
   if (order === "least sure first") return [...left].sort((a, b) => (a.p ?? 1) - (b.p ?? 1));
   if (order === "most wrong first") {
     const count = {};
     for (const one of left) count[one.patient] = (count[one.patient] ?? 0) + (wrong(one) ? 1 : 0);
-    return left.map((one, at) => [one, at]).sort(([a, i], [b, j]) => count[b.patient] - count[a.patient] || i - j).map(([one]) => one);
+    return left
+      .map((one, at) => [one, at])
+      .sort(([a, i], [b, j]) => count[b.patient] - count[a.patient] || i - j)
+      .map(([one]) => one);
   }
   return left;
 }
 
 function render({ model, el }) {
   el.classList.add("cw");
-  const tools = h("div", { class: "cw-tools" }), count = h("div", { class: "cw-note cw-count" }), view = h("div", { class: "cw-patients", tabindex: 0, role: "listbox", "aria-label": "slices by patient", "data-key": "patients" }), space = h("div", { class: "cw-space" });
+  const tools = h("div", { class: "cw-tools" }),
+    count = h("div", { class: "cw-note cw-count" }),
+    view = h("div", {
+      class: "cw-patients",
+      tabindex: 0,
+      role: "listbox",
+      "aria-label": "slices by patient",
+      "data-key": "patients",
+    }),
+    space = h("div", { class: "cw-space" });
   view.append(space);
-  el.append(h("div", { class: "cw-card cw-browser" }, tools, count, view, h("div", { class: "cw-note" }, h("span", {}, h("i", { class: "cw-swatch" }), " right ", h("i", { class: "cw-swatch wrong" }), " wrong; height: p"), h("span", { text: "[ ] slice, { } patient, w next wrong, j disagreement" }))));
-  const live = connection(model), wrong = (one) => one.said[0] !== undefined && one.label && one.said[0] !== one.label;
-  let left = [], patients = [];
+  el.append(
+    h(
+      "div",
+      { class: "cw-card cw-browser" },
+      tools,
+      count,
+      view,
+      h(
+        "div",
+        { class: "cw-note" },
+        h(
+          "span",
+          {},
+          h("i", { class: "cw-swatch" }),
+          " right ",
+          h("i", { class: "cw-swatch wrong" }),
+          " wrong; height: p",
+        ),
+        h("span", { text: "[ ] slice, { } patient, w next wrong, j disagreement" }),
+      ),
+    ),
+  );
+  const live = connection(model),
+    wrong = (one) => one.said[0] !== undefined && one.label && one.said[0] !== one.label;
+  const titleOf = (one) => {
+    const label = one.label ? `, labelled ${one.label}` : "",
+      said = one.said[0] ? `, ${one.said[0]} ${one.p?.toFixed(2)}` : "";
+    return one.id + label + said + (said && wrong(one) ? " ✗" : "");
+  };
+  let left = [],
+    patients = [];
 
-  const go = (slice) => { if (live.alive) put(model, { slice }); }; // without a kernel there is no other slice to show
+  // without a kernel there is no other slice to show
+  const go = (slice) => {
+    if (live.alive) put(model, { slice });
+  };
   const set = (changes) => put(model, { filter: { ...model.get("filter"), ...changes } });
-  const drawTools = () => keepFocus(tools, () => {
-    const slices = model.get("slices"), filter = model.get("filter"), labels = [...new Set(slices.map(({ label }) => label))].filter(Boolean).sort(), known = slices.some(({ said }) => said.length), labelled = labels.length > 0, runs = Math.max(0, ...slices.map(({ said }) => said.length));
-    const kinds = ["all", "right", "wrong", ...(runs > 1 ? ["disagree"] : [])], numbers = { wrong: filtered(slices, { ...filter, kind: "wrong" }).length, disagree: filtered(slices, { ...filter, kind: "disagree" }).length };
-    const bins = Array.from({ length: 16 }, () => [0, 0]);
-    for (const one of slices) if (one.p !== null) bins[Math.min(15, Math.floor(one.p * 16))][wrong(one) ? 1 : 0]++;
-    const most = Math.max(1, ...bins.map(([a, b]) => a + b)), range = (name, value) => h("input", { type: "range", min: 0, max: 1, step: 0.01, value, "data-key": name, "aria-label": `${name === "low" ? "least" : "most"} confidence`, onchange: (event) => set(name === "low" ? { low: Math.min(Number(event.target.value), filter.high ?? 1) } : { high: Math.max(Number(event.target.value), filter.low ?? 0) }) });
-    tools.replaceChildren(
-      h("input", { type: "search", class: "cw-search", placeholder: "patient or slice", value: filter.text ?? "", "data-key": "search", "aria-label": "find a patient or slice", oninput: (event) => set({ text: event.target.value }) }),
-      h("span", { class: "cw-group" }, h("select", { class: "cw-select", "data-key": "label", "aria-label": "class", disabled: !labelled, onchange: (event) => set({ label: event.target.value }) }, h("option", { value: "", text: "every class" }), ...labels.map((name) => h("option", { value: name, text: name, selected: filter.label === name }))),
-        h("select", { class: "cw-select", "data-key": "order", "aria-label": "order", onchange: (event) => put(model, { browser_order: event.target.value }) }, ...["as stored", "least sure first", "most wrong first"].map((one) => h("option", { value: one, text: one, selected: one === model.get("browser_order") })))),
-      h("span", { class: "cw-group cw-joined", role: "radiogroup", "aria-label": "which slices" }, ...kinds.map((kind) => h("button", { class: "cw-button", role: "radio", "aria-checked": (filter.kind ?? "all") === kind, "data-key": `kind-${kind}`, "data-kind": kind, disabled: kind !== "all" && (!known || (!labelled && kind !== "disagree")), title: known ? null : "the run has no predictions for these slices", text: kind + (numbers[kind] ? ` ${numbers[kind]}` : ""), onclick: () => set({ kind }) }))),
-      known ? h("div", { class: "cw-hist" }, h("span", { class: "cw-soft cw-small", text: `confidence ${(filter.low ?? 0).toFixed(2)} – ${(filter.high ?? 1).toFixed(2)}` }), h("svg", { viewBox: "0 0 160 30", preserveAspectRatio: "none", "aria-hidden": "true" }, ...bins.flatMap(([a, b], n) => [h("rect", { x: n * 10 + 0.5, width: 9, y: 30 - (28 * (a + b)) / most, height: (28 * a) / most, class: "cw-right" }), h("rect", { x: n * 10 + 0.5, width: 9, y: 30 - (28 * b) / most, height: (28 * b) / most, class: "cw-wrong" })])), h("span", { class: "cw-ranges" }, range("low", filter.low ?? 0), range("high", filter.high ?? 1))) : "");
-  });
+  const drawTools = () =>
+    keepFocus(tools, () => {
+      const slices = model.get("slices"),
+        filter = model.get("filter"),
+        labels = [...new Set(slices.map(({ label }) => label))].filter(Boolean).sort(),
+        known = slices.some(({ said }) => said.length),
+        labelled = labels.length > 0,
+        runs = Math.max(0, ...slices.map(({ said }) => said.length));
+      const kinds = ["all", "right", "wrong", ...(runs > 1 ? ["disagree"] : [])],
+        numbers = {
+          wrong: filtered(slices, { ...filter, kind: "wrong" }).length,
+          disagree: filtered(slices, { ...filter, kind: "disagree" }).length,
+        };
+      const bins = Array.from({ length: 16 }, () => [0, 0]);
+      for (const one of slices) if (one.p !== null) bins[Math.min(15, Math.floor(one.p * 16))][wrong(one) ? 1 : 0]++;
+      const most = Math.max(1, ...bins.map(([a, b]) => a + b)),
+        range = (name, value) =>
+          h("input", {
+            type: "range",
+            min: 0,
+            max: 1,
+            step: 0.01,
+            value,
+            "data-key": name,
+            "aria-label": `${name === "low" ? "least" : "most"} confidence`,
+            onchange: (event) =>
+              set(
+                name === "low"
+                  ? { low: Math.min(Number(event.target.value), filter.high ?? 1) }
+                  : { high: Math.max(Number(event.target.value), filter.low ?? 0) },
+              ),
+          });
+      tools.replaceChildren(
+        h("input", {
+          type: "search",
+          class: "cw-search",
+          placeholder: "patient or slice",
+          value: filter.text ?? "",
+          "data-key": "search",
+          "aria-label": "find a patient or slice",
+          oninput: (event) => set({ text: event.target.value }),
+        }),
+        h(
+          "span",
+          { class: "cw-group" },
+          h(
+            "select",
+            {
+              class: "cw-select",
+              "data-key": "label",
+              "aria-label": "class",
+              disabled: !labelled,
+              onchange: (event) => set({ label: event.target.value }),
+            },
+            h("option", { value: "", text: "every class" }),
+            ...labels.map((name) => h("option", { value: name, text: name, selected: filter.label === name })),
+          ),
+          h(
+            "select",
+            {
+              class: "cw-select",
+              "data-key": "order",
+              "aria-label": "order",
+              onchange: (event) => put(model, { browser_order: event.target.value }),
+            },
+            ...["as stored", "least sure first", "most wrong first"].map((one) =>
+              h("option", { value: one, text: one, selected: one === model.get("browser_order") }),
+            ),
+          ),
+        ),
+        h(
+          "span",
+          { class: "cw-group cw-joined", role: "radiogroup", "aria-label": "which slices" },
+          ...kinds.map((kind) =>
+            h("button", {
+              class: "cw-button",
+              role: "radio",
+              "aria-checked": (filter.kind ?? "all") === kind,
+              "data-key": `kind-${kind}`,
+              "data-kind": kind,
+              disabled: kind !== "all" && (!known || (!labelled && kind !== "disagree")),
+              title: known ? null : "the run has no predictions for these slices",
+              text: kind + (numbers[kind] ? ` ${numbers[kind]}` : ""),
+              onclick: () => set({ kind }),
+            }),
+          ),
+        ),
+        known
+          ? h(
+              "div",
+              { class: "cw-hist" },
+              h("span", {
+                class: "cw-soft cw-small",
+                text: `confidence ${(filter.low ?? 0).toFixed(2)} – ${(filter.high ?? 1).toFixed(2)}`,
+              }),
+              h(
+                "svg",
+                { viewBox: "0 0 160 30", preserveAspectRatio: "none", "aria-hidden": "true" },
+                ...bins.flatMap(([a, b], n) => [
+                  h("rect", {
+                    x: n * 10 + 0.5,
+                    width: 9,
+                    y: 30 - (28 * (a + b)) / most,
+                    height: (28 * a) / most,
+                    class: "cw-right",
+                  }),
+                  h("rect", {
+                    x: n * 10 + 0.5,
+                    width: 9,
+                    y: 30 - (28 * b) / most,
+                    height: (28 * b) / most,
+                    class: "cw-wrong",
+                  }),
+                ]),
+              ),
+              h("span", { class: "cw-ranges" }, range("low", filter.low ?? 0), range("high", filter.high ?? 1)),
+            )
+          : "",
+      );
+    });
   const sift = () => {
     left = filtered(model.get("slices"), model.get("filter"), model.get("browser_order"));
     const byPatient = new Map();
-    for (const one of left) { if (!byPatient.has(one.patient)) byPatient.set(one.patient, []); byPatient.get(one.patient).push(one); }
+    for (const one of left) {
+      if (!byPatient.has(one.patient)) byPatient.set(one.patient, []);
+      byPatient.get(one.patient).push(one);
+    }
     patients = [...byPatient];
     const slices = model.get("slices");
-    count.textContent = left.length ? `${left.length}${left.length < slices.length ? ` of ${slices.length}` : ""} slices, ${patients.length} patients` : "No slice is left by this filter.";
+    count.textContent = left.length
+      ? `${left.length}${left.length < slices.length ? ` of ${slices.length}` : ""} slices, ${patients.length} patients`
+      : "No slice is left by this filter.";
     space.style.height = `${patients.length * ROW}px`;
     drawRows();
   };
-  const drawRows = () => { // only the patients that can be seen exist
-    const from = Math.max(0, Math.floor(view.scrollTop / ROW) - 2), to = Math.min(patients.length, Math.ceil((view.scrollTop + (view.clientHeight || 400)) / ROW) + 2), now = model.get("slice");
-    space.replaceChildren(...patients.slice(from, to).map(([patient, own], number) => {
-      const labels = [...new Set(own.map(({ label }) => label))].filter(Boolean), bad = own.filter(wrong).length;
-      return h("div", { class: "cw-patient" + (own.some(({ id }) => id === now) ? " chosen" : ""), style: `top:${(from + number) * ROW}px`, "data-patient": patient }, h("div", {}, h("b", { text: patient }), h("span", { class: "cw-soft", text: `${labels.length > 1 ? "several classes" : labels[0] ?? "no label"}${bad ? `, ${bad} wrong` : ""}` })),
-        h("div", { class: "cw-bars" }, ...own.map((one) => h("span", { class: "cw-slice" + (wrong(one) ? " wrong" : "") + (one.id === now ? " now" : ""), role: "option", "aria-selected": one.id === now, "data-slice": one.id, title: `${one.id}${one.label ? `, labelled ${one.label}` : ""}${one.said[0] ? `, ${one.said[0]} ${one.p?.toFixed(2)}${wrong(one) ? " ✗" : ""}` : ""}`, onclick: () => go(one.id) }, h("i", { style: `height:${one.p === null ? 50 : 10 + 90 * one.p}%` })))));
-    }));
+  const drawRows = () => {
+    // only the patients that can be seen exist
+    const from = Math.max(0, Math.floor(view.scrollTop / ROW) - 2),
+      to = Math.min(patients.length, Math.ceil((view.scrollTop + (view.clientHeight || 400)) / ROW) + 2),
+      now = model.get("slice");
+    space.replaceChildren(
+      ...patients.slice(from, to).map(([patient, own], number) => {
+        const labels = [...new Set(own.map(({ label }) => label))].filter(Boolean),
+          bad = own.filter(wrong).length;
+        return h(
+          "div",
+          {
+            class: "cw-patient" + (own.some(({ id }) => id === now) ? " chosen" : ""),
+            style: `top:${(from + number) * ROW}px`,
+            "data-patient": patient,
+          },
+          h(
+            "div",
+            {},
+            h("b", { text: patient }),
+            h("span", {
+              class: "cw-soft",
+              text: (labels.length > 1 ? "several classes" : (labels[0] ?? "no label")) + (bad ? `, ${bad} wrong` : ""),
+            }),
+          ),
+          h(
+            "div",
+            { class: "cw-bars" },
+            ...own.map((one) =>
+              h(
+                "span",
+                {
+                  class: "cw-slice" + (wrong(one) ? " wrong" : "") + (one.id === now ? " now" : ""),
+                  role: "option",
+                  "aria-selected": one.id === now,
+                  "data-slice": one.id,
+                  title: titleOf(one),
+                  onclick: () => go(one.id),
+                },
+                h("i", { style: `height:${one.p === null ? 50 : 10 + 90 * one.p}%` }),
+              ),
+            ),
+          ),
+        );
+      }),
+    );
   };
   const reveal = () => {
     const row = patients.findIndex(([, own]) => own.some(({ id }) => id === model.get("slice")));
-    if (row >= 0 && (row * ROW < view.scrollTop || (row + 1) * ROW > view.scrollTop + view.clientHeight)) view.scrollTop = row * ROW - view.clientHeight / 2;
+    if (row >= 0 && (row * ROW < view.scrollTop || (row + 1) * ROW > view.scrollTop + view.clientHeight))
+      view.scrollTop = row * ROW - view.clientHeight / 2;
     drawRows();
   };
   /** The next slice of those left that `fits`, in either direction, around the end. */
   const step = (forward, fits = () => true) => {
-    const order = patients.flatMap(([, own]) => own), at = order.findIndex(({ id }) => id === model.get("slice"));
+    const order = patients.flatMap(([, own]) => own),
+      at = order.findIndex(({ id }) => id === model.get("slice"));
     for (let n = 1; n <= order.length; n++) {
-      const one = order[(((at < 0 ? (forward > 0 ? -1 : 0) : at) + n * forward) % order.length + order.length) % order.length];
+      const one =
+        order[((((at < 0 ? (forward > 0 ? -1 : 0) : at) + n * forward) % order.length) + order.length) % order.length];
       if (fits(one)) return go(one.id);
     }
   };
   const patient = (forward) => {
-    const at = patients.findIndex(([, own]) => own.some(({ id }) => id === model.get("slice"))), next = patients[(at + forward + patients.length) % patients.length];
+    const at = patients.findIndex(([, own]) => own.some(({ id }) => id === model.get("slice"))),
+      next = patients[(at + forward + patients.length) % patients.length];
     if (next) go(next[1][0].id);
   };
   const keys = (event, chord) => {
     if (chord || event.ctrlKey || event.metaKey || event.altKey) return false;
-    const act = { "[": () => step(-1), "]": () => step(1), "{": () => patient(-1), "}": () => patient(1), w: () => step(1, wrong), W: () => step(-1, wrong), j: () => step(1, ({ said }) => new Set(said).size > 1), k: () => step(-1, ({ said }) => new Set(said).size > 1) }[event.key];
+    const act = {
+      "[": () => step(-1),
+      "]": () => step(1),
+      "{": () => patient(-1),
+      "}": () => patient(1),
+      w: () => step(1, wrong),
+      W: () => step(-1, wrong),
+      j: () => step(1, ({ said }) => new Set(said).size > 1),
+      k: () => step(-1, ({ said }) => new Set(said).size > 1),
+    }[event.key];
     act?.();
     return Boolean(act);
   };
@@ -85,9 +306,24 @@ function render({ model, el }) {
   document.addEventListener("cw-step", stepped);
   view.addEventListener("scroll", drawRows);
   let seen = false;
-  const watch = new ResizeObserver(() => { if (!seen && view.clientHeight) { seen = true; reveal(); } else drawRows(); });
+  const watch = new ResizeObserver(() => {
+    if (!seen && view.clientHeight) {
+      seen = true;
+      reveal();
+    } else drawRows();
+  });
   watch.observe(view);
-  const stops = [live.stop, explorerKeys(el, keys), onChange(model, ["slices", "filter", "browser_order"], () => { drawTools(); sift(); }), onChange(model, ["slice"], reveal), () => watch.disconnect(), () => document.removeEventListener("cw-step", stepped)];
+  const stops = [
+    live.stop,
+    explorerKeys(el, keys),
+    onChange(model, ["slices", "filter", "browser_order"], () => {
+      drawTools();
+      sift();
+    }),
+    onChange(model, ["slice"], reveal),
+    () => watch.disconnect(),
+    () => document.removeEventListener("cw-step", stepped),
+  ];
   return () => stops.forEach((stop) => stop());
 }
 

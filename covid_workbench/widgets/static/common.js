@@ -9,7 +9,8 @@ function h(name, attributes = {}, ...children) {
     if (value === null || value === undefined || (value === false && !key.startsWith("aria-"))) continue;
     if (key === "text") element.textContent = value;
     else if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
-    else element.setAttribute(key, value === true && !key.startsWith("aria-") && key !== "draggable" ? "" : String(value));
+    else
+      element.setAttribute(key, value === true && !key.startsWith("aria-") && key !== "draggable" ? "" : String(value));
   }
   element.append(...children.filter((child) => child !== null && child !== undefined));
   return element;
@@ -17,8 +18,11 @@ function h(name, attributes = {}, ...children) {
 
 /** A colour between three on the CT: t in [0, 1]. */
 function between(colours, t) {
-  const place = Math.min(1, Math.max(0, t)) * (colours.length - 1), low = Math.min(colours.length - 2, Math.floor(place));
-  const [a, b] = [colours[low], colours[low + 1]].map((hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16)));
+  const place = Math.min(1, Math.max(0, t)) * (colours.length - 1),
+    low = Math.min(colours.length - 2, Math.floor(place));
+  const [a, b] = [colours[low], colours[low + 1]].map((hex) =>
+    [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16)),
+  );
   return `rgb(${a.map((part, n) => Math.round(part + (b[n] - part) * (place - low))).join(",")})`;
 }
 
@@ -33,20 +37,26 @@ function scaleEnd(values) {
 /** Region id -> signed attention: positive branch minus negative one, summed over its slots. */
 function netAttention(slots, weights) {
   const net = {};
-  slots.forEach((id, place) => { net[id] = (net[id] ?? 0) + (weights[0]?.[place] ?? 0) - (weights[1]?.[place] ?? 0); });
+  slots.forEach((id, place) => {
+    net[id] = (net[id] ?? 0) + (weights[0]?.[place] ?? 0) - (weights[1]?.[place] ?? 0);
+  });
   return net;
 }
 
 /** Region id -> its ranks in short: "7", "14·15", "4–6". */
 function slotLabels(slots) {
   const ranks = {};
-  slots.forEach((id, place) => { (ranks[id] ??= []).push(place + 1); });
+  slots.forEach((id, place) => {
+    (ranks[id] ??= []).push(place + 1);
+  });
   return Object.fromEntries(Object.entries(ranks).map(([id, own]) => [id, shortRanks(own)]));
 }
 
 function shortRanks(ranks) {
   const runs = [];
-  for (const rank of ranks) if (runs.length && runs.at(-1).at(-1) === rank - 1) runs.at(-1).push(rank); else runs.push([rank]);
+  for (const rank of ranks)
+    if (runs.length && runs.at(-1).at(-1) === rank - 1) runs.at(-1).push(rank);
+    else runs.push([rank]);
   return runs.map((run) => (run.length > 2 ? `${run[0]}–${run.at(-1)}` : run.join("·"))).join("·");
 }
 
@@ -57,17 +67,27 @@ function put(model, changes) {
 }
 
 /**
- * Whether a kernel answers. It is asked when a part appears, sends the part's traits again (what changed before it was drawn may have been missed) and says so;
- * `changed` runs when that becomes known or ends. Without an answer everything that only looks still works.
+ * Whether a kernel answers. It is asked when a part appears; it then sends the part's traits again, since a change
+ * before the part was drawn may have been missed, and says that it is there. `changed` runs when that becomes known or
+ * ends. Without an answer, everything that only changes the view still works.
  */
 function connection(model, changed) {
   const state = { alive: false };
-  const set = (alive) => { if (state.alive !== alive) { state.alive = alive; changed?.(); } };
-  const heard = (message) => message?.alive && set(true), lost = () => set(false);
+  const set = (alive) => {
+    if (state.alive !== alive) {
+      state.alive = alive;
+      changed?.();
+    }
+  };
+  const heard = (message) => message?.alive && set(true),
+    lost = () => set(false);
   model.on("msg:custom", heard);
   model.on("comm_live_update", lost);
   model.send({ ready: true });
-  state.stop = () => { model.off("msg:custom", heard); model.off("comm_live_update", lost); };
+  state.stop = () => {
+    model.off("msg:custom", heard);
+    model.off("comm_live_update", lost);
+  };
   return state;
 }
 
@@ -77,7 +97,10 @@ function onChange(model, names, redraw) {
   const later = () => {
     if (asked) return;
     asked = true;
-    requestAnimationFrame(() => { asked = false; redraw(); });
+    requestAnimationFrame(() => {
+      asked = false;
+      redraw();
+    });
   };
   for (const name of names) model.on(`change:${name}`, later);
   redraw();
@@ -90,7 +113,10 @@ function keepFocus(root, redraw) {
   redraw();
   if (key === undefined) return;
   const again = root.querySelector(`[data-key="${CSS.escape(key)}"]`);
-  (again && !again.disabled ? again : (root.closest(".cw-explorer") ?? root).querySelector(".cw-stage, [tabindex]"))?.focus({ preventScroll: true });
+  (again && !again.disabled
+    ? again
+    : (root.closest(".cw-explorer") ?? root).querySelector(".cw-stage, [tabindex]")
+  )?.focus({ preventScroll: true });
 }
 
 function toggled(list, id) {
@@ -106,23 +132,32 @@ function offAfter(model, id) {
 const typing = (target) => target.closest?.("input, textarea, select, [contenteditable=true]") !== null;
 
 /**
- * Plain keys pressed inside belong to the part and not to the notebook; those with Ctrl stay the notebook's, except Z where there is an undo. JupyterLab matches its
- * shortcuts from the focused element outwards, before anyone else listens, so it is that element which has to say no.
+ * Plain keys pressed inside belong to the part and not to the notebook; those with Ctrl stay the notebook's, except Z
+ * where there is an undo. JupyterLab matches its shortcuts from the focused element outwards, before anyone else
+ * listens, so that element has to refuse them.
  */
 function ownKeys(el, inside = (event) => el.contains(event.target)) {
-  const guard = (event) => inside(event) && event.target.toggleAttribute("data-lm-suppress-shortcuts", !(event.ctrlKey || event.metaKey) || (event.key.toLowerCase() === "z" && el.closest(".cw-explorer") !== null));
+  const guard = (event) =>
+    inside(event) &&
+    event.target.toggleAttribute(
+      "data-lm-suppress-shortcuts",
+      !(event.ctrlKey || event.metaKey) || (event.key.toLowerCase() === "z" && el.closest(".cw-explorer") !== null),
+    );
   window.addEventListener("keydown", guard, true);
   return () => window.removeEventListener("keydown", guard, true);
 }
 
 /**
- * Keys of a part, wherever in its explorer the focus is; `handle(event, chord)` says whether the key was its own. Where several runs are side by side, the pane with the
- * focus answers, else the first. `chord` is the key a two-key command began with.
+ * Keys of a part, wherever in its explorer the focus is; `handle(event, chord)` says whether the key was its own. Where
+ * several runs are side by side, the pane with the focus answers, else the first. `chord` is the key that a two-key
+ * command began with.
  * A part that listens `on` the window comes after the others.
  */
 function explorerKeys(el, handle, on = document) {
   const inside = (event) => {
-    const root = el.closest(".cw-explorer") ?? el, pane = el.closest(".cw-pane"), where = event.target.closest?.(".cw-pane");
+    const root = el.closest(".cw-explorer") ?? el,
+      pane = el.closest(".cw-pane"),
+      where = event.target.closest?.(".cw-pane");
     if (!root.contains(event.target)) return false;
     return !pane || pane === (where ?? root.querySelector(".cw-pane"));
   };
@@ -133,7 +168,10 @@ function explorerKeys(el, handle, on = document) {
   };
   const free = ownKeys(el, inside);
   on.addEventListener("keydown", listen);
-  return () => { free(); on.removeEventListener("keydown", listen); };
+  return () => {
+    free();
+    on.removeEventListener("keydown", listen);
+  };
 }
 
 /** Bytes of a trait as an array. */
@@ -142,15 +180,32 @@ function bytes(model, name) {
   return view?.byteLength ? new Uint8Array(view.buffer, view.byteOffset, view.byteLength) : new Uint8Array();
 }
 
-const CIVIDIS = [[0, 34, 78], [33, 58, 110], [76, 85, 109], [108, 110, 114], [142, 137, 120], [180, 165, 111], [220, 197, 91], [254, 232, 56]];
+const CIVIDIS = [
+  [0, 34, 78],
+  [33, 58, 110],
+  [76, 85, 109],
+  [108, 110, 114],
+  [142, 137, 120],
+  [180, 165, 111],
+  [220, 197, 91],
+  [254, 232, 56],
+];
 
-/** One of n square pictures in `all` (n, side, side) as an address: grey, or mask probability in cividis with `clear` as its opacity. */
+/**
+ * One of n square pictures in `all` (n, side, side) as an address: grey, or mask probability in cividis with `clear` as
+ * its opacity.
+ */
 function pictureOf(all, number, side, cividis = false, clear = null) {
-  const canvas = document.createElement("canvas"), image = new ImageData(side, side);
+  const canvas = document.createElement("canvas"),
+    image = new ImageData(side, side);
   canvas.width = canvas.height = side;
   for (let at = 0; at < side * side; at++) {
-    const value = all[number * side * side + at] ?? 0, place = (value / 255) * (CIVIDIS.length - 1), low = Math.min(CIVIDIS.length - 2, Math.floor(place));
-    const colour = cividis ? CIVIDIS[low].map((part, n) => part + (CIVIDIS[low + 1][n] - part) * (place - low)) : [value, value, value];
+    const value = all[number * side * side + at] ?? 0,
+      place = (value / 255) * (CIVIDIS.length - 1),
+      low = Math.min(CIVIDIS.length - 2, Math.floor(place));
+    const colour = cividis
+      ? CIVIDIS[low].map((part, n) => part + (CIVIDIS[low + 1][n] - part) * (place - low))
+      : [value, value, value];
     image.data.set([...colour, clear === null ? 255 : clear * value], 4 * at);
   }
   canvas.getContext("2d").putImageData(image, 0, 0);
@@ -159,7 +214,8 @@ function pictureOf(all, number, side, cividis = false, clear = null) {
 
 /** Pictures of `pictureOf`, made once each until the bytes change. */
 function pictures(model, name, side, ...how) {
-  let from = null, made = {};
+  let from = null,
+    made = {};
   return (number) => {
     if (model.get(name) !== from) [from, made] = [model.get(name), {}];
     return (made[number] ??= pictureOf(bytes(model, name), number, side, ...how));
@@ -168,13 +224,24 @@ function pictures(model, name, side, ...how) {
 
 /** Average ranks, 1 for the smallest. */
 function ranksOf(values) {
-  return values.map((value) => values.filter((other) => other < value).length + (values.filter((other) => other === value).length + 1) / 2);
+  return values.map(
+    (value) =>
+      values.filter((other) => other < value).length + (values.filter((other) => other === value).length + 1) / 2,
+  );
 }
 
 const signed = (value, digits = 2) => (value > 0 ? "+" : value < 0 ? "−" : "") + Math.abs(value).toFixed(digits);
 
 /** A bar to the left or the right of a middle line. */
 function signedBar(value, end, hollow = false) {
-  const share = end ? (50 * Math.min(1, Math.abs(value) / end)).toFixed(1) : 0, colour = value < 0 ? "--cw-negative" : "--cw-positive";
-  return h("span", { class: "cw-bar cw-middle" }, h("span", { class: "cw-fill" + (hollow ? " hollow" : ""), style: `--cw-fill:var(${colour});width:${share}%;margin-left:${value < 0 ? 50 - share : 50}%` }));
+  const share = end ? (50 * Math.min(1, Math.abs(value) / end)).toFixed(1) : 0,
+    colour = value < 0 ? "--cw-negative" : "--cw-positive";
+  return h(
+    "span",
+    { class: "cw-bar cw-middle" },
+    h("span", {
+      class: "cw-fill" + (hollow ? " hollow" : ""),
+      style: `--cw-fill:var(${colour});width:${share}%;margin-left:${value < 0 ? 50 - share : 50}%`,
+    }),
+  );
 }

@@ -1,12 +1,19 @@
 // What is open, and what can be done with the view as a whole: step, undo, reset, save, link, help.
 const HELP = [
-  ["select", "click a box, row or pill; ↑ ↓; digits: the rank; Shift for several, Shift-drag a lasso"], ["switch off, on", "the row's switch; double-click the box; Space; Shift Space: only this one"],
-  ["move in the order", "drag the row; Alt ↑ ↓"], ["order, β", "buttons; o then d c r h n v (distance, confidence, raster, Hilbert, random, reversed); − +"],
-  ["window", "right-drag or Alt-drag on the slice; Alt 1–4"], ["zoom, pan", "Ctrl-wheel, drag; Z, Shift Z, Ctrl arrows; F or double-click: all of it"], ["layers", "B boxes, N numbers, D distance, T truth, M masks"],
-  ["slices", "[ ] slice, { } patient, w W next and last wrong, j k next and last disagreement of runs"], ["undo, reset", "Ctrl Z, Ctrl Shift Z; Esc: first the selection, then the what-if"], ["this sheet", "?"],
+  ["select", "click a box, row or pill; ↑ ↓; digits: the rank; Shift for several, Shift-drag a lasso"],
+  ["switch off, on", "the row's switch; double-click the box; Space; Shift Space: only this one"],
+  ["move in the order", "drag the row; Alt ↑ ↓"],
+  ["order, β", "buttons; o then d c r h n v (distance, confidence, raster, Hilbert, random, reversed); − +"],
+  ["window", "right-drag or Alt-drag on the slice; Alt 1–4"],
+  ["zoom, pan", "Ctrl-wheel, drag; Z, Shift Z, Ctrl arrows; F or double-click: all of it"],
+  ["layers", "B boxes, N numbers, D distance, T truth, M masks"],
+  ["slices", "[ ] slice, { } patient, w W next and last wrong, j k next and last disagreement of runs"],
+  ["undo, reset", "Ctrl Z, Ctrl Shift Z; Esc: first the selection, then the what-if"],
+  ["this sheet", "?"],
 ];
 
-const STILL = "No kernel answers. Looking goes on; other slices, what-ifs and saving need the kernel: run the cell again.";
+const STILL =
+  "No kernel answers. Looking goes on; other slices, what-ifs and saving need the kernel: run the cell again.";
 
 async function download(name, content, type) {
   const address = URL.createObjectURL(new Blob([content], { type }));
@@ -26,39 +33,128 @@ async function rastered(svg) {
 
 function render({ model, el }) {
   el.classList.add("cw");
-  const bar = h("div", { class: "cw-header" }), told = h("div", { class: "cw-note cw-message", role: "status" }), sheet = h("div", { class: "cw-help", hidden: true }, h("dl", {}, ...HELP.flatMap(([what, how]) => [h("dt", { text: what }), h("dd", { text: how })])), h("p", { class: "cw-note", text: "Keys act while the explorer has the focus. Attention is where the model looked, not why it decided. Research software, not a medical device." }));
+  const bar = h("div", { class: "cw-header" }),
+    told = h("div", { class: "cw-note cw-message", role: "status" }),
+    sheet = h(
+      "div",
+      { class: "cw-help", hidden: true },
+      h("dl", {}, ...HELP.flatMap(([what, how]) => [h("dt", { text: what }), h("dd", { text: how })])),
+      h("p", {
+        class: "cw-note",
+        text:
+          "Keys act while the explorer has the focus. Attention is where the model looked, not why it decided. " +
+          "Research software, not a medical device.",
+      }),
+    );
   el.append(bar, told, sheet);
   const link = () => `${location.origin}${location.pathname}#cw=${encodeURIComponent(model.get("state_text"))}`;
-  const root = () => el.closest(".cw-explorer") ?? el, step = (forward) => el.dispatchEvent(new CustomEvent("cw-step", { detail: forward, bubbles: true })), say = (words) => { told.textContent = words; };
-  const act = (what, more = {}) => (live.alive ? model.send({ act: what, ...more }) : say("No kernel answers: run the cell again for this."));
-  const draw = () => keepFocus(bar, () => {
-    const dirty = model.get("dirty"), button = (key, text, title, onclick, more = {}) => h("button", { class: "cw-button", "data-key": key, title, text, onclick, ...more });
-    bar.replaceChildren(...model.get("runs").map((name, number) => h("span", { class: "cw-run" }, model.get("runs").length > 1 ? h("b", { class: "cw-letter", text: "ABC"[number] }) : "", h("b", { text: name[0] }), h("span", { class: "cw-soft", text: ` ${name[1]}` }))),
-      h("span", { class: "cw-group" }, button("back", "‹", "the slice before, [", () => step(-1), { "aria-label": "the slice before" }), h("b", { class: "cw-where", text: model.get("where") }), button("on", "›", "the next slice, ]", () => step(1), { "aria-label": "the next slice" })),
-      h("span", { class: "cw-grow" }), button("undo", "↶ Undo", "Ctrl Z", () => act("undo"), { disabled: !model.get("can_undo") || !live.alive }), button("redo", "↷", "Ctrl Shift Z", () => act("redo"), { disabled: !model.get("can_redo") || !live.alive, "aria-label": "redo" }),
-      button("reset", dirty ? "Reset what-if Esc" : "Reset", "the run as evaluated", () => act("reset"), { disabled: !dirty || !live.alive, class: "cw-button" + (dirty ? " cw-strong" : "") }),
-      h("select", { class: "cw-select", "data-key": "save", "aria-label": "save the view as", disabled: !live.alive, onchange: (event) => { act("save", { as: event.target.value }); event.target.value = ""; say("Saving …"); } }, h("option", { value: "", text: "Save as" }), ...Object.entries({ html: "HTML page of this view", png: "PNG figure", svg: "SVG figure" }).map(([one, text]) => h("option", { value: one, text }))),
-      button("link", "Copy link", "an address that opens this view in this notebook", async () => {
-        try { await navigator.clipboard.writeText(link()); say("The link is copied. Opened on this server, it shows this view after the notebook has run."); } catch { say(link()); }
-      }), button("help", "?", "keys", () => { sheet.hidden = !sheet.hidden; }, { "aria-expanded": !sheet.hidden, "aria-label": "keys" }));
-  });
+  const root = () => el.closest(".cw-explorer") ?? el,
+    step = (forward) => el.dispatchEvent(new CustomEvent("cw-step", { detail: forward, bubbles: true })),
+    say = (words) => {
+      told.textContent = words;
+    };
+  const act = (what, more = {}) =>
+    live.alive ? model.send({ act: what, ...more }) : say("No kernel answers: run the cell again for this.");
+  const draw = () =>
+    keepFocus(bar, () => {
+      const dirty = model.get("dirty"),
+        button = (key, text, title, onclick, more = {}) =>
+          h("button", { class: "cw-button", "data-key": key, title, text, onclick, ...more });
+      bar.replaceChildren(
+        ...model
+          .get("runs")
+          .map((name, number) =>
+            h(
+              "span",
+              { class: "cw-run" },
+              model.get("runs").length > 1 ? h("b", { class: "cw-letter", text: "ABC"[number] }) : "",
+              h("b", { text: name[0] }),
+              h("span", { class: "cw-soft", text: ` ${name[1]}` }),
+            ),
+          ),
+        h(
+          "span",
+          { class: "cw-group" },
+          button("back", "‹", "the slice before, [", () => step(-1), { "aria-label": "the slice before" }),
+          h("b", { class: "cw-where", text: model.get("where") }),
+          button("on", "›", "the next slice, ]", () => step(1), { "aria-label": "the next slice" }),
+        ),
+        h("span", { class: "cw-grow" }),
+        button("undo", "↶ Undo", "Ctrl Z", () => act("undo"), { disabled: !model.get("can_undo") || !live.alive }),
+        button("redo", "↷", "Ctrl Shift Z", () => act("redo"), {
+          disabled: !model.get("can_redo") || !live.alive,
+          "aria-label": "redo",
+        }),
+        button("reset", dirty ? "Reset what-if Esc" : "Reset", "the run as evaluated", () => act("reset"), {
+          disabled: !dirty || !live.alive,
+          class: "cw-button" + (dirty ? " cw-strong" : ""),
+        }),
+        h(
+          "select",
+          {
+            class: "cw-select",
+            "data-key": "save",
+            "aria-label": "save the view as",
+            disabled: !live.alive,
+            onchange: (event) => {
+              act("save", { as: event.target.value });
+              event.target.value = "";
+              say("Saving …");
+            },
+          },
+          h("option", { value: "", text: "Save as" }),
+          ...Object.entries({ html: "HTML page of this view", png: "PNG figure", svg: "SVG figure" }).map(
+            ([one, text]) => h("option", { value: one, text }),
+          ),
+        ),
+        button("link", "Copy link", "an address that opens this view in this notebook", async () => {
+          try {
+            await navigator.clipboard.writeText(link());
+            say("The link is copied. Opened on this server, it shows this view after the notebook has run.");
+          } catch {
+            say(link());
+          }
+        }),
+        button(
+          "help",
+          "?",
+          "keys",
+          () => {
+            sheet.hidden = !sheet.hidden;
+          },
+          { "aria-expanded": !sheet.hidden, "aria-label": "keys" },
+        ),
+      );
+    });
   const hear = async (message) => {
     if (message?.message !== undefined) say(message.message);
     if (!message?.save) return;
-    await download(message.save, message.save.endsWith(".png") ? await rastered(message.text) : message.text, { svg: "image/svg+xml", html: "text/html", png: "image/png" }[message.save.split(".").at(-1)]);
+    await download(
+      message.save,
+      message.save.endsWith(".png") ? await rastered(message.text) : message.text,
+      { svg: "image/svg+xml", html: "text/html", png: "image/png" }[message.save.split(".").at(-1)],
+    );
     say(`${message.save} is in your downloads.`);
   };
-  const known = () => { // said at the top when it lasts, taken back when the kernel is there
+  const known = () => {
+    // said at the top when it lasts, taken back when the kernel is there
     clearTimeout(waiting);
-    if (live.alive) { if (told.textContent === STILL) say(""); } else waiting = setTimeout(() => say(STILL), 3000);
+    if (live.alive) {
+      if (told.textContent === STILL) say("");
+    } else waiting = setTimeout(() => say(STILL), 3000);
   };
   let waiting = 0;
-  const live = connection(model, () => { draw(); known(); });
+  const live = connection(model, () => {
+    draw();
+    known();
+  });
   known();
   model.on("msg:custom", hear);
-  const opened = performance.getEntriesByType("navigation")[0]?.name ?? ""; // JupyterLab drops the end of its address while it loads
-  const asked = decodeURIComponent((location.href.split("#cw=")[1] ?? opened.split("#cw=")[1]) ?? "");
-  if (asked && model.get("link_read") !== asked) { // a link is followed once; after that the reader's own steps count
+  // JupyterLab drops the end of its address while it loads; the first navigation still has it
+  const opened = performance.getEntriesByType("navigation")[0]?.name ?? "";
+  const asked = decodeURIComponent(location.href.split("#cw=")[1] ?? opened.split("#cw=")[1] ?? "");
+  if (asked && model.get("link_read") !== asked) {
+    // a link is followed once; after that the reader's own steps count
     put(model, { link_read: asked });
     model.send({ act: "open", state: asked });
   }
@@ -66,13 +162,21 @@ function render({ model, el }) {
     if (chord) return false;
     if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z") act(event.shiftKey ? "redo" : "undo");
     else if (event.ctrlKey || event.metaKey || event.altKey) return false;
-    else if (event.key === "?") { sheet.hidden = !sheet.hidden; draw(); }
-    else if (event.key === "Escape" && !sheet.hidden) sheet.hidden = true;
+    else if (event.key === "?") {
+      sheet.hidden = !sheet.hidden;
+      draw();
+    } else if (event.key === "Escape" && !sheet.hidden) sheet.hidden = true;
     else if (event.key === "Escape" && model.get("dirty")) act("reset");
     else return false;
     return true;
   };
-  const stops = [live.stop, () => clearTimeout(waiting), explorerKeys(el, keys, window), onChange(model, ["runs", "where", "dirty", "can_undo", "can_redo"], draw), () => model.off("msg:custom", hear)];
+  const stops = [
+    live.stop,
+    () => clearTimeout(waiting),
+    explorerKeys(el, keys, window),
+    onChange(model, ["runs", "where", "dirty", "can_undo", "can_redo"], draw),
+    () => model.off("msg:custom", hear),
+  ];
   return () => stops.forEach((stop) => stop());
 }
 

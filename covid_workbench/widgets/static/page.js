@@ -3,10 +3,21 @@ const told = JSON.parse(document.getElementById("told").textContent);
 if (matchMedia("(prefers-color-scheme: dark)").matches) document.body.classList.add("theme-dark");
 
 function stand(traits) {
-  const values = {}, heard = {};
-  for (const [name, value] of Object.entries(traits)) values[name] = value?.base64 === undefined ? value : new DataView(Uint8Array.from(atob(value.base64), (letter) => letter.charCodeAt(0)).buffer);
+  const values = {},
+    heard = {};
+  for (const [name, value] of Object.entries(traits))
+    values[name] =
+      value?.base64 === undefined
+        ? value
+        : new DataView(Uint8Array.from(atob(value.base64), (letter) => letter.charCodeAt(0)).buffer);
   return {
-    get: (name) => values[name], on: (event, run) => (heard[event] ??= []).push(run), off: (event, run) => { heard[event] = (heard[event] ?? []).filter((one) => one !== run); }, save_changes() {}, send() {},
+    get: (name) => values[name],
+    on: (event, run) => (heard[event] ??= []).push(run),
+    off: (event, run) => {
+      heard[event] = (heard[event] ?? []).filter((one) => one !== run);
+    },
+    save_changes() {},
+    send() {},
     set(name, value) {
       if (JSON.stringify(values[name]) === JSON.stringify(value)) return;
       values[name] = value;
@@ -21,7 +32,8 @@ for (const [a, name, b, other] of told.links) {
   models[b].on(`change:${other}`, () => models[a].set(name, models[b].get(other)));
 }
 const modules = {};
-for (const [kind, source] of Object.entries(told.modules)) modules[kind] = await import(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
+for (const [kind, source] of Object.entries(told.modules))
+  modules[kind] = await import(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
 told.parts.forEach(({ kind }, number) => {
   const el = document.querySelector(`[data-part="${number}"]`);
   modules[kind].default.render({ model: models[number], el });

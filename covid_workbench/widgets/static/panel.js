@@ -1,75 +1,303 @@
 // The sequence: one row a slot, from rank 1 down, with its weights and the effect of leaving its region out.
 const ORDER_KEYS = { d: "distance", c: "score", r: "raster", h: "hilbert", n: "random", v: "reversed" };
-const ORDER_NAMES = { distance: "Distance", score: "Confidence", raster: "Raster", hilbert: "Hilbert", random: "Random", reversed: "Reversed", custom: "Custom", none: "As found" };
-const OFF_HELP = { dropped: "as if it had never been found; repeats of the others fill its slots", refilled: "the next best candidate takes its place", zeroed: "its vector becomes zero" };
+const ORDER_NAMES = {
+  distance: "Distance",
+  score: "Confidence",
+  raster: "Raster",
+  hilbert: "Hilbert",
+  random: "Random",
+  reversed: "Reversed",
+  custom: "Custom",
+  none: "As found",
+};
+const OFF_HELP = {
+  dropped: "as if it had never been found; repeats of the others fill its slots",
+  refilled: "the next best candidate takes its place",
+  zeroed: "its vector becomes zero",
+};
 
 function bar(value, end, colour, side) {
   const share = end ? Math.min(1, Math.abs(value) / end) : 0;
-  return h("span", { class: `cw-bar ${side}` }, h("span", { class: "cw-fill", style: `width:${(100 * share).toFixed(1)}%;background:var(${colour})` }));
+  return h(
+    "span",
+    { class: `cw-bar ${side}` },
+    h("span", { class: "cw-fill", style: `width:${(100 * share).toFixed(1)}%;background:var(${colour})` }),
+  );
 }
 
 function render({ model, el }) {
   el.classList.add("cw");
-  const head = h("div", { class: "cw-controls" }), rows = h("div", { class: "cw-rows", tabindex: 0, role: "grid", "aria-label": "regions in rank order", "data-key": "rows" }), foot = h("div", { class: "cw-note" });
+  const head = h("div", { class: "cw-controls" }),
+    rows = h("div", {
+      class: "cw-rows",
+      tabindex: 0,
+      role: "grid",
+      "aria-label": "regions in rank order",
+      "data-key": "rows",
+    }),
+    foot = h("div", { class: "cw-note" });
   el.append(head, rows, foot);
-  const drawAll = () => { drawHead(); drawRows(); }, live = connection(model, drawAll), cropOf = pictures(model, "crops", 64);
+  const drawAll = () => {
+      drawHead();
+      drawRows();
+    },
+    live = connection(model, drawAll),
+    cropOf = pictures(model, "crops", 64);
   let dragged = null;
 
   const ask = (order) => put(model, { order, sequence: [] });
-  const number = (step) => put(model, { beta: Math.min(model.get("beta_most"), Math.max(2, model.get("beta") + step)), sequence: [], ...(model.get("order") === "custom" ? { order: model.get("own_order") } : {}) });
-  const drawHead = () => keepFocus(head, () => {
-    if (!model.get("regions").length) return head.replaceChildren();
-    const order = model.get("order"), still = !live.alive || Boolean(model.get("frozen")), names = [...model.get("orders"), ...(order === "custom" ? ["custom"] : [])];
-    const beta = model.get("beta"), fixed = model.get("beta_fixed") || still, why = model.get("beta_fixed") ? "this model has weights for this number of slots" : "− and + change the number of slots";
-    head.replaceChildren(
-      h("span", { class: "cw-group cw-joined", role: "radiogroup", "aria-label": "order of the regions" }, ...names.map((name) => {
-        const letter = Object.keys(ORDER_KEYS).find((one) => ORDER_KEYS[one] === name);
-        return h("button", { class: "cw-button", role: "radio", "aria-checked": order === name, "data-order": name, "data-key": `order-${name}`, disabled: still, title: letter ? `o then ${letter}` : null, text: ORDER_NAMES[name] ?? name, onclick: () => name !== "custom" && ask(name) });
-      })),
-      h("span", { class: "cw-group", title: why }, "β ", h("button", { class: "cw-button", text: "−", "aria-label": "one slot fewer", "data-key": "fewer", disabled: fixed, onclick: () => number(-1) }), h("span", { class: "cw-beta", text: beta }),
-        h("button", { class: "cw-button", text: "+", "aria-label": "one slot more", "data-key": "more", disabled: fixed, onclick: () => number(1) }),
-        h("button", { class: "cw-button", text: "↺", title: "order and β as the run has them", "aria-label": "order and β as the run has them", "data-key": "own", disabled: still, onclick: () => put(model, { order: model.get("own_order"), beta: model.get("own_beta"), sequence: [] }) })));
-  });
-
-  const drawRows = () => keepFocus(el, () => {
-    const slots = model.get("slots"), weights = model.get("weights"), off = model.get("off"), effects = model.get("effects");
-    const regions = Object.fromEntries(model.get("regions").map((one) => [one.id, one])), two = weights.length === 2, end = scaleEnd(weights.flat().map(Math.abs)), still = !live.alive || Boolean(model.get("frozen"));
-    const most = Math.max(1e-9, ...Object.values(effects).map(Math.abs)), on = model.get("all").filter((id) => !off.includes(id)), uniform = slots.length && end ? `${(100 / slots.length / end).toFixed(1)}%` : "0%";
-    const states = model.get("over_states") ? "weights are over LSTM states: the weight at rank k reads regions 1…k, not region k alone" : null;
-    const column = (text, title) => h("span", { role: "columnheader", text, title });
-    const table = [h("div", { class: "cw-row cw-head", role: "row" }, column(""), column("on"), column("rank"), column(""), column("class, score"), ...(two ? [column("− attention", states), column("+ attention", states)] : weights.length ? [column("attention", states)] : []),
-      h("span", { role: "columnheader", title: "how much the logit falls when the region is left out; effects do not add up to the logit" }, "effect on ", model.get("classes").length && !still ? h("select", { class: "cw-select", "data-key": "class", "aria-label": "class of the effect", onchange: (event) => put(model, { effect_class: event.target.value }) },
-        ...model.get("classes").map((name) => h("option", { value: name, text: name, selected: name === model.get("effect_class") }))) : model.get("effect_class")))];
-    const shown = [...slots.map((id, place) => [id, place]), ...off.filter((id) => !slots.includes(id)).map((id) => [id, null])];
-    shown.forEach(([id, place], row) => {
-      const region = regions[id];
-      if (!region) return;
-      const isOff = off.includes(id), last = !isOff && on.length < 2, effect = effects[id], before = shown[row - 1]?.[0] === id, after = shown[row + 1]?.[0] === id, weight = (branch) => (place === null ? null : weights[branch][place]);
-      const figure = (value) => h("i", { text: value === null ? "" : value.toFixed(3).replace(/^(-?)0\./, "$1.") });
-      const cells = [
-        h("span", { class: "cw-grip", text: place === null ? "" : "⠿", title: "drag to another rank (Alt ↑ ↓)" }),
-        h("button", { class: "cw-switch", role: "switch", "aria-checked": !isOff, "aria-label": `region ${region.name} ${isOff ? "off" : "on"}`, "data-switch": id, "data-key": `switch-${row}`, disabled: last || still, title: last ? "the last region stays on" : still ? "needs the kernel" : isOff ? "switch on" : "switch off", onclick: (event) => { event.stopPropagation(); put(model, { off: offAfter(model, id) }); } }),
-        h("b", { role: "rowheader", text: place === null ? "–" : place + 1, title: region.tied ? "another region is equally far; ties stay in score order" : null }, region.tied ? "=" : ""),
-        bytes(model, "crops").length ? h("img", { class: "cw-crop", src: cropOf(region.index), alt: "", width: 22, height: 22 }) : h("span"),
-        h("span", { class: "cw-name", text: `${region.name} ${region.score.toFixed(2)}` }),
-      ];
-      const line = `--cw-uniform:${uniform}`;
-      if (two) cells.push(h("span", { class: "cw-cell left", style: line }, figure(weight(1)), bar(weight(1) ?? 0, end, "--cw-negative", "left")));
-      if (weights.length) cells.push(h("span", { class: "cw-cell", style: line }, weights.flat().some((one) => one < 0) ? signedBar(weight(0) ?? 0, end) : bar(weight(0) ?? 0, end, "--cw-positive", "right"), figure(weight(0))));
-      cells.push(h("span", { class: "cw-cell" + (before || after ? " repeated" : "") + (before && !after ? " end" : "") + (after && !before ? " start" : "") }, ...(before ? [] : [effect === undefined ? h("i", { text: isOff ? "" : "…" }) : signedBar(effect, most, true), h("b", { text: effect === undefined ? "" : signed(effect) })])));
-      table.push(h("div", { class: "cw-row" + (isOff ? " off" : ""), role: "row", "aria-selected": false, draggable: place !== null && !still, "data-region": id, "data-slot": place === null ? null : place + 1,
-        onclick: (event) => put(model, { selected: event.shiftKey ? toggled(model.get("selected"), id) : [id] }) }, ...cells));
+  const number = (step) =>
+    put(model, {
+      beta: Math.min(model.get("beta_most"), Math.max(2, model.get("beta") + step)),
+      sequence: [],
+      ...(model.get("order") === "custom" ? { order: model.get("own_order") } : {}),
     });
-    rows.style.setProperty("--cw-columns", `12px 30px 28px 22px minmax(64px,1fr) ${two ? "minmax(76px,1.3fr) minmax(76px,1.3fr)" : weights.length ? "minmax(90px,2fr)" : ""} minmax(96px,1.6fr)`);
-    const had = rows.scrollTop;
-    rows.replaceChildren(...(slots.length ? table : [h("p", { class: "cw-note cw-empty", text: model.get("empty_note") || "No region passed the selection on this slice, so the model has nothing to attend to." })]));
-    rows.scrollTop = had;
-    mark();
-    drawFoot(still, weights, slots);
-  });
+  const drawHead = () =>
+    keepFocus(head, () => {
+      if (!model.get("regions").length) return head.replaceChildren();
+      const order = model.get("order"),
+        still = !live.alive || Boolean(model.get("frozen")),
+        names = [...model.get("orders"), ...(order === "custom" ? ["custom"] : [])];
+      const beta = model.get("beta"),
+        fixed = model.get("beta_fixed") || still,
+        why = model.get("beta_fixed")
+          ? "this model has weights for this number of slots"
+          : "− and + change the number of slots";
+      head.replaceChildren(
+        h(
+          "span",
+          { class: "cw-group cw-joined", role: "radiogroup", "aria-label": "order of the regions" },
+          ...names.map((name) => {
+            const letter = Object.keys(ORDER_KEYS).find((one) => ORDER_KEYS[one] === name);
+            return h("button", {
+              class: "cw-button",
+              role: "radio",
+              "aria-checked": order === name,
+              "data-order": name,
+              "data-key": `order-${name}`,
+              disabled: still,
+              title: letter ? `o then ${letter}` : null,
+              text: ORDER_NAMES[name] ?? name,
+              onclick: () => name !== "custom" && ask(name),
+            });
+          }),
+        ),
+        h(
+          "span",
+          { class: "cw-group", title: why },
+          "β ",
+          h("button", {
+            class: "cw-button",
+            text: "−",
+            "aria-label": "one slot fewer",
+            "data-key": "fewer",
+            disabled: fixed,
+            onclick: () => number(-1),
+          }),
+          h("span", { class: "cw-beta", text: beta }),
+          h("button", {
+            class: "cw-button",
+            text: "+",
+            "aria-label": "one slot more",
+            "data-key": "more",
+            disabled: fixed,
+            onclick: () => number(1),
+          }),
+          h("button", {
+            class: "cw-button",
+            text: "↺",
+            title: "order and β as the run has them",
+            "aria-label": "order and β as the run has them",
+            "data-key": "own",
+            disabled: still,
+            onclick: () => put(model, { order: model.get("own_order"), beta: model.get("own_beta"), sequence: [] }),
+          }),
+        ),
+      );
+    });
+
+  const drawRows = () =>
+    keepFocus(el, () => {
+      const slots = model.get("slots"),
+        weights = model.get("weights"),
+        off = model.get("off"),
+        effects = model.get("effects");
+      const regions = Object.fromEntries(model.get("regions").map((one) => [one.id, one])),
+        two = weights.length === 2,
+        end = scaleEnd(weights.flat().map(Math.abs)),
+        still = !live.alive || Boolean(model.get("frozen"));
+      const most = Math.max(1e-9, ...Object.values(effects).map(Math.abs)),
+        on = model.get("all").filter((id) => !off.includes(id)),
+        uniform = slots.length && end ? `${(100 / slots.length / end).toFixed(1)}%` : "0%";
+      const states = model.get("over_states")
+        ? "weights are over LSTM states: the weight at rank k reads regions 1…k, not region k alone"
+        : null;
+      const column = (text, title) => h("span", { role: "columnheader", text, title });
+      const table = [
+        h(
+          "div",
+          { class: "cw-row cw-head", role: "row" },
+          column(""),
+          column("on"),
+          column("rank"),
+          column(""),
+          column("class, score"),
+          ...(two
+            ? [column("− attention", states), column("+ attention", states)]
+            : weights.length
+              ? [column("attention", states)]
+              : []),
+          h(
+            "span",
+            {
+              role: "columnheader",
+              title: "how much the logit falls when the region is left out; effects do not add up to the logit",
+            },
+            "effect on ",
+            model.get("classes").length && !still
+              ? h(
+                  "select",
+                  {
+                    class: "cw-select",
+                    "data-key": "class",
+                    "aria-label": "class of the effect",
+                    onchange: (event) => put(model, { effect_class: event.target.value }),
+                  },
+                  ...model
+                    .get("classes")
+                    .map((name) =>
+                      h("option", { value: name, text: name, selected: name === model.get("effect_class") }),
+                    ),
+                )
+              : model.get("effect_class"),
+          ),
+        ),
+      ];
+      const shown = [
+        ...slots.map((id, place) => [id, place]),
+        ...off.filter((id) => !slots.includes(id)).map((id) => [id, null]),
+      ];
+      shown.forEach(([id, place], row) => {
+        const region = regions[id];
+        if (!region) return;
+        const isOff = off.includes(id),
+          last = !isOff && on.length < 2,
+          effect = effects[id],
+          before = shown[row - 1]?.[0] === id,
+          after = shown[row + 1]?.[0] === id,
+          weight = (branch) => (place === null ? null : weights[branch][place]);
+        const figure = (value) => h("i", { text: value === null ? "" : value.toFixed(3).replace(/^(-?)0\./, "$1.") });
+        const cells = [
+          h("span", { class: "cw-grip", text: place === null ? "" : "⠿", title: "drag to another rank (Alt ↑ ↓)" }),
+          h("button", {
+            class: "cw-switch",
+            role: "switch",
+            "aria-checked": !isOff,
+            "aria-label": `region ${region.name} ${isOff ? "off" : "on"}`,
+            "data-switch": id,
+            "data-key": `switch-${row}`,
+            disabled: last || still,
+            title: last ? "the last region stays on" : still ? "needs the kernel" : isOff ? "switch on" : "switch off",
+            onclick: (event) => {
+              event.stopPropagation();
+              put(model, { off: offAfter(model, id) });
+            },
+          }),
+          h(
+            "b",
+            {
+              role: "rowheader",
+              text: place === null ? "–" : place + 1,
+              title: region.tied ? "another region is equally far; ties stay in score order" : null,
+            },
+            region.tied ? "=" : "",
+          ),
+          bytes(model, "crops").length
+            ? h("img", { class: "cw-crop", src: cropOf(region.index), alt: "", width: 22, height: 22 })
+            : h("span"),
+          h("span", { class: "cw-name", text: `${region.name} ${region.score.toFixed(2)}` }),
+        ];
+        const line = `--cw-uniform:${uniform}`;
+        if (two)
+          cells.push(
+            h(
+              "span",
+              { class: "cw-cell left", style: line },
+              figure(weight(1)),
+              bar(weight(1) ?? 0, end, "--cw-negative", "left"),
+            ),
+          );
+        if (weights.length)
+          cells.push(
+            h(
+              "span",
+              { class: "cw-cell", style: line },
+              weights.flat().some((one) => one < 0)
+                ? signedBar(weight(0) ?? 0, end)
+                : bar(weight(0) ?? 0, end, "--cw-positive", "right"),
+              figure(weight(0)),
+            ),
+          );
+        cells.push(
+          h(
+            "span",
+            {
+              class:
+                "cw-cell" +
+                (before || after ? " repeated" : "") +
+                (before && !after ? " end" : "") +
+                (after && !before ? " start" : ""),
+            },
+            ...(before
+              ? []
+              : [
+                  effect === undefined ? h("i", { text: isOff ? "" : "…" }) : signedBar(effect, most, true),
+                  h("b", { text: effect === undefined ? "" : signed(effect) }),
+                ]),
+          ),
+        );
+        table.push(
+          h(
+            "div",
+            {
+              class: "cw-row" + (isOff ? " off" : ""),
+              role: "row",
+              "aria-selected": false,
+              draggable: place !== null && !still,
+              "data-region": id,
+              "data-slot": place === null ? null : place + 1,
+              onclick: (event) => put(model, { selected: event.shiftKey ? toggled(model.get("selected"), id) : [id] }),
+            },
+            ...cells,
+          ),
+        );
+      });
+      const weightColumns = two ? "minmax(76px,1.3fr) minmax(76px,1.3fr)" : weights.length ? "minmax(90px,2fr)" : "";
+      rows.style.setProperty(
+        "--cw-columns",
+        `12px 30px 28px 22px minmax(64px,1fr) ${weightColumns} minmax(96px,1.6fr)`,
+      );
+      const had = rows.scrollTop;
+      rows.replaceChildren(
+        ...(slots.length
+          ? table
+          : [
+              h("p", {
+                class: "cw-note cw-empty",
+                text:
+                  model.get("empty_note") ||
+                  "No region passed the selection on this slice, so the model has nothing to attend to.",
+              }),
+            ]),
+      );
+      rows.scrollTop = had;
+      mark();
+      drawFoot(still, weights, slots);
+    });
   const mark = () => {
     for (const row of rows.querySelectorAll("[data-region]")) {
-      const id = Number(row.dataset.region), isSelected = model.get("selected").includes(id);
+      const id = Number(row.dataset.region),
+        isSelected = model.get("selected").includes(id);
       if (!row.classList.contains("cw-row")) continue;
       row.classList.toggle("selected", isSelected);
       row.classList.toggle("hovered", model.get("hovered") === id);
@@ -77,19 +305,68 @@ function render({ model, el }) {
     }
   };
   const drawFoot = (still, weights, slots) => {
-    const different = new Set(slots).size, mode = model.get("off_mode");
-    const words = [!live.alive ? "No kernel answers: looking goes on, what-ifs need it." : model.get("frozen") ? model.get("frozen") : "", model.get("note"), slots.length && !weights.length ? "This model gives no attention weights." : "",
-      slots.length && different < slots.length ? `${different} regions fill ${slots.length} slots by repeats.` : ""].filter(Boolean);
-    foot.replaceChildren(...(slots.length ? [h("label", { class: "cw-group", title: OFF_HELP[mode] }, "off means ", h("select", { class: "cw-select", "data-off-mode": true, "data-key": "mode", disabled: still, onchange: (event) => put(model, { off_mode: event.target.value }) },
-      ...Object.keys(OFF_HELP).map((one) => h("option", { value: one, text: one, title: OFF_HELP[one], selected: one === mode }))), ` ${model.get("order") === "custom" && mode !== "zeroed" ? "in a custom order its slot is left out" : OFF_HELP[mode]}`)] : []), ...(weights.length && slots.length ? [h("span", { class: "cw-group", text: `┊ uniform 1/${slots.length}` })] : []), ...words.map((text) => h("span", { text })));
+    const different = new Set(slots).size,
+      mode = model.get("off_mode");
+    const words = [
+      !live.alive
+        ? "No kernel answers: looking goes on, what-ifs need it."
+        : model.get("frozen")
+          ? model.get("frozen")
+          : "",
+      model.get("note"),
+      slots.length && !weights.length ? "This model gives no attention weights." : "",
+      slots.length && different < slots.length ? `${different} regions fill ${slots.length} slots by repeats.` : "",
+    ].filter(Boolean);
+    foot.replaceChildren(
+      ...(slots.length
+        ? [
+            h(
+              "label",
+              { class: "cw-group", title: OFF_HELP[mode] },
+              "off means ",
+              h(
+                "select",
+                {
+                  class: "cw-select",
+                  "data-off-mode": true,
+                  "data-key": "mode",
+                  disabled: still,
+                  onchange: (event) => put(model, { off_mode: event.target.value }),
+                },
+                ...Object.keys(OFF_HELP).map((one) =>
+                  h("option", { value: one, text: one, title: OFF_HELP[one], selected: one === mode }),
+                ),
+              ),
+              model.get("order") === "custom" && mode !== "zeroed"
+                ? " in a custom order its slot is left out"
+                : ` ${OFF_HELP[mode]}`,
+            ),
+          ]
+        : []),
+      ...(weights.length && slots.length
+        ? [h("span", { class: "cw-group", text: `┊ uniform 1/${slots.length}` })]
+        : []),
+      ...words.map((text) => h("span", { text })),
+    );
   };
 
   // the pointer on rows: hovering, and dragging one to another rank
   const rowAt = (event) => event.target.closest?.(".cw-row[data-region]");
-  rows.addEventListener("mouseover", (event) => { const row = rowAt(event), id = row ? Number(row.dataset.region) : null; if (id !== model.get("hovered")) put(model, { hovered: id }); });
+  rows.addEventListener("mouseover", (event) => {
+    const row = rowAt(event),
+      id = row ? Number(row.dataset.region) : null;
+    if (id !== model.get("hovered")) put(model, { hovered: id });
+  });
   rows.addEventListener("mouseleave", () => put(model, { hovered: null }));
-  rows.addEventListener("dragstart", (event) => { dragged = Number(rowAt(event)?.dataset.slot) - 1; event.dataTransfer?.setData("text/plain", String(dragged)); });
-  rows.addEventListener("dragover", (event) => { event.preventDefault(); rows.querySelector(".drop")?.classList.remove("drop"); rowAt(event)?.classList.add("drop"); });
+  rows.addEventListener("dragstart", (event) => {
+    dragged = Number(rowAt(event)?.dataset.slot) - 1;
+    event.dataTransfer?.setData("text/plain", String(dragged));
+  });
+  rows.addEventListener("dragover", (event) => {
+    event.preventDefault();
+    rows.querySelector(".drop")?.classList.remove("drop");
+    rowAt(event)?.classList.add("drop");
+  });
   rows.addEventListener("drop", (event) => {
     event.preventDefault();
     const to = Number(rowAt(event)?.dataset.slot) - 1;
@@ -97,21 +374,29 @@ function render({ model, el }) {
     dragged = null;
   });
   const move = (from, to) => {
-    const next = [...model.get("slots")], [moved] = next.splice(from, 1);
+    const next = [...model.get("slots")],
+      [moved] = next.splice(from, 1);
     next.splice(to, 0, moved);
     put(model, { order: "custom", sequence: next, selected: [moved], hovered: null });
   };
 
-  let digits = "", typed = 0;
+  let digits = "",
+    typed = 0;
   const step = (event, forward) => {
-    const slots = model.get("slots"), selected = model.get("selected"), place = slots.lastIndexOf(selected.at(-1));
+    const slots = model.get("slots"),
+      selected = model.get("selected"),
+      place = slots.lastIndexOf(selected.at(-1));
     let next = place < 0 ? (forward > 0 ? 0 : slots.length - 1) : place + forward;
     while (slots[next] !== undefined && slots[next] === selected.at(-1)) next += forward; // repeats of a region are one
-    if (slots[next] !== undefined) put(model, { selected: event.shiftKey ? [...new Set([...selected, slots[next]])] : [slots[next]] });
+    if (slots[next] !== undefined)
+      put(model, { selected: event.shiftKey ? [...new Set([...selected, slots[next]])] : [slots[next]] });
     rows.querySelector(`[data-slot="${next + 1}"]`)?.scrollIntoView?.({ block: "nearest" });
   };
   const keys = (event, chord) => {
-    const slots = model.get("slots"), selected = model.get("selected"), asks = live.alive && !model.get("frozen"), root = el.closest(".cw-explorer") ?? el;
+    const slots = model.get("slots"),
+      selected = model.get("selected"),
+      asks = live.alive && !model.get("frozen"),
+      root = el.closest(".cw-explorer") ?? el;
     if (event.ctrlKey || event.metaKey || !slots.length) return false;
     if (chord === "o") {
       delete root.dataset.chord;
@@ -121,7 +406,8 @@ function render({ model, el }) {
     }
     const forward = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (forward && event.altKey) {
-      const from = slots.indexOf(selected.at(-1)), to = from + forward;
+      const from = slots.indexOf(selected.at(-1)),
+        to = from + forward;
       if (asks && from >= 0 && to >= 0 && to < slots.length) move(from, to);
       return true;
     }
@@ -129,10 +415,17 @@ function render({ model, el }) {
     if (forward) step(event, forward);
     else if (event.key === " " && selected.length) {
       if (!asks) return true;
-      put(model, { off: event.shiftKey ? [...new Set(model.get("all"))].filter((id) => !selected.includes(id)) : offAfter(model, selected.at(-1)) });
+      put(model, {
+        off: event.shiftKey
+          ? [...new Set(model.get("all"))].filter((id) => !selected.includes(id))
+          : offAfter(model, selected.at(-1)),
+      });
     } else if (event.key === "Escape" && selected.length) put(model, { selected: [] });
-    else if (event.key === "o") { root.dataset.chord = "o"; setTimeout(() => delete root.dataset.chord, 1500); }
-    else if ((event.key === "-" || event.key === "+") && asks && !model.get("beta_fixed")) number(event.key === "+" ? 1 : -1);
+    else if (event.key === "o") {
+      root.dataset.chord = "o";
+      setTimeout(() => delete root.dataset.chord, 1500);
+    } else if ((event.key === "-" || event.key === "+") && asks && !model.get("beta_fixed"))
+      number(event.key === "+" ? 1 : -1);
     else if (/^[0-9]$/.test(event.key)) {
       digits = event.timeStamp - typed < 600 ? digits + event.key : event.key;
       typed = event.timeStamp;
@@ -141,9 +434,29 @@ function render({ model, el }) {
     } else return false;
     return true;
   };
-  const stops = [live.stop, explorerKeys(el, keys),
+  const stops = [
+    live.stop,
+    explorerKeys(el, keys),
     onChange(model, ["order", "orders", "beta", "beta_fixed", "beta_most", "frozen", "regions"], drawHead),
-    onChange(model, ["slots", "weights", "regions", "off", "off_mode", "effects", "effect_class", "order", "note", "empty_note", "all", "crops", "frozen"], drawRows),
+    onChange(
+      model,
+      [
+        "slots",
+        "weights",
+        "regions",
+        "off",
+        "off_mode",
+        "effects",
+        "effect_class",
+        "order",
+        "note",
+        "empty_note",
+        "all",
+        "crops",
+        "frozen",
+      ],
+      drawRows,
+    ),
     onChange(model, ["selected", "hovered"], mark),
   ];
   return () => stops.forEach((stop) => stop());

@@ -1,9 +1,13 @@
-// A slice to look at: grey values with window and level on a canvas, and an SVG layer above it in slice pixels; zoom and pan move both.
+// A slice to look at: grey values with window and level on a canvas, and an SVG layer above it in slice pixels. Zoom
+// and pan move both.
 function drawPixels(canvas, model) {
-  const [height, width] = model.get("shape"), pixels = bytes(model, "pixels");
+  const [height, width] = model.get("shape"),
+    pixels = bytes(model, "pixels");
   canvas.hidden = !height || !width || !pixels.length;
   if (canvas.hidden) return;
-  const image = new ImageData(width, height), low = model.get("level") - model.get("window") / 2, span = Math.max(1, model.get("window"));
+  const image = new ImageData(width, height),
+    low = model.get("level") - model.get("window") / 2,
+    span = Math.max(1, model.get("window"));
   for (let at = 0; at < width * height; at++) {
     image.data[4 * at] = image.data[4 * at + 1] = image.data[4 * at + 2] = (255 * (pixels[at] - low)) / span;
     image.data[4 * at + 3] = 255;
@@ -16,42 +20,91 @@ function drawPixels(canvas, model) {
 /** A line that can be seen on any grey: dark below, colour above. */
 function cased(name, attributes, colour, width, dash) {
   const common = { ...attributes, fill: "none", "vector-effect": "non-scaling-stroke", "pointer-events": "none" };
-  return h("g", {}, h(name, { ...common, stroke: "#0D0F12", "stroke-width": width + 2, opacity: 0.7 }),
-    h(name, { ...common, stroke: colour, "stroke-width": width, "stroke-dasharray": dash }));
+  return h(
+    "g",
+    {},
+    h(name, { ...common, stroke: "#0D0F12", "stroke-width": width + 2, opacity: 0.7 }),
+    h(name, { ...common, stroke: colour, "stroke-width": width, "stroke-dasharray": dash }),
+  );
 }
 
 /** Corner brackets around a box. */
 function brackets([left, top, right, bottom], reach) {
   const [dx, dy] = [Math.min(reach, (right - left) / 3), Math.min(reach, (bottom - top) / 3)];
-  return `M${left} ${top + dy}V${top}H${left + dx}M${right - dx} ${top}H${right}V${top + dy}M${right} ${bottom - dy}V${bottom}H${right - dx}M${left + dx} ${bottom}H${left}V${bottom - dy}`;
+  return (
+    `M${left} ${top + dy}V${top}H${left + dx}M${right - dx} ${top}H${right}V${top + dy}` +
+    `M${right} ${bottom - dy}V${bottom}H${right - dx}M${left + dx} ${bottom}H${left}V${bottom - dy}`
+  );
 }
 
-/** Window and level of the presets: shares of the grey values, darkest first (these pictures hold no Hounsfield units). */
+/** Presets of window and level: shares of the grey values, darkest first; the pictures have no Hounsfield units. */
 const WINDOWS = { full: [0, 1], "without extremes": [0.01, 0.99], lung: [0, 0.75], "soft tissue": [0.5, 1] };
 
 function windowOf(model, name) {
   if (name === "full") return { window: 255, level: 127.5 };
-  const counts = new Uint32Array(256), pixels = bytes(model, "pixels");
+  const counts = new Uint32Array(256),
+    pixels = bytes(model, "pixels");
   for (const value of pixels) counts[value]++;
-  const at = (share) => { let seen = 0; for (let value = 0; value < 256; value++) if ((seen += counts[value]) >= share * pixels.length) return value; return 255; };
+  const at = (share) => {
+    let seen = 0;
+    for (let value = 0; value < 256; value++) if ((seen += counts[value]) >= share * pixels.length) return value;
+    return 255;
+  };
   const [low, high] = WINDOWS[name].map(at);
   return { window: Math.max(2, high - low), level: (low + high) / 2 };
 }
 
-/** A label on the picture: words on a dark plate; its corner at (x, y) in slice pixels, `unit` slice pixels to the screen pixel. */
+/**
+ * A label on the picture: words on a dark plate; its corner at (x, y) in slice pixels, `unit` slice pixels to a screen
+ * pixel.
+ */
 function plate(x, y, words, unit, { ground = "#0D0F12", ink = "#fff", line = "#0D0F12" } = {}) {
   const width = (6.6 * words.length + 8) * unit;
-  return h("g", { "pointer-events": "none", class: "cw-plate" }, h("rect", { x, y, width, height: 16 * unit, rx: 3 * unit, fill: ground, opacity: 0.9, stroke: line, "stroke-width": unit }),
-    h("text", { x: x + width / 2, y: y + 12 * unit, "text-anchor": "middle", "font-size": 11 * unit, "font-weight": 600, fill: ink, text: words }));
+  return h(
+    "g",
+    { "pointer-events": "none", class: "cw-plate" },
+    h("rect", {
+      x,
+      y,
+      width,
+      height: 16 * unit,
+      rx: 3 * unit,
+      fill: ground,
+      opacity: 0.9,
+      stroke: line,
+      "stroke-width": unit,
+    }),
+    h("text", {
+      x: x + width / 2,
+      y: y + 12 * unit,
+      "text-anchor": "middle",
+      "font-size": 11 * unit,
+      "font-weight": 600,
+      fill: ink,
+      text: words,
+    }),
+  );
 }
 
-/** A corner of each box where its label of `words` covers no earlier one: top-left if it can be. Boxes and places in slice pixels. */
+/**
+ * A corner of each box where its label of `words` covers no earlier one, top-left where possible. Boxes and corners are
+ * in slice pixels.
+ */
 function placeLabels(boxes, words, unit, [height, width]) {
   const taken = [];
   return boxes.map(([left, top, right, bottom], number) => {
-    const wide = (6.6 * words[number].length + 8) * unit, high = 16 * unit;
-    const spots = [[left, top - high], [left, top], [right - wide, top - high], [left, bottom], [right - wide, bottom], [right, top], [left - wide, top], [right - wide, bottom - high]]
-      .map(([x, y]) => [Math.min(Math.max(0, x), width - wide), Math.min(Math.max(0, y), height - high)]);
+    const wide = (6.6 * words[number].length + 8) * unit,
+      high = 16 * unit;
+    const spots = [
+      [left, top - high],
+      [left, top],
+      [right - wide, top - high],
+      [left, bottom],
+      [right - wide, bottom],
+      [right, top],
+      [left - wide, top],
+      [right - wide, bottom - high],
+    ].map(([x, y]) => [Math.min(Math.max(0, x), width - wide), Math.min(Math.max(0, y), height - high)]);
     const free = ([x, y]) => taken.every(([u, v, w]) => x + wide <= u || u + w <= x || y + high <= v || v + high <= y);
     const [x, y] = spots.find(free) ?? spots[0];
     taken.push([x, y, wide]);
@@ -60,24 +113,44 @@ function placeLabels(boxes, words, unit, [height, width]) {
 }
 
 /**
- * The stage of a slice. Traits of the model: pixels, shape, window, level, camera (x, y: corner in shares of the slice; zoom). `draw(layer, unit)` fills the SVG layer
- * and runs again when one of the traits `names` changes; `click(event)`, `hover(event)`, `double(event)` and `lasso(box)` hear what the reader does.
+ * The stage of a slice. Traits of the model: pixels, shape, window, level, camera (x, y: corner as shares of the slice;
+ * zoom). `draw(layer, unit)` fills the SVG layer and runs again when one of the traits `names` changes. `click(event)`,
+ * `hover(event)`, `double(event)` and `lasso(box)` hear what the reader does.
  */
 function viewport(model, label, names, { draw, click, hover, double, lasso }) {
-  const canvas = h("canvas", { class: "cw-image" }), layer = h("svg", { class: "cw-layer", preserveAspectRatio: "none" });
-  const stage = h("div", { class: "cw-stage", tabindex: 0, role: "listbox", "aria-label": label, "data-key": "stage" }, canvas, layer), readout = h("span", { class: "cw-readout" });
+  const canvas = h("canvas", { class: "cw-image" }),
+    layer = h("svg", { class: "cw-layer", preserveAspectRatio: "none" });
+  const stage = h(
+      "div",
+      { class: "cw-stage", tabindex: 0, role: "listbox", "aria-label": label, "data-key": "stage" },
+      canvas,
+      layer,
+    ),
+    readout = h("span", { class: "cw-readout" });
   const unit = () => model.get("shape")[1] / model.get("camera").zoom / (stage.clientWidth || 512);
   const point = (event) => {
-    const [height, width] = model.get("shape"), { x, y, zoom } = model.get("camera"), bounds = stage.getBoundingClientRect();
-    return [((event.clientX - bounds.left) / bounds.width / zoom + x) * width, ((event.clientY - bounds.top) / bounds.height / zoom + y) * height];
+    const [height, width] = model.get("shape"),
+      { x, y, zoom } = model.get("camera"),
+      bounds = stage.getBoundingClientRect();
+    return [
+      ((event.clientX - bounds.left) / bounds.width / zoom + x) * width,
+      ((event.clientY - bounds.top) / bounds.height / zoom + y) * height,
+    ];
   };
   const tell = (event) => {
-    const [height, width] = model.get("shape"), [column, row] = event ? point(event).map(Math.floor) : [-1, -1], { zoom } = model.get("camera");
+    const [height, width] = model.get("shape"),
+      [column, row] = event ? point(event).map(Math.floor) : [-1, -1],
+      { zoom } = model.get("camera");
     const inside = column >= 0 && row >= 0 && column < width && row < height;
-    readout.textContent = `${inside ? `x ${column} y ${row} value ${bytes(model, "pixels")[row * width + column] ?? "–"} · ` : ""}W ${Math.round(model.get("window"))} L ${Math.round(model.get("level"))}${zoom > 1 ? ` ×${zoom.toFixed(1)}` : ""}`;
+    const value = inside ? (bytes(model, "pixels")[row * width + column] ?? "–") : null;
+    readout.textContent =
+      (inside ? `x ${column} y ${row} value ${value} · ` : "") +
+      `W ${Math.round(model.get("window"))} L ${Math.round(model.get("level"))}` +
+      (zoom > 1 ? ` ×${zoom.toFixed(1)}` : "");
   };
   const redraw = () => {
-    const [height, width] = model.get("shape"), { x, y, zoom } = model.get("camera");
+    const [height, width] = model.get("shape"),
+      { x, y, zoom } = model.get("camera");
     if (!height || !width) return layer.replaceChildren();
     stage.style.aspectRatio = `${width} / ${height}`;
     layer.setAttribute("viewBox", `${x * width} ${y * height} ${width / zoom} ${height / zoom}`);
@@ -86,11 +159,13 @@ function viewport(model, label, names, { draw, click, hover, double, lasso }) {
     tell();
   };
   const look = (camera) => {
-    const zoom = Math.min(12, Math.max(1, camera.zoom)), clamp = (value) => Math.min(1 - 1 / zoom, Math.max(0, value));
+    const zoom = Math.min(12, Math.max(1, camera.zoom)),
+      clamp = (value) => Math.min(1 - 1 / zoom, Math.max(0, value));
     put(model, { camera: { zoom, x: clamp(camera.x), y: clamp(camera.y) } });
   };
   const zoomed = (factor, u = 0.5, v = 0.5) => {
-    const { x, y, zoom } = model.get("camera"), next = Math.min(12, Math.max(1, zoom * factor));
+    const { x, y, zoom } = model.get("camera"),
+      next = Math.min(12, Math.max(1, zoom * factor));
     look({ zoom: next, x: x + u / zoom - u / next, y: y + v / zoom - v / next });
   };
 
@@ -98,49 +173,125 @@ function viewport(model, label, names, { draw, click, hover, double, lasso }) {
   stage.addEventListener("pointermove", (event) => {
     tell(event);
     if (!drag) return hover?.(event);
-    const bounds = stage.getBoundingClientRect(), dx = event.clientX - drag.x, dy = event.clientY - drag.y;
+    const bounds = stage.getBoundingClientRect(),
+      dx = event.clientX - drag.x,
+      dy = event.clientY - drag.y;
     drag.moved ||= Math.hypot(dx, dy) > 4;
     if (!drag.moved) return;
     if (drag.grey) put(model, { window: Math.max(2, drag.window + dx), level: drag.level - dy });
     else if (drag.lasso) drag.to = point(event);
-    else look({ zoom: drag.camera.zoom, x: drag.camera.x - dx / bounds.width / drag.camera.zoom, y: drag.camera.y - dy / bounds.height / drag.camera.zoom });
+    else
+      look({
+        zoom: drag.camera.zoom,
+        x: drag.camera.x - dx / bounds.width / drag.camera.zoom,
+        y: drag.camera.y - dy / bounds.height / drag.camera.zoom,
+      });
   });
-  stage.addEventListener("pointerleave", () => { tell(); hover?.(null); });
+  stage.addEventListener("pointerleave", () => {
+    tell();
+    hover?.(null);
+  });
   stage.addEventListener("pointerdown", (event) => {
     stage.focus({ preventScroll: true });
-    drag = { x: event.clientX, y: event.clientY, grey: event.button === 2 || event.altKey, lasso: lasso && event.shiftKey, from: point(event), window: model.get("window"), level: model.get("level"), camera: model.get("camera") };
-    try { stage.setPointerCapture(event.pointerId); } catch { /* a pointer that is gone already */ }
+    drag = {
+      x: event.clientX,
+      y: event.clientY,
+      grey: event.button === 2 || event.altKey,
+      lasso: lasso && event.shiftKey,
+      from: point(event),
+      window: model.get("window"),
+      level: model.get("level"),
+      camera: model.get("camera"),
+    };
+    try {
+      stage.setPointerCapture(event.pointerId);
+    } catch {
+      /* a pointer that is gone already */
+    }
   });
   stage.addEventListener("pointerup", (event) => {
     const was = drag;
     drag = null;
     if (!was || was.grey) return;
     if (!was.moved) click?.(event);
-    else if (was.lasso && was.to) lasso([Math.min(was.from[0], was.to[0]), Math.min(was.from[1], was.to[1]), Math.max(was.from[0], was.to[0]), Math.max(was.from[1], was.to[1])], event);
+    else if (was.lasso && was.to)
+      lasso(
+        [
+          Math.min(was.from[0], was.to[0]),
+          Math.min(was.from[1], was.to[1]),
+          Math.max(was.from[0], was.to[0]),
+          Math.max(was.from[1], was.to[1]),
+        ],
+        event,
+      );
   });
-  stage.addEventListener("dblclick", (event) => { if (!double?.(event)) look({ x: 0, y: 0, zoom: 1 }); });
-  stage.addEventListener("contextmenu", (event) => { event.preventDefault(); event.stopPropagation(); }); // nor the notebook's menu
-  stage.addEventListener("wheel", (event) => {
-    if (!event.ctrlKey) return; // the plain wheel scrolls the notebook
+  stage.addEventListener("dblclick", (event) => {
+    if (!double?.(event)) look({ x: 0, y: 0, zoom: 1 });
+  });
+  stage.addEventListener("contextmenu", (event) => {
     event.preventDefault();
-    const bounds = stage.getBoundingClientRect();
-    zoomed(Math.exp(-event.deltaY / 300), (event.clientX - bounds.left) / bounds.width, (event.clientY - bounds.top) / bounds.height);
-  }, { passive: false });
+    event.stopPropagation();
+  }); // nor the notebook's menu
+  stage.addEventListener(
+    "wheel",
+    (event) => {
+      if (!event.ctrlKey) return; // the plain wheel scrolls the notebook
+      event.preventDefault();
+      const bounds = stage.getBoundingClientRect();
+      zoomed(
+        Math.exp(-event.deltaY / 300),
+        (event.clientX - bounds.left) / bounds.width,
+        (event.clientY - bounds.top) / bounds.height,
+      );
+    },
+    { passive: false },
+  );
 
   const key = (event) => {
-    const preset = event.altKey && Object.keys(WINDOWS)[Number(event.code.replace("Digit", "")) - 1], step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+    const preset = event.altKey && Object.keys(WINDOWS)[Number(event.code.replace("Digit", "")) - 1],
+      step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
     if (preset) put(model, windowOf(model, preset));
-    else if (event.ctrlKey && step) { const { x, y, zoom } = model.get("camera"); look({ zoom, x: x + step[0] / 8 / zoom, y: y + step[1] / 8 / zoom }); }
-    else if (event.ctrlKey || event.metaKey || event.altKey) return false;
+    else if (event.ctrlKey && step) {
+      const { x, y, zoom } = model.get("camera");
+      look({ zoom, x: x + step[0] / 8 / zoom, y: y + step[1] / 8 / zoom });
+    } else if (event.ctrlKey || event.metaKey || event.altKey) return false;
     else if (event.key.toLowerCase() === "z") zoomed(event.shiftKey ? 1 / 1.5 : 1.5);
     else if (event.key.toLowerCase() === "f") look({ x: 0, y: 0, zoom: 1 });
     else return false;
     return true;
   };
-  const presets = h("select", { class: "cw-select", title: "window (right-drag or Alt-drag on the slice: across width, up level; Alt 1–4)", "aria-label": "window", onchange: () => { put(model, windowOf(model, presets.value)); presets.value = ""; } },
-    h("option", { value: "", text: "window" }), ...Object.keys(WINDOWS).map((name) => h("option", { value: name, text: name })));
-  const stops = [onChange(model, ["pixels", "shape", "window", "level"], () => { drawPixels(canvas, model); tell(); }), onChange(model, ["shape", "camera", ...names], redraw)];
+  const presets = h(
+    "select",
+    {
+      class: "cw-select",
+      title: "window (right-drag or Alt-drag on the slice: across width, up level; Alt 1–4)",
+      "aria-label": "window",
+      onchange: () => {
+        put(model, windowOf(model, presets.value));
+        presets.value = "";
+      },
+    },
+    h("option", { value: "", text: "window" }),
+    ...Object.keys(WINDOWS).map((name) => h("option", { value: name, text: name })),
+  );
+  const stops = [
+    onChange(model, ["pixels", "shape", "window", "level"], () => {
+      drawPixels(canvas, model);
+      tell();
+    }),
+    onChange(model, ["shape", "camera", ...names], redraw),
+  ];
   const watch = new ResizeObserver(redraw);
   watch.observe(stage);
-  return { stage, readout, presets, key, point, stop: () => { watch.disconnect(); stops.forEach((stop) => stop()); } };
+  return {
+    stage,
+    readout,
+    presets,
+    key,
+    point,
+    stop: () => {
+      watch.disconnect();
+      stops.forEach((stop) => stop());
+    },
+  };
 }
