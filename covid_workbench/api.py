@@ -100,20 +100,25 @@ def class_names(count: int) -> tuple[str, ...]:
 
 # %% ../nbs/902_api.ipynb #15165f26
 def register_model(
-    name: str, build: Callable[..., nn.Module], *, description: str = "", settings: dict[str, Any] | None = None
+    name: str,
+    build: Callable[..., nn.Module],
+    *,
+    description: str = "",
+    settings: dict[str, Any] | None = None,
+    any_beta: bool = False,
 ) -> None:
     """Add an aggregator of your own under a name, in this process.
 
     Commands and studies run in other processes: put the call into a file and name it in `COVID_WORKBENCH_MODELS`.
 
     `build(channels, beta, hidden_size, classes, second_linear, classifier_width)` gives a module (B, β, C) ->
-    `Evidence`; see the guide "Add a model". `settings`: where it differs from LSTM+Attention. Raises `InputError` for a
-    name that is taken.
+    `Evidence`; see the guide "Add a model". `settings`: where it differs from LSTM+Attention. `any_beta`: no
+    weight belongs to a slot, so that what-ifs may change β. Raises `InputError` for a name that is taken.
 
     >>> register_model("mine", Mine, description="the first region alone")
     """
     described = description or (build.__doc__ or "").strip().split("\n")[0] or name
-    zoo.register_model(name, build, description=described, settings=settings)
+    zoo.register_model(name, build, description=described, settings=settings, any_beta=any_beta)
 
 # %% ../nbs/902_api.ipynb #bcdd0030
 def open_slices(folder: str | Path) -> SliceTable:
@@ -374,13 +379,13 @@ def experiment_of(model: str | nn.Module | Experiment, preset: str, settings: di
 def run_study(study: str | Path | Study, folder: str | Path, *, resume: bool = False, **options: Any) -> Any:
     """Run a study, by name, from a JSON file or as an object, and write its report; returns its folder as an object.
 
-    `options`: `size`, `data`, `seeds`, `workers`, `executor` and others, as for `studies.runner.run_study`. It needs
+    `options`: `size`, `data`, `seeds`, `workers`, `executor` and others, as for `studies.runner.run_cells`. It needs
     the extra [notebook], since each cell of a study is an executed notebook. Raises `InputError` for an unknown study.
 
     >>> run_study("regions.json", "runs/s", size="smoke")
     """
     from covid_workbench.studies.report import write_report
-    from covid_workbench.studies.runner import run_study as run_cells
+    from covid_workbench.studies.runner import run_cells
     from covid_workbench.studies.shipped import find_study
 
     chosen = find_study(str(study)) if isinstance(study, (str, Path)) else study

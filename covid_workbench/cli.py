@@ -139,9 +139,9 @@ def settings_arguments(command: argparse.ArgumentParser) -> None:
 # %% ../nbs/903_cli.ipynb #299ee4d8
 def models(args: argparse.Namespace) -> None:
     "list every model by name, with its size and the paper's"
-    from covid_workbench.models.zoo import list_models
+    from covid_workbench.models.zoo import describe_models
 
-    rows = list_models()
+    rows = describe_models()
     if args.json:
         print(json.dumps(rows, indent=1))
         return

@@ -25,7 +25,7 @@ from covid_workbench.reports.run_report import (
 from covid_workbench.runs.experiment import Experiment
 from covid_workbench.runs.run import Run
 from covid_workbench.studies.report import write_report
-from covid_workbench.studies.runner import run_study
+from covid_workbench.studies.runner import run_cells
 from covid_workbench.studies.study import Study
 from covid_workbench.training.train import train
 from covid_workbench.widgets.explorer import AttentionExplorer
@@ -59,7 +59,7 @@ def study_page(folder: Path, path: Path) -> None:
     tiny = {"phantom_patients": 15, "phantom_slices": 2, "phantom_size": 64, "image_size": 64, "fpn_channels": 8}
     study = {"name": "example", "question": "What does a report look like?", "settings": tiny}
     study["axes"] = {"model": ["attention", "lstm1"]}
-    done = run_study(Study.from_dict(study), folder)
+    done = run_cells(Study.from_dict(study), folder)
     shutil.copy(write_report(done.folder, notebook=False), path)
 
 

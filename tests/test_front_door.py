@@ -13,6 +13,7 @@ from conftest import TINY
 
 import covid_workbench as cw
 from covid_workbench.data.phantom import PhantomSettings
+from covid_workbench.evaluation.whatif import Question, ReadSlice, answer
 from covid_workbench.models.aggregators import AGGREGATORS
 from covid_workbench.models.cards import CARDS
 from covid_workbench.models.oneshot import MODELS
@@ -181,8 +182,11 @@ def test_a_model_and_a_study_of_ones_own(data, tmp_path):
         return build_aggregator("lstm1", **sizes)
 
     try:
-        cw.register_model("mine", mine)
+        cw.register_model("mine", mine, any_beta=True)
         assert CARDS["mine"].description == "LSTM-1 under another name." and "mine" in cw.list_models()
+        model = cw.create_model("mine", "resnet18", roi_batch=6).eval()
+        read = ReadSlice(model, torch.rand(3, 64, 64))
+        assert answer(read, Question(beta=4)).attention.shape[-1] == 4  # no weight of it belongs to a slot
     finally:
         AGGREGATORS.pop("mine", None), CARDS.pop("mine", None)
         if "mine" in MODELS:

@@ -26,7 +26,7 @@ from covid_workbench.widgets.chart import MODEL_STYLES, PALETTE, curves_svg, nic
 from covid_workbench.widgets.confusion import Confusion, confusion_of
 from covid_workbench.widgets.curves import curve_of, read_history, thin
 from covid_workbench.widgets.run_folders import find_runs, newest_runs, status_of
-from covid_workbench.widgets.run_view import Comparison, RunView, check_choices, first_choices, table_of
+from covid_workbench.widgets.run_view import Comparison, VisibleRuns, check_choices, first_choices, table_of
 from covid_workbench.widgets.runs import RunExplorer
 from covid_workbench.widgets.snapshot import take_snapshot
 
@@ -448,7 +448,7 @@ def test_the_view_needs_no_browser(many):
     first = first_choices(comparison)
     check_choices(first, comparison)
     assert (first.y, first.colour) == ("validation_f1", "model")
-    seen = RunView(comparison, replace(first, filters={"seed": ["1"]}, run=str(many / "lstm2-1")))
+    seen = VisibleRuns(comparison, replace(first, filters={"seed": ["1"]}, run=str(many / "lstm2-1")))
     assert [(line.name, line.bold, line.faint) for line in seen.lines] == [
         ("attention-1", False, True),
         ("lstm2-1", True, False),

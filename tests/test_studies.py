@@ -19,7 +19,7 @@ from covid_workbench.studies.folder import StudyFolder
 from covid_workbench.studies.formats import table_frame, table_html, table_latex
 from covid_workbench.studies.prepare import prepare_study
 from covid_workbench.studies.report import write_report
-from covid_workbench.studies.runner import run_study
+from covid_workbench.studies.runner import run_cells
 from covid_workbench.studies.shipped import STUDIES
 from covid_workbench.studies.study import SIZES, Study, read_study
 from covid_workbench.studies.tables import fill_table
@@ -271,7 +271,7 @@ def test_a_full_disk_costs_one_cell(tmp_path, monkeypatch):
         write(path, content)
 
     monkeypatch.setattr(state_module, "write_atomic", full)
-    done = run_study(read_study(toy_study(tmp_path, [7, 0])), tmp_path / "out", retries=0)
+    done = run_cells(read_study(toy_study(tmp_path, [7, 0])), tmp_path / "out", retries=0)
     states = {cell.name: cell for cell in done.cells}
     assert states["seed0"].status == "finished" and states["seed7"].status == "failed"
     assert any("seed7" in line and "No space left" in line for line in status_lines(done))
@@ -373,13 +373,13 @@ def test_a_failed_source_fails_what_starts_from_it(tmp_path):
         ],
     }
     toy_study(tmp_path, [1])
-    done = run_study(Study.from_dict(content | {"notebook": str(tmp_path / "toy.ipynb")}), tmp_path / "out", retries=0)
+    done = run_cells(Study.from_dict(content | {"notebook": str(tmp_path / "toy.ipynb")}), tmp_path / "out", retries=0)
     assert [cell.status for cell in done.cells] == ["failed", "failed"]
     assert "lstm1, whose weights it starts from, failed" in done.cells[1].state["reason"]
 
 
 def test_cells_are_pinned_to_gpus_and_threads(tmp_path):
-    done = run_study(read_study(toy_study(tmp_path, [6, 7, 8])), tmp_path / "out", gpus=("3", "5"), threads=2)
+    done = run_cells(read_study(toy_study(tmp_path, [6, 7, 8])), tmp_path / "out", gpus=("3", "5"), threads=2)
     figures = [cell.metrics["figures"] for cell in done.cells]
     assert {values["gpu"] for values in figures} == {3.0, 5.0} and {values["threads"] for values in figures} == {2.0}
     from covid_workbench.studies.results import results
@@ -453,7 +453,7 @@ def test_a_cell_keeps_its_folder_under_another_name(tmp_path):
 
 
 def test_a_finished_cell_cannot_be_failed(tmp_path):
-    done = run_study(read_study(toy_study(tmp_path, [6])), tmp_path / "out")
+    done = run_cells(read_study(toy_study(tmp_path, [6])), tmp_path / "out")
     state_module.mark_failed(done.cells[0].folder, "a worker was lost")
     assert StudyFolder.open(tmp_path / "out").cells[0].status == "finished"
     other = prepare_toy(tmp_path, 8)
@@ -477,7 +477,7 @@ def test_every_gpu_is_used_with_any_executor(tmp_path):
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(3) as pool:
-        done = run_study(read_study(toy_study(tmp_path, [6, 7, 8])), tmp_path / "out", gpus=("3", "5"), executor=pool)
+        done = run_cells(read_study(toy_study(tmp_path, [6, 7, 8])), tmp_path / "out", gpus=("3", "5"), executor=pool)
     assert {cell.metrics["figures"]["gpu"] for cell in done.cells} == {3.0, 5.0}
 
 
@@ -512,7 +512,7 @@ def test_estimates_of_every_regime():
 
 def test_figures_of_a_notebook_of_ones_own(tmp_path):
     "Rows that join cells with and without a class, and figures that only a notebook knows."
-    done = run_study(read_study(toy_study(tmp_path, [6, 7])), tmp_path / "out")
+    done = run_cells(read_study(toy_study(tmp_path, [6, 7])), tmp_path / "out")
     metrics = [
         {"figures": {"weighted F1": 0.7, "note": "words"}},
         {"parameters": 5, "test": {"classification": None, "detection": None}},

@@ -17,7 +17,8 @@ import torch
 from scipy.stats import spearmanr
 
 from ..errors import InputError, nearest
-from ..models.aggregators import ANY_BETA, Evidence
+from ..models.aggregators import Evidence
+from ..models.cards import CARDS
 from ..models.norm import PerImageBatchNorm2d
 from ..models.oneshot import OneShotModel
 from ..models.rois import RANKINGS, rank_rois
@@ -73,7 +74,7 @@ class ReadSlice:
     @property
     def tied(self) -> bool:
         "Whether the model has weights for a fixed number of slots, so that β cannot change."
-        return self.model.settings.model not in ANY_BETA
+        return not CARDS[self.model.settings.model].any_beta
 
 # %% ../../nbs/306_evaluation.whatif.ipynb #a84b655f
 def slots_of(read: ReadSlice, question: Question = Question()) -> tuple[int, ...]:

@@ -32,7 +32,7 @@ class Card:
 
     `values`: of the paper; `released`: of the released code, where it differs; `light`: what the light backbones
     (ResNet18, ResNet34) change. `printed`: millions of parameters by backbone, as the paper prints them; `display`: the
-    name in tables and pictures.
+    name in tables and pictures; `any_beta`: no weight belongs to a slot, so that β can change after training.
     """
 
     paper: str
@@ -42,6 +42,7 @@ class Card:
     light: Mapping[str, Value] = field(default_factory=dict)
     printed: Mapping[str, str] = field(default_factory=dict)
     display: str = ""
+    any_beta: bool = False
 
     def reading(self, backbone: str | None = None, protocol: str = "paper") -> dict[str, Value]:
         "Setting -> value for a backbone, as in the paper or (`protocol` released) as in its code."
@@ -283,6 +284,7 @@ REGION_CARDS: dict[str, Card] = {
         LSTM_ATTENTION,
         printed=dict(zip(_five, ("22", "32", "35", "34", "98"))),
         display="LSTM-1",
+        any_beta=True,
     ),
     "lstm2": Card(
         REGIONS,
@@ -290,6 +292,7 @@ REGION_CARDS: dict[str, Card] = {
         LSTM_ATTENTION,
         printed=dict(zip(_five, ("23", "33", "36", "36", "99"))),
         display="LSTM-2",
+        any_beta=True,
     ),
     "affinity": Card(
         "Affinity",
@@ -303,10 +306,16 @@ REGION_CARDS: dict[str, Card] = {
 
 # %% ../../nbs/113_models.cards.ipynb #143b19cb
 POOL_CARDS: dict[str, Card] = {
-    "mean-pool": Card(BAGS, "mean of the regions' vectors", POOLS, display="Mean pooling"),
-    "max-pool": Card(BAGS, "maximum of the regions' vectors, channel by channel", POOLS, display="Max pooling"),
+    "mean-pool": Card(BAGS, "mean of the regions' vectors", POOLS, display="Mean pooling", any_beta=True),
+    "max-pool": Card(
+        BAGS, "maximum of the regions' vectors, channel by channel", POOLS, display="Max pooling", any_beta=True
+    ),
     "gated-attention": Card(
-        BAGS, "gated attention over regions, without order (Ilse et al. 2018)", POOLS, display="Gated attention"
+        BAGS,
+        "gated attention over regions, without order (Ilse et al. 2018)",
+        POOLS,
+        display="Gated attention",
+        any_beta=True,
     ),
 }
 BOX_CARDS: dict[str, Card] = {

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'OBJECT_COUNTS', 'register_model', 'user_models', 'import_user_models', 'card_of', 'card_settings', 'build',
-           'create_model', 'count_parameters', 'list_models']
+           'create_model', 'count_parameters', 'describe_models']
 
 # %% ../../nbs/114_models.zoo.ipynb #e5cca486
 import dataclasses
@@ -35,18 +35,20 @@ def register_model(
     description: str,
     paper: str = "own",
     settings: dict[str, Any] | None = None,
+    any_beta: bool = False,
 ) -> None:
     """Add an aggregator under a name, with a line of `description` for lists.
 
     `build(channels, beta, hidden_size, classes, second_linear, classifier_width)` gives a module (B, β, C) ->
-    `Evidence`. `settings`: where they differ from LSTM+Attention. Raises `InputError` for a name that is taken.
+    `Evidence`. `settings`: where they differ from LSTM+Attention. `any_beta`: no weight belongs to a slot, so that
+    what-ifs may change β. Raises `InputError` for a name that is taken.
     """
     if name in MODELS:
         raise InputError(f"model '{name}' is there already; choose another name")
     AGGREGATORS[name] = build
     MODELS.insert(len(AGGREGATORS) - 1, name)
     own = {setting: Value(value, "ours: its own") for setting, value in (settings or {}).items()}
-    CARDS[name] = Card(paper, description, LSTM_ATTENTION | own)
+    CARDS[name] = Card(paper, description, LSTM_ATTENTION | own, any_beta=any_beta)
 
 # %% ../../nbs/114_models.zoo.ipynb #992fc805
 def user_models() -> list[Path]:
@@ -151,7 +153,7 @@ def count_parameters(model: str, backbone: str, protocol: str = "released") -> i
         return sum(parameter.numel() for parameter in create_model(model, backbone, protocol=protocol).parameters())
 
 
-def list_models() -> list[dict[str, Any]]:
+def describe_models() -> list[dict[str, Any]]:
     """One row per model and backbone.
 
     Its keys: model, backbone, paper, description, parameters_released, parameters (as recommended), printed_millions

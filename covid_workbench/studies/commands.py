@@ -36,7 +36,7 @@ def ablate(args: argparse.Namespace) -> int:
     "run a study: a grid of runs, each a notebook executed in a process of its own"
     from covid_workbench.studies.display import TerminalView, status_lines
     from covid_workbench.studies.report import write_report
-    from covid_workbench.studies.runner import run_study
+    from covid_workbench.studies.runner import run_cells
     from covid_workbench.studies.shipped import find_study
 
     study, given = find_study(args.study), read_assignments(args.set)
@@ -51,7 +51,7 @@ def ablate(args: argparse.Namespace) -> int:
     names = ("executor", "threads", "timeout", "memory", "retries", "resume")
     options = {name: getattr(args, name) for name in names}
     show = TerminalView(sys.stderr)
-    done = run_study(study, args.out, **grid, **options, workers=workers, gpus=gpus, show=show)
+    done = run_cells(study, args.out, **grid, **options, workers=workers, gpus=gpus, show=show)
     page = write_report(args.out, notebook=not args.no_notebook)
     print("\n".join(status_lines(done)))
     print(f"{(time.monotonic() - started) / 60:.1f} minutes. Report: {page.resolve()}")

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['EACH_RUN', 'SMOOTHING', 'NO_RUNS', 'BEST', 'FIGURES', 'CEILING', 'CLICK', 'RUN_STATE', 'Comparison', 'RunChoices',
-           'first_choices', 'RunView', 'lines_of', 'bar_of', 'table_of', 'columns_of_table', 'card_of', 'slices_of',
+           'first_choices', 'VisibleRuns', 'lines_of', 'bar_of', 'table_of', 'columns_of_table', 'card_of', 'slices_of',
            'check_choices', 'picture_of_runs']
 
 # %% ../../nbs/813_widgets.run_view.ipynb #de416df6
@@ -80,7 +80,7 @@ def first_choices(comparison: Comparison) -> RunChoices:
 
 # %% ../../nbs/813_widgets.run_view.ipynb #96f36c42
 @dataclass(frozen=True, eq=False)
-class RunView:
+class VisibleRuns:
     "The runs that `choices` leave of a comparison, and their lines."
 
     comparison: Comparison
@@ -116,7 +116,7 @@ class RunView:
         return lines_of(self)
 
 # %% ../../nbs/813_widgets.run_view.ipynb #794c8185
-def lines_of(view: RunView) -> list[Line]:
+def lines_of(view: VisibleRuns) -> list[Line]:
     "A line for each run shown that has the column; the line of the run on the card is bold, and the others faint."
     snapshot, choices = view.comparison.snapshot, view.choices
     most = max(200, min(1500, 60000 // max(1, len(view.shown))))  # points of a line
@@ -139,7 +139,7 @@ def lines_of(view: RunView) -> list[Line]:
     ]
 
 # %% ../../nbs/813_widgets.run_view.ipynb #43313270
-def bar_of(view: RunView, where: str) -> dict[str, Any]:
+def bar_of(view: VisibleRuns, where: str) -> dict[str, Any]:
     "The traits of the bar of choices; `where` names the folders."
     comparison, choices = view.comparison, view.choices
     runs, kept, shown = comparison.snapshot.runs, view.kept, view.shown
@@ -163,7 +163,7 @@ NO_RUNS = (
 )
 
 
-def _menus(view: RunView) -> dict[str, list[list[str]]]:
+def _menus(view: VisibleRuns) -> dict[str, list[list[str]]]:
     "Name of a menu -> its values with words."
     counts = columns_of(view.comparison.snapshot.histories[key] for key in view.kept)
     if view.choices.y not in counts:
@@ -189,7 +189,7 @@ FIGURES = {  # figure -> its column's label
 CEILING = "what a detector that answers with the truth would get"
 
 
-def table_of(view: RunView) -> dict[str, Any]:
+def table_of(view: VisibleRuns) -> dict[str, Any]:
     "The traits of the table of runs: its columns and rows, and a note below the chart."
     return {
         "columns": columns_of_table(view.comparison),
@@ -227,7 +227,7 @@ def _figure(figures: Mapping[str, Any], name: str) -> dict[str, Any]:
     return _cell(value, f"{value:.1f}" if name == "minutes" else f"{value:.3f}")
 
 
-def _row(view: RunView, key: str) -> dict[str, Any]:
+def _row(view: VisibleRuns, key: str) -> dict[str, Any]:
     "A run as a row of the table."
     snapshot, style = view.comparison.snapshot, view.styles[key]
     figures = snapshot.figures[key]
@@ -247,7 +247,7 @@ def _row(view: RunView, key: str) -> dict[str, Any]:
     return {"key": key, "style": look, "cells": cells}
 
 # %% ../../nbs/813_widgets.run_view.ipynb #5df802c8
-def _note(view: RunView) -> str:
+def _note(view: VisibleRuns) -> str:
     "What the chart does not show, and what its points are."
     parts, column = [], view.choices.y
     without = len(view.shown) - len(view.lines)
@@ -267,7 +267,7 @@ def _note(view: RunView) -> str:
     return f"{note[0].upper()}{note[1:]}." if note else ""
 
 # %% ../../nbs/813_widgets.run_view.ipynb #2e80c4fb
-def card_of(view: RunView, key: str, confusion: Confusion | str) -> dict[str, Any]:
+def card_of(view: VisibleRuns, key: str, confusion: Confusion | str) -> dict[str, Any]:
     "The card of a run; `confusion` is its confusion matrix, or a sentence that says why there is none."
     snapshot = view.comparison.snapshot
     one, figures = snapshot.runs[key], snapshot.figures[key]
@@ -310,7 +310,7 @@ def _figure_rows(figures: Mapping[str, Any], regime: str) -> list[list[str]]:
     return rows
 
 
-def _setting_row(view: RunView, key: str, name: str) -> list[str]:
+def _setting_row(view: VisibleRuns, key: str, name: str) -> list[str]:
     "A setting, its value in this run, and up to four of those in the others."
     values = view.comparison.differ[name]
     others = in_order(values[other] for other in view.kept if other != key and values[other] != values[key])
@@ -378,7 +378,7 @@ def _check_cell(choices: RunChoices, comparison: Comparison) -> None:
         )
 
 # %% ../../nbs/813_widgets.run_view.ipynb #cf9536e9
-def picture_of_runs(view: RunView, note: str) -> str:
+def picture_of_runs(view: VisibleRuns, note: str) -> str:
     "The curves as SVG; `note` stands below."
     choices = view.choices
     return curves_svg(view.lines, X_AXES[choices.x], column_words(choices.y), log=choices.log, note=note[:110])

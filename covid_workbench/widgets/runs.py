@@ -27,7 +27,7 @@ from covid_workbench.widgets.run_view import (
     RUN_STATE,
     Comparison,
     RunChoices,
-    RunView,
+    VisibleRuns,
     bar_of,
     card_of,
     check_choices,
@@ -85,7 +85,7 @@ class RunCard(_RunsPart):
     words = T.Unicode("").tag(sync=True)
     confusion: Confusion | str = ""  # the matrix of the run, or why there is none
 
-    def show(self, view: RunView, key: str) -> None:
+    def show(self, view: VisibleRuns, key: str) -> None:
         "Show a run of the view; nothing for a key that is not there."
         runs = view.comparison.snapshot.runs
         self.confusion = confusion_of(runs[key].run) if key in runs else ""
@@ -214,7 +214,7 @@ class _DrawnRuns(_ChosenRuns):
     "Draws the runs of the latest snapshot."
 
     where: list[Run | str | Path]
-    view: RunView
+    view: VisibleRuns
 
     @property
     def snapshot(self) -> Snapshot:
@@ -223,7 +223,7 @@ class _DrawnRuns(_ChosenRuns):
 
     def draw(self) -> None:
         "Draw chart, bar and table."
-        self.view = view = RunView(self.comparison, self.choices)
+        self.view = view = VisibleRuns(self.comparison, self.choices)
         legend = len({line.value for line in view.lines}) <= LEGEND_MOST
         x, y = X_AXES[view.choices.x], column_words(view.choices.y)
         self.chart.show(view.lines, x, y, log=view.choices.log, legend=legend)
