@@ -2,8 +2,10 @@
 
 
 def _docs_prelude():
+    import asyncio
     import importlib.util
     import json
+    from threading import Thread
     from types import SimpleNamespace
     from unittest.mock import patch
 
@@ -31,9 +33,19 @@ def _docs_prelude():
         css = "\n".join(dict.fromkeys(str(part._css) for part in parts))
         return page.replace("</style>", f"\n{css}</style>", 1)
 
+    def work_through(explorer):
+        "What an explorer computes after its first picture; in a thread, since the kernel's own loop is busy here."
+        if hasattr(explorer, "_fill"):
+            work = Thread(target=lambda: asyncio.run(explorer._fill(explorer.panes)))
+            work.start()
+            work.join()
+        if hasattr(explorer, "read_volume"):
+            explorer.read_volume()
+
     def bundle_of(widget, include=None, exclude=None):
         if isinstance(widget, BaseFigure):  # a chart needs no kernel
             return {"application/vnd.plotly.v1+json": json.loads(widget.to_json()), "text/plain": "a chart"}, {}
+        work_through(widget)
         bundle = widget._repr_mimebundle_() or {}
         bundle, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
         parts = parts_in(widget)

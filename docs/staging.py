@@ -27,7 +27,7 @@ def directives_of(source: str) -> tuple[dict[str, str], str]:
 
 
 def names_in(source: str) -> list[str]:
-    "What the code of a cell defines: functions, classes and constants, private ones left out."
+    "What the code of a cell defines: functions, classes and constants; private ones where there is nothing else."
     try:
         body = ast.parse(source).body
     except SyntaxError:  # a cell magic
@@ -39,7 +39,8 @@ def names_in(source: str) -> list[str]:
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             names += [target.id for target in targets if isinstance(target, ast.Name)]
-    return [name for name in dict.fromkeys(names) if not name.startswith("_")]
+    names = list(dict.fromkeys(names))
+    return [name for name in names if not name.startswith("_")] or names
 
 
 def stage_cell(cell: dict) -> dict | None:
@@ -56,7 +57,7 @@ def stage_cell(cell: dict) -> dict | None:
         tags.append("skip-execution")
     if "hide-input" in tags:
         names = names_in(source)
-        label = ", ".join(names[:5]) + (" …" if len(names) > 5 else "") if names else "imports and helpers"
+        label = ", ".join(names[:5]) + (" …" if len(names) > 5 else "") if names else "imports"
         cell["metadata"]["mystnb"] = {"code_prompt_show": f"Code: {label}", "code_prompt_hide": f"Code: {label}"}
     cell["source"], cell["outputs"], cell["execution_count"] = source, [], None
     return cell

@@ -10,6 +10,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 sys.path.append(str(ROOT / "docs"))
 
+from api import argument_of, settings_table  # noqa: E402
+from docstrings import fence_examples  # noqa: E402
 from equations import mathml  # noqa: E402
 from execution import BuildError, Sources, absolute_imports, executed_outputs, read_sources  # noqa: E402
 from links import check_site  # noqa: E402
@@ -41,6 +43,10 @@ def test_staging_drops_directives_and_tags_cells():
     assert exported["metadata"]["mystnb"]["code_prompt_show"] == "Code: f, LIMIT"
     assert hidden["source"] == "assert True" and hidden["metadata"]["tags"] == ["remove-cell"]
     assert skipped["metadata"]["tags"] == ["skip-execution"]
+    labels = [
+        cell["metadata"]["mystnb"]["code_prompt_show"] for cell in stage("#| export\n_A = 1", "#| export\nimport a")
+    ]
+    assert labels == ["Code: _A", "Code: imports"]
     assert plain["source"] == "x = 1  #| not a directive" and not plain["metadata"]["tags"]
 
 
@@ -119,6 +125,24 @@ def test_outputs_need_no_kernel_and_no_network():
     assert "Plotly.newPlot" in figure and '<script src="_static/plotly.min.js">' in figure and "cdn" not in figure
     bar = [{"output_type": "stream", "name": "stderr", "text": "50 %"}]
     assert static_outputs(bar, str, "") == []
+
+
+def test_examples_in_docstrings_are_code():
+    text = "Adds.\n\n>>> add(1, 1)\n2\n>>> add(2, 2)\n\nMore."
+    assert fence_examples(text) == "Adds.\n\n```pycon\n>>> add(1, 1)\n2\n>>> add(2, 2)\n```\n\nMore."
+
+
+def test_classes_of_the_api_show_their_defaults():
+    def default(annotation, value):
+        return argument_of({"full_name": "a.b.size", "annotation": annotation, "value": value})[1:]
+
+    assert default("str", "") == ("size", "str", "''") and default("bool", False) == ("size", "bool", "False")
+    assert default("tuple[int, ...]", [1, 2]) == ("size", "tuple[int, ...]", "(1, 2)")
+    assert default("dict", "field(...)")[2] == "field(...)" and default("int", None)[2] is None
+    table = settings_table("covid_workbench.models.detector.DetectorSettings")
+    assert "| `roi_samples` | `256` | proposals an image in the RoI losses |" in table
+    assert settings_table("covid_workbench.models.protocol.Protocol") == []  # all are those of its bases
+    assert settings_table("covid_workbench.models.cards.Card") is None
 
 
 def test_equations_are_mathml():

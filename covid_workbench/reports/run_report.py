@@ -68,7 +68,7 @@ def learning_curves(*runs: Run) -> go.Figure:
     panels = [panel for panel in PANELS if any(panel == curve[1] for curve in curves)]
     if not panels:
         return _no_curves()
-    figure, named = make_subplots(1, len(panels), subplot_titles=panels), set()
+    figure, named = make_subplots(1, len(panels), subplot_titles=[_in_two_lines(panel) for panel in panels]), set()
     for model, panel, stage, steps, values in curves:
         name = f"{model}, {stage}"
         figure.add_scatter(
@@ -83,9 +83,14 @@ def learning_curves(*runs: Run) -> go.Figure:
             col=panels.index(panel) + 1,
         )
         named.add(name)
-    legend, margin = dict(orientation="h", y=-0.25), dict(l=40, r=10, t=40, b=40)
+    figure.update_annotations(font_size=13)  # four titles beside each other
+    legend, margin = dict(orientation="h", y=-0.25), dict(l=40, r=10, t=50, b=40)
     figure.update_layout(height=320, margin=margin, legend=legend, hovermode="closest", template="plotly_white")
     return figure.update_xaxes(title="step", rangemode="tozero").update_yaxes(rangemode="tozero")
+
+
+def _in_two_lines(panel: str) -> str:
+    return panel.replace(": ", "<br>").replace(" (", "<br>(")
 
 
 def _no_curves() -> go.Figure:

@@ -155,7 +155,7 @@ def provenance(study: StudyFolder) -> pd.DataFrame:
 # %% ../../nbs/618_studies.report.ipynb #2d1ea659
 REPORT_STYLE = """<style>
 .spread{color:#565E68;font-size:12px} .paper{color:#8A6D00;font-size:12px}
-table.study td,table.study th{text-align:right}
+table.study td,table.study th{text-align:right;padding:2px 8px}
 table.rows1 td:nth-child(-n+1),table.rows2 td:nth-child(-n+2),table.rows3 td:nth-child(-n+3),
 table.rows1 th:nth-child(-n+1),table.rows2 th:nth-child(-n+2),table.rows3 th:nth-child(-n+3){text-align:left}
 .failed{color:#8F2D0A} .queued,.running,.stopped,.interrupted{color:#565E68}
