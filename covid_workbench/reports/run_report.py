@@ -88,7 +88,7 @@ def learning_curves(*runs: Run) -> go.Figure:
     figure.update_layout(height=320, margin=margin, legend=legend, hovermode="closest", template="plotly_white")
     return figure.update_xaxes(title="step", rangemode="tozero").update_yaxes(rangemode="tozero")
 
-
+# %% ../../nbs/502_reports.run_report.ipynb #d91b9aa2
 def _in_two_lines(panel: str) -> str:
     return panel.replace(": ", "<br>").replace(" (", "<br>(")
 
