@@ -9,7 +9,7 @@ EXAMPLE = re.compile(r"^>>> .*(?:\n(?!\n).*)*", re.MULTILINE)  # up to the next 
 
 def fence_examples(text: str) -> str:
     "Put every example into a fence."
-    return EXAMPLE.sub(lambda found: f"```pycon\n{found[0]}\n```", text)
+    return EXAMPLE.sub(lambda found: f"```pycon\n{found[0].rstrip()}\n```", text)
 
 
 class Parser(MarkdownParser):
