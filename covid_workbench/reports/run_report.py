@@ -26,18 +26,18 @@ from ..runs.load import load_model
 from ..runs.run import Run
 
 # %% ../../nbs/502_reports.run_report.ipynb #392e6717
-MODEL_COLOURS = {
-    "mask-rcnn": "#0B6BB5",
-    "attention": "#B9520A",
-    "lstm1": "#00805E",
-    "lstm2": "#7A3FB0",
-    "affinity": "#A0438A",
-    "single-shot": "#8A6D00",
-    "ct-mask-net": "#C2185B",
-    "classifier": "#5B6570",
-    "mean-pool": "#2E7D32",
-    "max-pool": "#5D4037",
-    "gated-attention": "#00838F",
+MODEL_COLOURS = {  # each with a contrast of 3:1 or more to white and to black
+    "attention": "#CF6A1E",
+    "lstm1": "#1F8A63",
+    "lstm2": "#9257C9",
+    "mask-rcnn": "#2A7FC9",
+    "affinity": "#B8508F",
+    "single-shot": "#9A7A0A",
+    "classifier": "#7A838D",
+    "ct-mask-net": "#C94A5A",
+    "mean-pool": "#5C8A1E",
+    "max-pool": "#9C6B54",
+    "gated-attention": "#16899C",
 }
 PANELS = (
     "segmentation loss (sum of five)",
