@@ -17,6 +17,11 @@ from covid_workbench.runs.run import Run
 from covid_workbench.training.train import train
 
 
+def smoke(tmp_path, folder):
+    "Words of a short training on the slices of a folder."
+    return "train", tmp_path / "run", "--data", folder, "--preset", "smoke"
+
+
 def refused(command, *words, code=2, says=()):
     "The command fails with this exit code and one sentence on stderr that has all of these words."
     exit_code, out, err = command(*words)
@@ -124,9 +129,7 @@ def damage_missing_image(folder, table):
 def test_damaged_files_are_known_before_a_run_starts(command, tmp_path, data, damage):
     folder, table, save = data
     says = damage(folder, table)
-    refused(
-        command, "train", tmp_path / "run", "--data", folder, "--preset", "smoke", "--set", *assignments(), says=says
-    )
+    refused(command, *smoke(tmp_path, folder), "--set", *assignments(), says=says)
     assert not (tmp_path / "run").exists()
 
 
@@ -144,24 +147,13 @@ def test_wrong_table(command, tmp_path, data, column, value, says):
     folder, table, save = data
     table.loc[3, column] = table.loc[2, "id"] if value is None else value
     save()
-    refused(
-        command,
-        "train",
-        tmp_path / "run",
-        "--data",
-        folder,
-        "--preset",
-        "smoke",
-        "--set",
-        *assignments(),
-        says=("slices.csv", table.loc[3, "id"], *says),
-    )
+    refused(command, *smoke(tmp_path, folder), "--set", *assignments(), says=("slices.csv", table.loc[3, "id"], *says))
 
 
 def test_missing_column(command, tmp_path, data):
     folder, table, _ = data
     table.drop(columns="patient").to_csv(folder / "slices.csv", index=False)
-    refused(command, "train", tmp_path / "run", "--data", folder, "--preset", "smoke", says=("slices.csv", "patient"))
+    refused(command, *smoke(tmp_path, folder), says=("slices.csv", "patient"))
 
 
 def test_empty_splits(command, tmp_path, data):
@@ -170,12 +162,7 @@ def test_empty_splits(command, tmp_path, data):
     save()
     refused(
         command,
-        "train",
-        tmp_path / "run",
-        "--data",
-        folder,
-        "--preset",
-        "smoke",
+        *smoke(tmp_path, folder),
         "--set",
         "validation=0",
         "test=0",
@@ -183,16 +170,7 @@ def test_empty_splits(command, tmp_path, data):
     )
     table["split"] = "test"
     save()
-    refused(
-        command,
-        "train",
-        tmp_path / "run",
-        "--data",
-        folder,
-        "--preset",
-        "smoke",
-        says=("train split is empty", "slices.csv"),
-    )
+    refused(command, *smoke(tmp_path, folder), says=("train split is empty", "slices.csv"))
     assert not (tmp_path / "run").exists()
 
 
@@ -200,46 +178,13 @@ def test_nothing_to_learn(command, tmp_path, data):
     folder, table, save = data
     for name in table["mask"]:
         Image.fromarray(np.ones((64, 64), np.uint8)).save(folder / name)
-    refused(
-        command,
-        "train",
-        tmp_path / "run",
-        "--data",
-        folder,
-        "--preset",
-        "smoke",
-        "--set",
-        *assignments(),
-        says=("no lesion", "min_lesion_area"),
-    )
+    refused(command, *smoke(tmp_path, folder), "--set", *assignments(), says=("no lesion", "min_lesion_area"))
     table["mask"] = ""
     save()
-    refused(
-        command,
-        "train",
-        tmp_path / "run",
-        "--data",
-        folder,
-        "--preset",
-        "smoke",
-        "--set",
-        *assignments(),
-        says=("lesion mask",),
-    )
+    refused(command, *smoke(tmp_path, folder), "--set", *assignments(), says=("lesion mask",))
     table["label"] = "CP"
     save()
-    refused(
-        command,
-        "train",
-        tmp_path / "run",
-        "--data",
-        folder,
-        "--preset",
-        "smoke",
-        "--set",
-        *assignments(model="classifier"),
-        says=("CP", "two classes"),
-    )
+    refused(command, *smoke(tmp_path, folder), "--set", *assignments(model="classifier"), says=("CP", "two classes"))
 
 
 def test_folders_that_hold_something(command, finished, tmp_path):
@@ -258,7 +203,7 @@ def test_folders_that_hold_something(command, finished, tmp_path):
 
 def test_changed_data_do_not_continue_a_run(command, data, tmp_path):
     folder, table, _ = data
-    words = ("train", tmp_path / "run", "--data", folder, "--preset", "smoke", "--set", *assignments(model="mask-rcnn"))
+    words = (*smoke(tmp_path, folder), "--set", *assignments(model="mask-rcnn"))
     assert command(*words)[0] == 0
     (tmp_path / "run" / "weights.safetensors").unlink()
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)).save(folder / table.loc[0, "image"])

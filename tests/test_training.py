@@ -335,6 +335,18 @@ def test_a_model_of_ones_own_trains_by_its_name(tmp_path):
     )
 
 
+def torchrun(*words) -> subprocess.CompletedProcess:
+    "A command in two processes of one thread."
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    return subprocess.run(
+        [*launch, "-m", "covid_workbench.cli", *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
 @pytest.mark.parametrize(
     "regime, rounding", [("two-phase", 1e-3), ("warm-start", 0.04)]
 )  # without the average of gradients: 0.02 and 0.16
@@ -354,26 +366,7 @@ def test_two_processes_take_the_steps_of_one(tmp_path, regime, rounding):
         ),
     )
     one = train(tiny(**steps), tmp_path / "one" / "run", progress=False)
-    words = [
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "-m",
-        "covid_workbench.cli",
-        "train",
-        str(tmp_path / "two" / "run"),
-        "--preset",
-        "smoke",
-        "--set",
-        *assignments(**steps),
-    ]
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", *words],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
+    done = torchrun("train", tmp_path / "two" / "run", "--preset", "smoke", "--set", *assignments(**steps))
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("weights in") == 1
     two = Run.open(tmp_path / "two" / "run")
@@ -393,24 +386,6 @@ def test_two_processes_take_the_steps_of_one(tmp_path, regime, rounding):
 
 
 def test_uneven_shares_are_refused(tmp_path):
-    words = [
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "-m",
-        "covid_workbench.cli",
-        "train",
-        str(tmp_path / "run"),
-        "--preset",
-        "smoke",
-        "--set",
-        *assignments(model="mask-rcnn", segmentation_batch=3),
-    ]
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", *words],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
+    uneven = assignments(model="mask-rcnn", segmentation_batch=3)
+    done = torchrun("train", tmp_path / "run", "--preset", "smoke", "--set", *uneven)
     assert done.returncode != 0 and "cannot be divided evenly among 2 processes" in done.stderr

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TRUTH', 'SCALE_LENGTH', 'SCALE_STEPS', 'Keys', 'NO_REGION', 'TINTS', 'Region', 'merge_slots', 'SlicePicture',
-           'slice_picture', 'signed_branches', 'attention_bars', 'overlay_png']
+           'svg_picture', 'slice_picture', 'signed_branches', 'attention_bars', 'overlay_png']
 
 # %% ../../nbs/501_reports.pictures.ipynb #960d1313
 import io
@@ -230,7 +230,8 @@ class SlicePicture:
         write_atomic(path, self.standalone)
 
 
-def _drawing(*parts: str, width: float, height: float, spoken: str) -> SlicePicture:
+def svg_picture(*parts: str, width: float, height: float, spoken: str) -> SlicePicture:
+    "Drawn `parts` in a frame of their size, which shrinks with the page; `spoken` is read out in its place."
     return SlicePicture(
         tag(
             "svg",
@@ -298,7 +299,7 @@ def _page(inside: str, keys: Keys, frame: tuple[float, float], title: str | None
     below = top + height + 5 * bool(keys) + key_height
     words = [text(0, 14 + 19 * k, line, 14, font_weight="bold") for k, line in enumerate(heading)]
     words += [text(0, below + 16 + 15 * k, line, 12) for k, line in enumerate(notes)]
-    return _drawing(
+    return svg_picture(
         *words,
         tag("svg", inside, x=0, y=top, width=width, height=height),
         tag("g", key, transform=f"translate(0 {top + height + 5:.1f})"),
@@ -466,7 +467,7 @@ def attention_bars(
     else:
         parts.append(text(0, top - 5, "This slice has no slots, so there are no weights."))
     height = top + (18 * beta + 22) * bool(beta)
-    return _drawing(*parts, *_brackets(merged, top), width=width, height=height, spoken=title or "attention by rank")
+    return svg_picture(*parts, *_brackets(merged, top), width=width, height=height, spoken=title or "attention by rank")
 
 # %% ../../nbs/501_reports.pictures.ipynb #86b0ab59
 TINTS = {"GGO": GREEN, "consolidation": PINK, "lung": ONE_BRANCH[0]}  # every other class: blue

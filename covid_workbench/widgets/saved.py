@@ -14,8 +14,8 @@ from html import escape
 import ipywidgets as W
 import numpy as np
 
-from ..reports.pictures import SlicePicture, attention_bars, slice_picture
-from ..reports.svg import FONT, tag, text
+from ..reports.pictures import SlicePicture, attention_bars, slice_picture, svg_picture
+from ..reports.svg import tag, text
 from .pane import RunPane
 from .parts import STATIC, Part, RunHeader, SliceBrowser, SliceCanvas
 
@@ -104,20 +104,7 @@ def picture_of(panes: Sequence[RunPane], where: str, width: int = 420) -> SliceP
         bottom = max(bottom, y)
     parts.append(text(gap, bottom + 12, NOTICE, 11))
     total = gap + len(columns) * (width + gap)
-    return SlicePicture(
-        tag(
-            "svg",
-            *parts,
-            xmlns="http://www.w3.org/2000/svg",
-            viewBox=f"0 0 {total} {bottom + 24:.0f}",
-            width=f"{total}",
-            height=f"{bottom + 24:.0f}",
-            font_family=FONT,
-            role="img",
-            aria_label=where,
-            style="max-width:100%;height:auto",
-        )
-    )
+    return svg_picture(*parts, width=total, height=bottom + 24, spoken=where)
 
 # %% ../../nbs/805_widgets.saved.ipynb #ca278a0d
 def _plain(part: Part) -> dict:
