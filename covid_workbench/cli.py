@@ -224,11 +224,14 @@ def lab_arguments(command: argparse.ArgumentParser) -> None:
 def answer_entry(prediction, file: str, names: Sequence[str]) -> dict:
     "A prediction as the entry of `predictions.json`: class and probabilities, regions with their attention, lesions."
     from covid_workbench.evaluation.answers import rounded
+    from covid_workbench.evaluation.inference import NO_REGION
 
     entry = {"id": prediction.id, "file": file}
     if prediction.logits is not None:
         chances = dict(zip(prediction.classes, rounded(prediction.probabilities, 6)))
         entry |= {"class": prediction.predicted, "probabilities": chances}
+    if prediction.no_region:
+        entry["note"] = NO_REGION
     if prediction.boxes is not None:
         slots = zip(prediction.boxes, prediction.scores, prediction.attention.T)
         entry["regions"] = [

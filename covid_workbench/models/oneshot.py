@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from ..data.slices import CLASS_NAMES
 from .aggregators import AGGREGATORS, Evidence, build_aggregator
-from .detector import Detector, DetectorSettings, build_detector
+from .detector import Detector, DetectorSettings, build_detector, refined_boxes
 from .features import RegionVectors
 from .protocol import Protocol
 from .ranked_boxes import RankedBoxes
@@ -130,7 +130,7 @@ class RegionReader(nn.Module):
         with torch.set_grad_enabled(self.image_head.reads == "boxes" and torch.is_grad_enabled()):
             pooled = heads.box_roi_pool(features, proposals, [size] * len(images))  # (N, C, 7, 7)
             class_logits, deltas = self.regions.boxes(heads, pooled)  # (N, K+1), (N, 4(K+1))
-            boxes = heads.box_coder.decode(deltas.detach(), proposals)  # (N, K+1, 4)
+            boxes = refined_boxes(heads, deltas.detach(), proposals)  # (N, K+1, 4)
             rois = choose_rois(
                 class_logits,
                 boxes,
