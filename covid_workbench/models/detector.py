@@ -48,15 +48,19 @@ class FeatureSettings:
         "last beside them)",
         options=(1, 4, 5),
     )
-    fpn_channels: int = setting(256, "C, channels of the feature map", low=2)
+    fpn_channels: int = setting(256, "C, channels of the feature map", low=2, high=4096)
 
 # %% ../../nbs/105_models.detector.ipynb #43066366
 @dataclass(frozen=True)
 class ProposalSettings:
     "Anchors and region proposals."
 
-    anchor_sizes: tuple[float, ...] = setting((2, 4, 8, 16, 32), "anchor sides in network pixels", low=1)
-    anchor_ratios: tuple[float, ...] = setting((0.1, 0.25, 0.5, 1, 1.5, 2), "anchor height / width", low=0.01, high=100)
+    anchor_sizes: tuple[float, ...] = setting(
+        (2, 4, 8, 16, 32), "anchor sides in network pixels", low=1, high=4096, length=(1, 32)
+    )
+    anchor_ratios: tuple[float, ...] = setting(
+        (0.1, 0.25, 0.5, 1, 1.5, 2), "anchor height / width", low=0.01, high=100, length=(1, 32)
+    )
     anchor_spread: str = setting(
         "every",
         "on a pyramid: every size on every level (every), or one size a level, from the finest map on (one)",
@@ -64,13 +68,15 @@ class ProposalSettings:
     )
     rpn_foreground_iou: float = setting(0.7, "an anchor above this overlap is a lesion", low=0, high=1)
     rpn_background_iou: float = setting(0.3, "an anchor below this overlap is background", low=0, high=1)
-    rpn_samples: int = setting(256, "anchors an image in the RPN losses", low=1)
+    rpn_samples: int = setting(256, "anchors an image in the RPN losses", low=1, high=100_000)
     rpn_positive: float = setting(0.75, "largest share of positives among them", low=0, high=1)
     rpn_nms: float = setting(0.75, "overlap at which the weaker of two proposals goes", low=0, high=1)
-    proposals_before_nms: int = setting(400, "best proposals kept before that", low=1)
-    proposals: int = setting(200, "proposals kept after it", low=1)
-    test_proposals_before_nms: int = setting(0, "the same number outside of training; 0: no other", low=0)
-    test_proposals: int = setting(0, "the same number outside of training; 0: no other", low=0)
+    proposals_before_nms: int = setting(400, "best proposals kept before that", low=1, high=100_000)
+    proposals: int = setting(200, "proposals kept after it", low=1, high=100_000)
+    test_proposals_before_nms: int = setting(
+        0, "the same number before NMS outside of training; 0: no other", low=0, high=100_000
+    )
+    test_proposals: int = setting(0, "the same number outside of training; 0: no other", low=0, high=100_000)
 
 # %% ../../nbs/105_models.detector.ipynb #6c68fcdd
 # dataclasses collect fields from the last base to the first; the order of the fields is part of what runs store
@@ -80,14 +86,14 @@ class DetectorSettings(ProposalSettings, FeatureSettings):
 
     roi_foreground_iou: float = setting(0.75, "a proposal above this overlap is a lesion", low=0, high=1)
     roi_background_iou: float = setting(0.5, "a proposal below this overlap is background", low=0, high=1)
-    roi_samples: int = setting(256, "proposals an image in the RoI losses", low=1)
+    roi_samples: int = setting(256, "proposals an image in the RoI losses", low=1, high=100_000)
     roi_positive: float = setting(0.5, "largest share of positives among them", low=0, high=1)
-    head_width: int = setting(128, "width of the two box layers", low=1)
-    mask_layers: int = setting(1, "convolutions of the mask head", low=1)
-    mask_channels: int = setting(0, "their channels; 0: as many as the feature map has", low=0)
+    head_width: int = setting(128, "width of the two box layers", low=1, high=65_536)
+    mask_layers: int = setting(1, "convolutions of the mask head", low=1, high=64)
+    mask_channels: int = setting(0, "their channels; 0: as many as the feature map has", low=0, high=4096)
     score_threshold: float = setting(0.05, "detections below are dropped", low=0, high=1)
     detection_nms: float = setting(0.5, "overlap at which the weaker of two detections of a class goes", low=0, high=1)
-    detections: int = setting(100, "most detections a slice", low=1)
+    detections: int = setting(100, "most detections a slice", low=1, high=100_000)
 
 # %% ../../nbs/105_models.detector.ipynb #c949f636
 class ExactAnchors(AnchorGenerator):

@@ -40,18 +40,22 @@ class OneShotSettings:
         "from boxes and scores; mask-rcnn finds lesions alone; classifier sees the whole slice alone",
         options=MODELS,
     )
-    classes: tuple[str, ...] = setting(CLASS_NAMES, "image classes to tell apart; slices of other classes are left out")
-    roi_batch: int = setting(16, "β (N in the earlier papers), regions of a slice", low=2)
+    classes: tuple[str, ...] = setting(
+        CLASS_NAMES, "image classes to tell apart; slices of other classes are left out", length=(1, 1000)
+    )
+    roi_batch: int = setting(16, "β (N in the earlier papers), regions of a slice", low=2, high=4096)
     roi_nms: float = setting(0.25, "overlap at which the weaker of two regions goes", low=0, high=1)
     ranking: str = setting(
         "distance",
         "order of the regions: distance (the papers), score, reversed, raster, hilbert or random",
         options=tuple(RANKINGS),
     )
-    refine_steps: int = setting(1, "N, refinement blocks", low=0)
-    hidden_size: int = setting(256, "C*: size of the LSTM states, number of affinities, width R of module S", low=1)
+    refine_steps: int = setting(1, "N, refinement blocks", low=0, high=32)
+    hidden_size: int = setting(
+        256, "C*: size of the LSTM states, number of affinities, width R of module S", low=1, high=65_536
+    )
     classifier_width: int = setting(
-        128, "width of the two layers before the class logits (module S has hidden_size there)", low=1
+        128, "width of the two layers before the class logits (module S has hidden_size there)", low=1, high=65_536
     )
 
 # %% ../../nbs/111_models.oneshot.ipynb #171fae8f
