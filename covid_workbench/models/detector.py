@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['LOSSES', 'FeatureSettings', 'ProposalSettings', 'DetectorSettings', 'ExactAnchors', 'balanced_sample', 'mean_or_zero',
            'rpn_losses', 'box_losses', 'refined_boxes', 'best_proposals', 'best_detections', 'RegionProposer',
-           'RoISamples', 'box_head_losses', 'mask_head_losses', 'Detector', 'detect_lesions', 'build_detector']
+           'RoISamples', 'box_head_losses', 'mask_head_losses', 'Detector', 'detect_lesions', 'sizes_of_levels',
+           'check_thresholds', 'build_detector']
 
 # %% ../../nbs/105_models.detector.ipynb #9ebb2cf7
 from collections.abc import Callable
@@ -244,6 +245,8 @@ class RegionProposer(nn.Module):
         "(L^RPN_CLS, L^RPN_BOX) of each image, at anchors drawn from its own generator."
         labels, matched = self.rpn.assign_targets_to_anchors(anchors, targets)
         goals = self.rpn.box_coder.encode(matched, anchors)
+        # an empty anchor, which rounding makes, cannot be moved onto a lesion that no other anchor meets either
+        labels = [own.where((own < 1) | goal.isfinite().all(1), -1) for own, goal in zip(labels, goals)]
         number, share = self.settings.rpn_samples, self.settings.rpn_positive
         samples = [balanced_sample(own, number, share, generator) for own, generator in zip(labels, generators)]
         return [rpn_losses(*image) for image in zip(objectness, deltas, labels, goals, samples)]
@@ -369,17 +372,21 @@ def detect_lesions(
     ]
 
 # %% ../../nbs/105_models.detector.ipynb #b112cf61
-def _build_rpn(settings: DetectorSettings, rounded_anchors: bool) -> RegionProposalNetwork:
-    "The region proposal network. Raises `InputError` if the anchor sizes do not fit the levels."
-    if settings.anchor_spread == "one" and settings.levels > 1:
-        sizes = tuple((size,) for size in settings.anchor_sizes)
-    else:
-        sizes = (settings.anchor_sizes,) * settings.levels
-    if len(sizes) != settings.levels:
+def sizes_of_levels(settings: DetectorSettings) -> tuple[tuple[float, ...], ...]:
+    "The anchor sizes of each level of the pyramid. Raises `InputError` if there is not one a level where there must be."
+    if settings.anchor_spread != "one" or settings.levels == 1:
+        return (settings.anchor_sizes,) * settings.levels
+    if len(settings.anchor_sizes) != settings.levels:
         raise InputError(
             f"setting anchor_spread=one takes one of anchor_sizes for each of levels={settings.levels}; "
-            f"there are {len(sizes)}"
+            f"there are {len(settings.anchor_sizes)}"
         )
+    return tuple((size,) for size in settings.anchor_sizes)
+
+# %% ../../nbs/105_models.detector.ipynb #2c0e2060
+def _build_rpn(settings: DetectorSettings, rounded_anchors: bool) -> RegionProposalNetwork:
+    "The region proposal network. Raises `InputError` if the anchor sizes do not fit the levels."
+    sizes = sizes_of_levels(settings)
     kind = AnchorGenerator if rounded_anchors else ExactAnchors
     anchors = kind(sizes=sizes, aspect_ratios=(settings.anchor_ratios,) * settings.levels)
     return RegionProposalNetwork(
@@ -418,11 +425,25 @@ def _build_heads(settings: DetectorSettings, classes: int) -> RoIHeads:
     )
 
 # %% ../../nbs/105_models.detector.ipynb #779f33c9
+def check_thresholds(settings: DetectorSettings) -> None:
+    "Raise `InputError` for thresholds and numbers of proposals in the wrong order."
+    for high, low in (
+        ("rpn_foreground_iou", "rpn_background_iou"),
+        ("roi_foreground_iou", "roi_background_iou"),
+        ("proposals_before_nms", "proposals"),
+    ):
+        if getattr(settings, high) < getattr(settings, low):
+            raise InputError(
+                f"setting {high}={getattr(settings, high)} must not be below {low}={getattr(settings, low)}"
+            )
+
+
 def build_detector(settings: DetectorSettings, classes: int, protocol: Protocol = Protocol()) -> Detector:
     """A detector with random weights for `classes` kinds of object (background not counted).
 
     Raises `InputError` for settings that do not fit each other and for pretrained weights that do not fit the backbone.
     """
+    check_thresholds(settings)
     rpn = _build_rpn(
         settings, protocol.rounded_anchors
     )  # first, as the order of the parts decides their random weights
