@@ -12,9 +12,9 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from .base import RULES, short  # noqa: E402
-from .material import Material  # noqa: E402
-from .session import make_try, remove, reproduce, shown, tries  # noqa: E402
+from .base import RULES, short
+from .material import Material
+from .session import make_try, remove, reproduce, shown, tries
 
 
 def _arguments() -> argparse.Namespace:

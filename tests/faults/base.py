@@ -40,6 +40,7 @@ class Try:
     cwd: str = "cwd"  # the working folder, in the scratch folder
     limit: float = 60  # seconds after which it counts as a hang
     begun: Path | None = None  # valid work that may take long has begun once this file is there
+    patience: float = 5  # seconds that such work is watched
     quiet: bool = False  # a failure may be said on stdout alone (ablate: cells that failed; parity: arrays that differ)
     input: str = ""  # the hostile part in words
 

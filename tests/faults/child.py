@@ -5,6 +5,7 @@ import io
 import os
 import resource
 import select
+import shutil
 import signal
 import sys
 import time
@@ -28,34 +29,56 @@ def command(words: Sequence[str]) -> int:
 
 def run_try(one: Try, scratch: Path, run: Callable[[Sequence[str]], int] = command) -> Outcome:
     "Run the words of a try in a child of this process, which has imported the package already."
-    output = scratch / ".output"
-    output.mkdir()
     started = time.monotonic()
+    child = start_try(one, scratch, run)
+    code, begun = _wait(child, one, started)
+    return Outcome(code, *output_of(scratch), time.monotonic() - started, scratch, begun)
+
+
+def start_try(one: Try, scratch: Path, run: Callable[[Sequence[str]], int] = command) -> int:
+    "Start a try; the number of its process."
+    output = scratch / ".output"
+    shutil.rmtree(output, ignore_errors=True)
+    output.mkdir()
     child = os.fork()
     if child == 0:
         _be_child(one, scratch, output, run)
-    code, begun = _wait(child, one, started)
-    seconds = time.monotonic() - started
-    out, err = ((output / name).read_bytes().decode("utf-8", "backslashreplace") for name in ("out", "err"))
-    return Outcome(code, out, err, seconds, scratch, begun)
+    return child
+
+
+def output_of(scratch: Path) -> tuple[str, str]:
+    "What the last try in a folder has written to stdout and stderr."
+    out, err = (scratch / ".output" / name for name in ("out", "err"))
+    return tuple(path.read_bytes().decode("utf-8", "backslashreplace") for path in (out, err))
 
 
 def _wait(child: int, one: Try, started: float) -> tuple[int | None, bool]:
     "The exit code of the child, None where it had to be ended; and whether the work of a try had begun."
     descriptor, begun = os.pidfd_open(child), None
     try:
-        while time.monotonic() - started < one.limit and (begun is None or time.monotonic() - begun < 5):
+        while time.monotonic() - started < one.limit and (begun is None or time.monotonic() - begun < one.patience):
             if select.select([descriptor], [], [], 0.2)[0]:
                 return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), begun is not None
             if begun is None and one.begun and one.begun.exists():
                 begun = time.monotonic()
-        os.killpg(child, signal.SIGKILL)
+        _kill_family(child)
         os.waitpid(child, 0)
         return None, begun is not None
     finally:
         os.close(descriptor)
         with contextlib.suppress(ProcessLookupError, PermissionError):  # what the command left running
             os.killpg(child, signal.SIGKILL)
+
+
+def _kill_family(child: int) -> None:
+    "End a child that takes too long, with the kernels and cells it has started."
+    import psutil
+
+    family = psutil.Process(child).children(recursive=True)
+    os.killpg(child, signal.SIGKILL)
+    for process in family:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
 
 
 def _be_child(one: Try, scratch: Path, output: Path, run: Callable[[Sequence[str]], int]) -> None:
@@ -97,6 +120,8 @@ def _set_up(one: Try, scratch: Path, output: Path) -> None:
     _limit(resource.RLIMIT_AS, 12 * GIB)
     _limit(resource.RLIMIT_FSIZE, GIB)
     _limit(resource.RLIMIT_CORE, 0)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
     os.environ.update({"TMPDIR": str(scratch / "tmp"), "HOME": str(scratch / "home")} | one.environment)
     os.chdir(scratch / one.cwd)
 

@@ -1,6 +1,7 @@
 """Small reference material, built once: data, two runs, a study, and what every command makes of them untouched."""
 
 import contextlib
+import csv
 import importlib
 import json
 import shutil
@@ -16,7 +17,14 @@ from .base import Check, Outcome, Try, short
 from .child import command, run_try
 
 SETTINGS = TINY | dict(phantom_patients=12, detector_epochs=0.4, aggregator_epochs=1, threads=1, device="cpu")
-RUN_FILES = ("metrics.json", "predictions.csv", "cost.json", "checked.json", ".lock", "log.txt")  # what evaluation writes
+RUN_FILES = (
+    "metrics.json",
+    "predictions.csv",
+    "cost.json",
+    "checked.json",
+    ".lock",
+    "log.txt",
+)  # what evaluation writes
 
 
 def settings(**more: object) -> list[str]:
@@ -29,7 +37,7 @@ def _in_child(scratch: Path, run) -> None:
     for name in ("cwd", "tmp", "home"):
         (scratch / name).mkdir(parents=True, exist_ok=True)
     outcome = run_try(Try([], limit=300), scratch, run)
-    if outcome.code:
+    if outcome.code != 0:
         raise RuntimeError(f"the reference material could not be made: {outcome.out}{outcome.err}")
     shutil.rmtree(scratch / ".output")
 
@@ -64,7 +72,7 @@ class Material:
             shutil.rmtree(scratch, ignore_errors=True)
             one = words_of(World(self, scratch, Random(0)))
             outcome = run_try(one, scratch)
-            if outcome.code:
+            if outcome.code != 0:
                 raise RuntimeError(f"{name} fails on untouched material: {outcome.out}{outcome.err}")
             self.results[name] = RESULTS[name](outcome)
             shutil.rmtree(scratch)
@@ -197,8 +205,10 @@ def _difference(found: object, wanted: object, where: str = "") -> str:
 
 
 def train_words(world: World, *more: object, **changes: object) -> list:
-    "A training into out/run on the data of the world."
-    return ["train", world.out / "run", "--preset", "smoke", "--data", world.data, "--set", *settings(**changes), *more]
+    "A training into out/run on the data of the world; `more` are assignments, in place of ours of the same name."
+    given = {str(word).partition("=")[0].strip() for word in more}
+    ours = [word for word in settings(**changes) if word.partition("=")[0] not in given]
+    return ["train", world.out / "run", "--preset", "smoke", "--data", world.data, "--set", *ours, *more]
 
 
 def evaluate_try(world: World, run: Path | None = None, **options: object) -> Try:
@@ -215,7 +225,10 @@ def predict_try(world: World, *inputs: object, run: Path | None = None, **option
 
 def _evaluated(outcome: Outcome) -> object:
     folder = outcome.scratch / "world" / "run"
-    return {"metrics": json.loads((folder / "metrics.json").read_text()), "rows": (folder / "predictions.csv").read_text()}
+    return {
+        "metrics": json.loads((folder / "metrics.json").read_text()),
+        "rows": (folder / "predictions.csv").read_text(),
+    }
 
 
 def _predicted(outcome: Outcome) -> object:
@@ -231,12 +244,13 @@ def study_lines(outcome: Outcome) -> dict[str, str]:
     return {words[1]: f"{words[0]} {words[2] if len(words) > 2 else ''}" for words in lines if len(words) > 1}
 
 
-def study_tables(outcome: Outcome) -> dict[str, str]:
-    "The rows of the tables of a study's report, by file and first column."
+def study_tables(outcome: Outcome) -> dict[str, dict[str, str]]:
+    "The rows of the tables of a study's report: file and first column -> column -> what stands there."
     found = {}
     for path in sorted((outcome.scratch / "world" / "study" / "report").glob("*.csv")):
-        for line in path.read_text().splitlines():
-            found[f"{path.name}/{line.partition(',')[0]}"] = line
+        with path.open() as file:
+            for row in csv.DictReader(file):
+                found[f"{path.name}/{next(iter(row.values()))}"] = {name: value for name, value in row.items() if value}
     return found
 
 

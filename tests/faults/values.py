@@ -8,13 +8,51 @@ from random import Random
 from typing import Any
 
 WORDS = (  # what may stand behind the = of a setting or an option
-    *("inf", "-inf", "nan", "Infinity", "1e400", "-1e400", "9" * 400, "-" + "9" * 400, "0." + "0" * 400 + "1", "1e-320"),
+    *(
+        "inf",
+        "-inf",
+        "nan",
+        "Infinity",
+        "1e400",
+        "-1e400",
+        "9" * 400,
+        "-" + "9" * 400,
+        "0." + "0" * 400 + "1",
+        "1e-320",
+    ),
     *("", " ", ",", ",,,", "[]", "[1,2", "(1,)", "{}", "null", "None", "none", "true", "False", "0x10", "1_000", "½"),
-    *("１２", "💥", "\u202egnp.exe", "a" * 10_000, "é" * 300, "two\nlines", "tab\there", "\x1b[31mred", "\udcff", "%s%n"),
+    *(
+        "１２",
+        "💥",
+        "\u202egnp.exe",
+        "a" * 10_000,
+        "é" * 300,
+        "two\nlines",
+        "tab\there",
+        "\x1b[31mred",
+        "\udcff",
+        "%s%n",
+    ),
     *("$(id)", "../../etc/passwd", "<script>alert(1)</script>", "1,2,3,inf", "1,,2", "1;2", "a=b", "0,0", "1e18"),
     *("1000000000", "99999999999999999999", "-1", "0", "0.5", "-0.0", "2.5", "1e-9", "true,false", "nan,nan", "1e3"),
 )
-NUMBERS = ("-1", "0", "1.5", "", "x", "nan", "inf", "-inf", "1000000000", "9" * 400, "1e400", "-0", "2e9", "１２", "0x1")
+NUMBERS = (
+    "-1",
+    "0",
+    "1.5",
+    "",
+    "x",
+    "nan",
+    "inf",
+    "-inf",
+    "1000000000",
+    "9" * 400,
+    "1e400",
+    "-0",
+    "2e9",
+    "１２",
+    "0x1",
+)
 JSONS = (  # what may stand where JSON has another value
     *(None, True, False, 0, -1, 1.5, 1e308, -1e-320, 10**30, 10**400, float("nan"), float("inf"), -float("inf")),
     *("", " ", "x", "nan", "é\u202e💥", "a" * 20_000, "two\nlines", "../../x", "<b>&", "\x00"),
@@ -53,7 +91,9 @@ def other_type(chance: Random, value: Any) -> Any:
 
 
 def _kind(value: Any) -> str:
-    return "boolean" if isinstance(value, bool) else "number" if isinstance(value, (int, float)) else type(value).__name__
+    return (
+        "boolean" if isinstance(value, bool) else "number" if isinstance(value, (int, float)) else type(value).__name__
+    )
 
 
 def dotted(path: tuple) -> str:

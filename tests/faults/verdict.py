@@ -89,7 +89,9 @@ def _figures(scratch: Path) -> Iterator[str]:
 
 def judge(one: Try, outcome: Outcome, wrong: list[str]) -> list[str]:
     "Everything that is wrong with the outcome of a try; `wrong` is what `touched` found."
-    found = [f"touched: {', '.join(wrong[:4])}" + (f" and {len(wrong) - 4} more" if len(wrong) > 4 else "")] * bool(wrong)
+    found = [f"touched: {', '.join(wrong[:4])}" + (f" and {len(wrong) - 4} more" if len(wrong) > 4 else "")] * bool(
+        wrong
+    )
     text = outcome.out + outcome.err
     if "Traceback (most recent call last)" in text:
         return [f"traceback: {short(_last(text), 300)}", *found]

@@ -1,3 +1,3 @@
 """The classes of hostile inputs, a module each."""
 
-from . import configs, options, pictures, runs, settings, studies, surroundings, tables, weights  # noqa: F401
+from . import configs, options, pictures, runs, settings, studies, surroundings, tables, weights

@@ -7,9 +7,11 @@ from random import Random
 
 from ..base import Try, fine, rule
 from ..material import SETTINGS, STUDY, World
-from ..values import JSON_FILE, JSONS, damage, dotted, dump, put, retyped
+from ..values import JSON_FILE, JSONS, damage, dotted, dump, retyped
 
-CONFIG = {"preset": "smoke"} | {name: list(value) if isinstance(value, tuple) else value for name, value in SETTINGS.items()}
+CONFIG = {"preset": "smoke"} | {
+    name: list(value) if isinstance(value, tuple) else value for name, value in SETTINGS.items()
+}
 GROUPED = {"preset": "smoke", "training": {"seed": 0, "epochs": 0.1, "threads": 1}, "data": {"image_size": 64}}
 
 
@@ -62,10 +64,16 @@ GRIDS = {
     "name": "grids",
     "question": "?",
     "grids": [
-        {"axes": {"model": ["lstm1", "lstm2"], "seed": [0, 1]}, "settings": {"hidden_size": 8}, "skip": [{"seed": "1"}]},
+        {
+            "axes": {"model": ["lstm1", "lstm2"], "seed": [0, 1]},
+            "settings": {"hidden_size": 8},
+            "skip": [{"seed": "1"}],
+        },
         {"axes": {"classes": {"two": {"classes": "Normal,CP"}}}, "after": {"model": "lstm2"}, "target": False},
     ],
-    "tables": [{"title": "T", "rows": ["model"], "figures": ["weighted F1"], "where": {"seed": "0"}, "printed": {"lstm1": "x"}}],
+    "tables": [
+        {"title": "T", "rows": ["model"], "figures": ["weighted F1"], "where": {"seed": "0"}, "printed": {"lstm1": "x"}}
+    ],
     "sizes": {"smoke": {"epochs": 1}},
     "settings": {"backbone": "resnet18"},
 }
@@ -79,7 +87,12 @@ def unknown(chance: Random, world: World) -> Try:
     content = _plain(GRIDS if study else CONFIG)
     if study:
         ways = [("qestion",), ("grids", 0, "axis"), ("grids", 0, "settings", "bakbone"), ("tables", 0, "colour")]
-        ways += [("sizes", "smokee"), ("sizes", "smoke", "epoch"), ("settings", "hidden"), ("grids", 0, "axes", "modle")]
+        ways += [
+            ("sizes", "smokee"),
+            ("sizes", "smoke", "epoch"),
+            ("settings", "hidden"),
+            ("grids", 0, "axes", "modle"),
+        ]
         ways += [("tables", 0, "where", "sed"), ("target", "x")]
     else:
         ways = [("bakbone",), ("trainig",), ("training",), ("recrod",), ("é" * 50,)]
@@ -127,13 +140,21 @@ def huge(chance: Random, world: World) -> Try:
         content["axes"] = {"seed": list(range(300_000))}
     elif kind == "many":
         content["axes"] |= {name: [0, 1] for name in ("seed", "split_seed", "warmup", "gradient_clip", "weight_decay")}
-        content["axes"] |= {name: [1, 2, 3, 4, 5, 6, 7, 8, 9] for name in ("roi_samples", "epochs", "levels", "mask_layers")}
+        content["axes"] |= {
+            name: [1, 2, 3, 4, 5, 6, 7, 8, 9] for name in ("roi_samples", "epochs", "levels", "mask_layers")
+        }
         content["axes"] |= {"hidden_size": list(range(8, 300))}
     else:
         content["axes"] = {"x": {"l" * 50_000: {"seed": 1}}}
     dump(world.scratch / "study.json", content)
     names = ["cells", "study.json", "seed", "axis", "study", "cell"]
-    return dry(world, world.scratch / "study.json", names=names, input=f"a grid: {kind}", fine=fine if kind == "labels" else None)
+    return dry(
+        world,
+        world.scratch / "study.json",
+        names=names,
+        input=f"a grid: {kind}",
+        fine=fine if kind == "labels" else None,
+    )
 
 
 @rule(2)
@@ -161,17 +182,29 @@ def axes(chance: Random, world: World) -> Try:
     elif case == 8:
         content["notebook"] = chance.choice(["", "nowhere", "/dev/null", str(world.canary), "../x.ipynb", "a" * 5000])
     else:
-        grid["settings"] = {"protocol": "x", "start_from": "/nowhere", "source": chance.choice(["/nowhere", "", "phantom"])}
+        grid["settings"] = {
+            "protocol": "x",
+            "start_from": "/nowhere",
+            "source": chance.choice(["/nowhere", "", "phantom"]),
+        }
     dump(world.scratch / "study.json", content)
-    harmless = fine if case in (0, 1, 3, 5, 6, 7, 8) else None  # some of these say what is allowed
+    harmless = fine if case in (0, 1, 2, 3, 5, 6, 7, 8) else None  # some of these say what is allowed
     names = ["study", "grid", "axis", "cell", "setting", "notebook"]
-    return dry(world, world.scratch / "study.json", names=names, fine=harmless, input=f"case {case}: {json.dumps(content)[:150]}")
+    return dry(
+        world,
+        world.scratch / "study.json",
+        names=names,
+        fine=harmless,
+        input=f"case {case}: {json.dumps(content)[:150]}",
+    )
 
 
 @rule(1)
 def strange_place(chance: Random, world: World) -> Try:
     "A file of settings that is somewhere strange."
-    place = chance.choice(["/dev/zero", "/dev/null", "/proc/self/mem", "/proc/self/environ", "/dev/stdin", str(world.scratch), ""])
+    place = chance.choice(
+        ["/dev/zero", "/dev/null", "/proc/self/mem", "/proc/self/environ", "/dev/stdin", str(world.scratch), ""]
+    )
     study = chance.random() < 0.5
     if study:
         one = dry(world, place or Path("."))

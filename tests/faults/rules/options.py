@@ -9,7 +9,23 @@ from ..base import Try, fine, rule, short
 from ..material import World, predict_try, settings
 from ..values import WORDS, number_of
 
-DEVICES = ("tpu", "cuda", "cuda:7", "cuda:-1", "mps", "", "CPU", "cpu:9", "meta", "xla", "cpu,cuda", "a" * 500, "é", "0", "hpu")
+DEVICES = (
+    "tpu",
+    "cuda",
+    "cuda:7",
+    "cuda:-1",
+    "mps",
+    "",
+    "CPU",
+    "cpu:9",
+    "meta",
+    "xla",
+    "cpu,cuda",
+    "a" * 500,
+    "é",
+    "0",
+    "hpu",
+)
 WHERE = ("/dev/null", "/proc/nothing", "/sys/x", "/dev/full", "", " ")
 
 
@@ -54,14 +70,28 @@ def phantom(chance: Random, world: World) -> Try:
     return Try(words, [option.strip("-"), value[:30]], fine=allowed, begun=begun, input=f"{option}={short(value, 60)}")
 
 
-FINE_PHANTOM = {("--difficulty", "0"), ("--difficulty", "-0"), ("--difficulty", "1.5"), ("--seed", "0"), ("--seed", "-0")}
-FINE_PHANTOM |= {("--seed", "1000000000"), ("--seed", "１２"), ("--patients", "１２"), ("--slices", "１２"), ("--workers", "１２")}
+FINE_PHANTOM = {
+    ("--difficulty", "0"),
+    ("--difficulty", "-0"),
+    ("--difficulty", "1.5"),
+    ("--seed", "0"),
+    ("--seed", "-0"),
+}
+FINE_PHANTOM |= {
+    ("--seed", "1000000000"),
+    ("--seed", "１２"),
+    ("--patients", "１２"),
+    ("--slices", "１２"),
+    ("--workers", "１２"),
+}
 
 
 @rule(3)
 def ablate(chance: Random, world: World) -> Try:
     "ablate with hostile limits; nothing may start."
-    (world.scratch / "study.json").write_text(json.dumps({"name": "s", "axes": {"seed": [0]}, "settings": {"hidden_size": 8}}))
+    (world.scratch / "study.json").write_text(
+        json.dumps({"name": "s", "axes": {"seed": [0]}, "settings": {"hidden_size": 8}})
+    )
     options = ["--workers", "--threads", "--timeout", "--memory", "--retries", "--seeds", "--gpus", "--executor"]
     option = chance.choice(options)
     value = number_of(chance)
@@ -69,7 +99,15 @@ def ablate(chance: Random, world: World) -> Try:
         value = chance.choice(["x", "0,,1", "-1", "99", "0,0", "é", "1.5", ","])
     elif option == "--executor":
         value = chance.choice(["nonsense", "dask:", "dask:/nowhere.json", "Local", "", "dask:tcp://127.0.0.1:1"])
-    words = ["ablate", world.scratch / "study.json", "--out", world.out, "--no-notebook", "--no-estimate", f"{option}={value}"]
+    words = [
+        "ablate",
+        world.scratch / "study.json",
+        "--out",
+        world.out,
+        "--no-notebook",
+        "--no-estimate",
+        f"{option}={value}",
+    ]
     names = [option.strip("-"), value[:30] or "''", "GPU"]
     harmless = fine if (option, value) in FINE_ABLATE else None
     return Try(words, names, fine=harmless, begun=world.out / "manifest.json", input=f"{option}={short(value, 60)}")
@@ -78,7 +116,9 @@ def ablate(chance: Random, world: World) -> Try:
 FINE_ABLATE = {(name, zero) for name in ("--threads", "--timeout", "--memory", "--retries") for zero in ("0", "-0")}
 FINE_ABLATE |= {(name, "1.5") for name in ("--timeout", "--memory")} | {("--gpus", ",")}
 FINE_ABLATE |= {(name, "１２") for name in ("--threads", "--retries", "--workers", "--seeds", "--memory", "--timeout")}
-FINE_ABLATE |= {(name, "2e9") for name in ("--timeout", "--memory")} | {(name, "1000000000") for name in ("--timeout", "--memory")}
+FINE_ABLATE |= {(name, "2e9") for name in ("--timeout", "--memory")} | {
+    (name, "1000000000") for name in ("--timeout", "--memory")
+}
 
 
 @rule(3)
@@ -93,9 +133,18 @@ def dry_run(chance: Random, world: World) -> Try:
         "--set": ["bakbone=1", "x", "hidden_size=inf", "seed=nan", "=", "model=lstm9", "source=/nowhere"],
     }[option]
     word = chance.choice(value)
-    study = chance.choice(["order", "tables-1-4", "cut", "tables-1-4", "nosuchstudy"])
+    study = chance.choice(["ranking", "tables-1-4", "transfer", "tables-1-4", "nosuchstudy"])
     words = ["ablate", study, "--out", world.out, "--dry-run", "--no-estimate", f"{option}={word}"]
-    names = [option.strip("-"), word[:30] or "''", "bakbone", "hidden_size", "seed", "model", "study", "second data source"]
+    names = [
+        option.strip("-"),
+        word[:30] or "''",
+        "bakbone",
+        "hidden_size",
+        "seed",
+        "model",
+        "study",
+        "second data source",
+    ]
     return Try(words, names, changes=(), input=f"{study} {option}={short(word, 60)}")
 
 
@@ -112,7 +161,6 @@ def demo(chance: Random, world: World) -> Try:
             (["--set", f"source={world.data}"], ["source"]),
             (["--set", "bakbone=x"], ["bakbone"]),
             (["--set", "hidden_size=inf"], ["hidden_size"]),
-            (["--set", "classes=Normal,CP"], ["classes"]),
             (["--set", "x"], ["x"]),
             (["--preset", "nonsense"], ["nonsense"]),
             (["--preset", ""], ["preset"]),
@@ -160,7 +208,10 @@ def lab(chance: Random, world: World) -> Try:
     "lab with bad ports, runs and folders; its server is never started."
     extra, names = chance.choice(
         [
-            *((["--port", port], ["port", port[:20]]) for port in ("-1", "0", "65536", "1000000000", "x", "", "nan", "80.5")),
+            *(
+                (["--port", port], ["port", port[:20]])
+                for port in ("-1", "0", "65536", "1000000000", "x", "", "nan", "80.5")
+            ),
             (["--data", "/nowhere"], ["/nowhere"]),
             (["--data", ""], ["data", "''"]),
             (["/nowhere"], ["/nowhere"]),
@@ -178,7 +229,9 @@ def lab(chance: Random, world: World) -> Try:
         (folder / "attention.ipynb").write_bytes(broken.encode("latin-1"))
     one = Try(["lab", *extra, "--folder", folder, "--no-browser"], names, before=_no_server)
     one.fine = fine if extra == ["--port", "0"] else None
-    one.input = " ".join(short(str(word), 60) for word in extra) + (" over a broken notebook" if folder.exists() else "")
+    one.input = " ".join(short(str(word), 60) for word in extra) + (
+        " over a broken notebook" if folder.exists() else ""
+    )
     return one
 
 
@@ -199,12 +252,18 @@ def places(chance: Random, world: World) -> Try:
         "phantom": ["phantom", place, "--patients=2", "--slices=1", "--size=64"],
         "lab": ["lab", world.run, "--folder", place],
         "demo": ["demo", "--out", place, "--preset", "smoke"],
-        "ablate": ["ablate", "order", "--out", place, "--no-estimate"],
+        "ablate": ["ablate", "ranking", "--out", place, "--no-estimate"],
     }[command]
     fresh = where == " " or (where == "mine" and command in ("predict", "lab", "phantom"))
     harmless = fine if fresh and command not in ("demo", "ablate") else None
     names = [str(place).strip(), "''", "out", "folder", "run"]
-    one = Try(words, names, harmless, ("cwd", "out/") if fresh else (), before=_no_server if command == "lab" else _nothing)
+    one = Try(
+        words,
+        names,
+        harmless,
+        ("cwd", "out/", "shared") if fresh else ("shared", "cwd/shared"),
+        before=_no_server if command == "lab" else _nothing,
+    )
     one.limit, one.input = 25, f"{command} into {where!r}"
     return one
 
@@ -250,7 +309,7 @@ def words(chance: Random, world: World) -> Try:
     harmless = fine if "--jso" in chosen or chosen[:2] == ["settings", "--backbone"] else None
     if chosen[:2] == ["settings", "--model"]:
         harmless = fine if hostile in ("", "None", "none") else None
-    changes = ("world/run",) if "--jso" in chosen else ()
+    changes = ("world/run",) if "--jso" in chosen else ("cwd/shared",)  # marks of what was checked
     return Try(chosen, names, harmless, changes, input=short(" ".join(map(str, chosen))), limit=30)
 
 
@@ -263,10 +322,14 @@ def parity(chance: Random, world: World) -> Try:
     folder.mkdir()
     name = chance.choice(["x.npz", "x.json"])
     if name == "x.json":
-        text = chance.choice(['{"a": 1}', "[", '{"params_updated_by_seg_step": 5}', '{"params_updated_by_seg_step": [1]}', "[]"])
+        text = chance.choice(
+            ['{"a": 1}', "[", '{"params_updated_by_seg_step": 5}', '{"params_updated_by_seg_step": [1]}', "[]"]
+        )
         (folder / name).write_text(text)
     else:
-        np.savez(folder / name, **{chance.choice(["image_u8", "weights", "x", "boxes"]): np.zeros(chance.choice([0, 1, 4]))})
+        np.savez(
+            folder / name, **{chance.choice(["image_u8", "weights", "x", "boxes"]): np.zeros(chance.choice([0, 1, 4]))}
+        )
         if chance.random() < 0.5:
             content = (folder / name).read_bytes()
             (folder / name).write_bytes(content[: chance.randrange(len(content))])
@@ -281,5 +344,16 @@ def both(chance: Random, world: World) -> Try:
     config = world.scratch / "config.json"
     config.write_text(json.dumps({"preset": "smoke"}))
     preset = chance.choice(["paper", "nonsense", "small", ""])
-    words = ["train", world.out / "run", "--config", config, "--preset", preset, "--data", world.data, "--set", *settings()]
+    words = [
+        "train",
+        world.out / "run",
+        "--config",
+        config,
+        "--preset",
+        preset,
+        "--data",
+        world.data,
+        "--set",
+        *settings(),
+    ]
     return Try(words, ["preset", preset], input=f"--config with preset smoke, --preset {preset!r}")

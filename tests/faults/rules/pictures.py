@@ -1,4 +1,4 @@
-"""Pictures and masks: cut, flipped, of wrong modes, bombs, pipes, links, other formats, giants, changed after training."""
+"""Pictures and masks: cut, flipped, of wrong modes, bombs, pipes, links, giants, changed after training."""
 
 import io
 import os
@@ -227,11 +227,30 @@ def names(chance: Random, world: World) -> Try:
     folder = world.scratch / "many"
     folder.mkdir()
     first = world.picture.read_bytes()
-    pool = ["a b", "é", "💥", "x\ny", "$(id)", "<b>&", "n" * 240, "-x", "CON", "a'\"b", "%s", "s", "S", ".hidden", "a.b.c", "\udcff"]
+    pool = [
+        "a b",
+        "é",
+        "💥",
+        "x\ny",
+        "$(id)",
+        "<b>&",
+        "n" * 240,
+        "-x",
+        "CON",
+        "a'\"b",
+        "%s",
+        "s",
+        "S",
+        ".hidden",
+        "a.b.c",
+        "\udcff",
+    ]
     chosen = chance.sample(pool, 4)
     for name in chosen:
         (folder / f"{name}.png").write_bytes(first)
-    return predict_try(world, folder, names=[str(folder), *chosen], fine=_pictured(len(chosen)), input=f"names {chosen!r}")
+    return predict_try(
+        world, folder, names=[str(folder), *chosen], fine=_pictured(len(chosen)), input=f"names {chosen!r}"
+    )
 
 
 def _pictured(number: int):
@@ -240,7 +259,11 @@ def _pictured(number: int):
 
         slices = json.loads((outcome.scratch / "out" / "predictions.json").read_text())["slices"]
         pictures = list((outcome.scratch / "out" / "overlays").iterdir())
-        return "" if len(slices) == len(pictures) == number else f"{number} pictures: {len(slices)} answers, {len(pictures)} drawn"
+        return (
+            ""
+            if len(slices) == len(pictures) == number
+            else f"{number} pictures: {len(slices)} answers, {len(pictures)} drawn"
+        )
 
     return check
 

@@ -21,7 +21,9 @@ FILES = {  # what a run holds -> how it can be damaged
 ALL = ("world/run", "world/shared", "out")  # commands on a run under attack may mend it
 
 
-def use(chance: Random, world: World, names: list, what: str, commands: str = "evaluate predict resume from lab") -> Try:
+def use(
+    chance: Random, world: World, names: list, what: str, commands: str = "evaluate predict resume from lab"
+) -> Try:
     "A command on the run of the world, whose result is that of the untouched one, or which is refused."
     command = chance.choice(commands.split())
     if command == "evaluate":
@@ -30,10 +32,30 @@ def use(chance: Random, world: World, names: list, what: str, commands: str = "e
     elif command == "predict":
         one = predict_try(world, world.picture, fine=world.same("predict-one"))
     elif command == "resume":
-        words = ["train", world.run, "--preset", "smoke", "--data", world.data, "--resume", "--set", *settings(model="attention")]
+        words = [
+            "train",
+            world.run,
+            "--preset",
+            "smoke",
+            "--data",
+            world.data,
+            "--resume",
+            "--set",
+            *settings(model="attention"),
+        ]
         one = Try(words, fine=fine, changes=ALL)
     elif command == "from":
-        words = ["train", world.out / "run", "--from", world.run, "--set", "classes=Normal,COVID-19", "epochs=0.1"]
+        words = [
+            "train",
+            world.out / "run",
+            "--from",
+            world.run,
+            "--data",
+            world.data,
+            "--set",
+            "classes=Normal,COVID-19",
+            "epochs=0.1",
+        ]
         one = Try(words, fine=fine)
     else:
         from .options import _no_server
@@ -162,7 +184,9 @@ def newer(chance: Random, world: World) -> Try:
 @rule(2)
 def lost_parts(chance: Random, world: World) -> Try:
     "The data, the detector or the shared folder of a run gone, or something else there."
-    kind = chance.choice(["data", "shared", "detector weights", "data table", "data a file", "root elsewhere", "root a device"])
+    kind = chance.choice(
+        ["data", "shared", "detector weights", "data table", "data a file", "root elsewhere", "root a device"]
+    )
     world.run  # noqa: B018
     picture = world.scratch / "slice.png"
     picture.write_bytes(world.picture.read_bytes())
@@ -202,7 +226,12 @@ def checkpoint(chance: Random, world: World) -> Try:
     (run / "weights.safetensors").unlink()
     if kind == "damaged":
         kind = damage(chance, run / "checkpoint.safetensors", TEXT_FILE)
-    one = use(chance, world, ["checkpoint.safetensors", "not complete", "weights"], kind, "resume resume evaluate predict from")
+    one = use(
+        chance,
+        world,
+        ["checkpoint.safetensors", "not complete", "weights"],
+        kind,
+        "resume resume evaluate predict from",
+    )
     one.fine = fine if one.words[0] == "train" and "--from" not in one.words else None
     return one
-

@@ -50,8 +50,12 @@ def number(chance: Random, world: World) -> Try:
 @rule(1)
 def unknown(chance: Random, world: World) -> Try:
     "A name that is no setting."
-    name = chance.choice(["bakbone", "", " ", "record", "preset", "__class__", "é", "a" * 5000, "data.seed", "SEED", "x\ny"])
-    return train_try(world, [f"{name}=1"], [name.strip()[:20].splitlines()[0] if name.strip() else "setting"], fine=None)
+    name = chance.choice(
+        ["bakbone", "", " ", "record", "preset", "__class__", "é", "a" * 5000, "data.seed", "SEED", "x\ny"]
+    )
+    return train_try(
+        world, [f"{name}=1"], [name.strip()[:20].splitlines()[0] if name.strip() else "setting"], fine=None
+    )
 
 
 @rule(1)
@@ -123,7 +127,9 @@ STRONG = ("lstm1", "lstm2", "attention", "ct-mask-net", "classifier", "single-sh
 def diverging(chance: Random, world: World) -> Try:
     "A learning rate at which the loss may explode: refused with the step, or finite weights."
     model, rate = chance.choice(STRONG), chance.choice(["1", "0.3", "0.1"])
-    regime = {"classifier": "two-phase", "ct-mask-net": "two-stage"}.get(model, chance.choice(["two-phase", "warm-start"]))
+    regime = {"classifier": "two-phase", "ct-mask-net": "two-stage"}.get(
+        model, chance.choice(["two-phase", "warm-start"])
+    )
     rates = [f"{name}={rate}" for name in ("learning_rate", "aggregator_learning_rate", "detector_learning_rate")]
     assignments = [f"model={model}", f"regime={regime}", "gradient_clip=0", *rates, "epochs=0.5", "detector_epochs=1"]
     names = ["learning_rate", "loss", "step"]
@@ -157,6 +163,8 @@ def seeds(chance: Random, world: World) -> Try:
 @rule(1)
 def spelt(chance: Random, world: World) -> Try:
     "Valid values in other words: the result is that of the plain ones."
-    words = chance.choice(["seed=0.0", "seed=0", "flips=No", "hidden_size=8.0", "seed = 0", "anchor_sizes=(6, 12)", "flips=0"])
+    words = chance.choice(
+        ["seed=0.0", "seed=0", "flips=No", "hidden_size=8.0", "seed = 0", "anchor_sizes=(6, 12)", "flips=0"]
+    )
     one = Try(train_words(world, words), [words.partition("=")[0].strip()], fine=world.same("train"), input=words)
     return one

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from random import Random
 
-from ..base import Check, Outcome, Try, fine, rule
+from ..base import Check, Outcome, Try, fine, rule, short
 from ..material import RESULTS, World
 from ..values import JSON_FILE, TEXT_FILE, damage, dump, removed, retyped
 
@@ -39,10 +39,8 @@ def others_as_they_were(world: World, command: str, cell: str) -> Check:
         except OSError as error:
             return f"the report cannot be read: {error}"
         for name, row in reference.items():
-            if name.rpartition("/")[2] != cell and name in found and found[name] != row:
-                return f"{name}: {found[name][:120]!r} instead of {row[:120]!r}"
-            if name.rpartition("/")[2] != cell and name not in found:
-                return f"{name} is not there any more"
+            if name.rpartition("/")[2] != cell and found.get(name) != row:
+                return f"{name}: {short(found.get(name))} instead of {short(row)}"
         return ""
 
     return check
@@ -76,13 +74,17 @@ def state(chance: Random, world: World) -> Try:
 @rule(4)
 def scores(chance: Random, world: World) -> Try:
     "metrics.json, cost.json, history.csv of a finished cell."
-    return _of_cell(chance, world, chance.choice(["run/metrics.json", "run/metrics.json", "run/cost.json", "run/history.csv"]), 0)
+    return _of_cell(
+        chance, world, chance.choice(["run/metrics.json", "run/metrics.json", "run/cost.json", "run/history.csv"]), 0
+    )
 
 
 @rule(2)
 def cell_files(chance: Random, world: World) -> Try:
     "cell.json, experiment.json, failure.json."
-    name, number = chance.choice([("cell.json", 0), ("run/experiment.json", 0), ("failure.json", 2), ("run/slices.csv", 0)])
+    name, number = chance.choice(
+        [("cell.json", 0), ("run/experiment.json", 0), ("failure.json", 2), ("run/slices.csv", 0)]
+    )
     return _of_cell(chance, world, name, number)
 
 
@@ -108,7 +110,12 @@ def lost(chance: Random, world: World) -> Try:
         shutil.rmtree(folder)
         folder.write_text("x")
     else:
-        gone = {"run": folder / "run", "cell": folder, "state": folder / "state.json", "metrics": folder / "run" / "metrics.json"}
+        gone = {
+            "run": folder / "run",
+            "cell": folder,
+            "state": folder / "state.json",
+            "metrics": folder / "run" / "metrics.json",
+        }
         gone |= {"shared": world.study / "shared", "notebooks": world.study / "notebooks"}
         path = gone[kind]
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

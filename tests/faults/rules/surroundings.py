@@ -26,7 +26,7 @@ def any_command(chance: Random, world: World, short: bool = False) -> Try:
         return Try(["phantom", world.out, "--patients=2", "--slices=1", "--size=64"], fine=fine)
     if kind == "studies":
         return Try(["studies"], fine=fine, changes=())
-    return Try(["ablate", "order", "--out", world.out, "--dry-run", "--no-estimate"], fine=fine, changes=())
+    return Try(["ablate", "ranking", "--out", world.out, "--dry-run", "--no-estimate"], fine=fine, changes=())
 
 
 @rule(3)
@@ -37,8 +37,16 @@ def deleted_folder(chance: Random, world: World) -> Try:
     one.changes = (*one.changes, "cwd")
     one.names, one.input = ["folder", "directory", "cwd"], f"{one.words[0]} in a deleted folder"
     if chance.random() < 0.4:
-        hostile = [(["predict", world.run, "x.png", "--out", "y"]), (["train", "run", "--preset", "smoke"]), ["status", "."]]
-        one = Try(chance.choice([*hostile, ["lab"], ["phantom", "p"]]), ["folder", "directory", "x.png", "run"], before=one.before)
+        hostile = [
+            (["predict", world.run, "x.png", "--out", "y"]),
+            (["train", "run", "--preset", "smoke"]),
+            ["status", "."],
+        ]
+        one = Try(
+            chance.choice([*hostile, ["lab"], ["phantom", "p"]]),
+            ["folder", "directory", "x.png", "run", "study"],
+            before=one.before,
+        )
         one.changes, one.input, one.begun = ("cwd",), f"{one.words} in a deleted folder", None
     return one
 
@@ -56,7 +64,18 @@ def temporary(chance: Random, world: World) -> Try:
 
 
 VARIABLES = {
-    "COVID_WORKBENCH_MODELS": ["/nowhere/models.py", "", " ", "x", ":", "/dev/null", "/etc/passwd", "a:b", "é💥", "/tmp"],
+    "COVID_WORKBENCH_MODELS": [
+        "/nowhere/models.py",
+        "",
+        " ",
+        "x",
+        ":",
+        "/dev/null",
+        "/etc/passwd",
+        "a:b",
+        "é💥",
+        "/tmp",
+    ],
     "COVID_WORKBENCH_PROGRESS": ["nonsense", "", "TEXT", "\x1b[31m"],
     "COVID_WORKBENCH_PROGRESS_FILE": ["/nowhere/x.json", "/dev/full", "/dev/null", "/", "", "x" * 5000],
     "COVID_WORKBENCH_PARENT": ["x", "-1", "", "1"],
@@ -96,7 +115,10 @@ def own_models(chance: Random, world: World) -> Try:
             ("import sys; sys.exit('bye')\n", ["models.py"]),
             ("1 / 0\n", ["ZeroDivisionError", "models.py"]),
             ("\x00", ["models.py"]),
-            ("from covid_workbench import register_model\nregister_model('lstm2', lambda *a: None)\n", ["lstm2", "models.py"]),
+            (
+                "from covid_workbench import register_model\nregister_model('lstm2', lambda *a: None)\n",
+                ["lstm2", "models.py"],
+            ),
             ("from covid_workbench import register_model\nregister_model('', None)\n", ["models.py", "name", "''"]),
             ("raise KeyboardInterrupt\n", ["models.py", "stopped"]),
         ]
@@ -151,7 +173,9 @@ def _file_size(limit: int) -> None:
 @rule(3)
 def strange_names(chance: Random, world: World) -> Try:
     "Folders with names that are no UTF-8, that look like options or pages, or are as long as can be: valid, or named."
-    name = chance.choice([b"caf\xe9", b"\xff\xfe", "é💥".encode(), b"a b", b"<b>x", b"-x", b"x" * 250, b"two\nlines", b"%s", b"\x1b[31m"])
+    name = chance.choice(
+        [b"caf\xe9", b"\xff\xfe", "é💥".encode(), b"a b", b"<b>x", b"-x", b"x" * 250, b"two\nlines", b"%s", b"\x1b[31m"]
+    )
     folder = world.scratch / os.fsdecode(name)
     kind = chance.choice(["out", "data", "picture", "study", "run"])
     if kind == "out":
@@ -160,7 +184,10 @@ def strange_names(chance: Random, world: World) -> Try:
         one.changes = (name.decode("utf-8", "backslashreplace"),)
     elif kind == "data":
         shutil.copytree(world.data, folder)
-        one = Try(["train", world.out / "run", "--preset", "smoke", "--data", folder, "--set", *train_words(world)[7:]], fine=fine)
+        one = Try(
+            ["train", world.out / "run", "--preset", "smoke", "--data", folder, "--set", *train_words(world)[7:]],
+            fine=fine,
+        )
     elif kind == "picture":
         folder.mkdir()
         shutil.copy(world.picture, folder / "s.png")
@@ -204,7 +231,9 @@ def planted(chance: Random, world: World) -> Try:
     if chance.random() < 0.5:
         (run / "log.txt").unlink(missing_ok=True)
         (run / "log.txt").symlink_to(world.canary)
-    one = evaluate_try(world, names=["link", "metrics.json"], fine=world.same("evaluate"), input="evaluate: planted links")
+    one = evaluate_try(
+        world, names=["link", "metrics.json"], fine=world.same("evaluate"), input="evaluate: planted links"
+    )
     one.changes = (*one.changes, "world/run/")
     return one
 
@@ -240,4 +269,3 @@ def moved(chance: Random, world: World) -> Try:
         (target / "experiment.json").write_text(json.dumps(content))
     words = ["evaluate", target]
     return Try(words, ["data", "slice", str(target), "detector"], fine, ("elsewhere",), input="a run copied alone")
-

@@ -32,8 +32,10 @@ def damaged(chance: Random, world: World) -> Try:
     "slices.csv damaged in any way that a file can be; a shorter table is another table."
     path = world.data / "slices.csv"
     what = damage(chance, path, TEXT_FILE)
-    shorter = fine if "cut to" in what and not "cut to 0 " in what and not "cut to 1 " in what else None
-    deleted = fine if "deleted" in what else None  # then the folder's layout speaks
+    shorter = fine if "cut to" in what and "cut to 0 " not in what and "cut to 1 " not in what else None
+    deleted = (
+        fine if what.endswith(("deleted", "folder", "link to itself", "link to nothing")) else None
+    )  # then the folder's layout speaks
     return use(chance, world, ["slices.csv", str(world.data), "split", "class", "slice"], what, fine=shorter or deleted)
 
 
@@ -42,7 +44,9 @@ def encodings(chance: Random, world: World) -> Try:
     "Other encodings, separators and quotes; those of a spreadsheet."
     path = world.data / "slices.csv"
     text = path.read_text()
-    kind = chance.choice(["utf-8-sig", "utf-16", "utf-32", "semicolon", "tabs", "crlf", "cr", "quotes", "open quote", "blank lines"])
+    kind = chance.choice(
+        ["utf-8-sig", "utf-16", "utf-32", "semicolon", "tabs", "crlf", "cr", "quotes", "open quote", "blank lines"]
+    )
     content = {
         "semicolon": text.replace(",", ";"),
         "tabs": text.replace(",", "\t"),
@@ -63,7 +67,20 @@ CELLS = {  # column -> values that mean nothing there
     "index": ["first", "1.5", "inf", "9" * 400, "1e3", "-1", "nan", "１２"],
     "image": ["", "nowhere.png", "../../canary.png", ".", "/dev/zero", "/etc/passwd", "\x00", "x" * 5000, "é.png"],
     "mask": ["nowhere.png", "../../canary.png", ".", "/dev/zero", "/etc/passwd", "\x00", "x" * 5000],
-    "mask_values": ["1=2", "1:2:3", "256:1", "1:256", "-1:2", "1:-1", "1:9", "a:b", "1.5:2", "1:2 1:3", "9" * 400 + ":1", ":"],
+    "mask_values": [
+        "1=2",
+        "1:2:3",
+        "256:1",
+        "1:256",
+        "-1:2",
+        "1:-1",
+        "1:9",
+        "a:b",
+        "1.5:2",
+        "1:2 1:3",
+        "9" * 400 + ":1",
+        ":",
+    ],
     "transpose": ["maybe", "2", "yes", "nan", "True ", "0.5", "-1"],
     "split": ["training", "Test", " ", "train ", "0", "nan"],
     "label": ["Covid", "normal", " ", "CP ", "2", "nan", "é", "x" * 5000],
@@ -100,7 +117,14 @@ def cell(chance: Random, world: World) -> Try:
     save(world, table)
     refused = REFUSED[column] == "all" or value in REFUSED[column]
     what = f"slices.csv: {column} of slice {row + 1} is {short(value, 60)}"
-    names = ["slices.csv", column, table.loc[row, "id"][:20] or "''", str(table.loc[row, "image"])[:40], "split", "class"]
+    names = [
+        "slices.csv",
+        column,
+        table.loc[row, "id"][:20] or "''",
+        str(table.loc[row, "image"])[:40],
+        "split",
+        "class",
+    ]
     one = use(chance, world, names, what, fine=None if refused else fine)
     if column in ("mask", "mask_values", "split") and one.words[0] == "predict":  # prediction reads no truth
         one.fine = fine
@@ -122,7 +146,9 @@ def twins(chance: Random, world: World) -> Try:
     else:
         table.loc[1, "id"] = table.loc[0, "id"] + " " if kind == "blank id" else table.loc[0, "id"].lower()
     save(world, table)
-    check = {"blank": said(patient, "blank", "patient"), "case": said(patient.lower(), "case"), "same id": None}.get(kind, fine)
+    check = {"blank": said(patient, "blank", "patient"), "case": said(patient.lower(), "case"), "same id": None}.get(
+        kind, fine
+    )
     one = use(chance, world, ["slices.csv", table.loc[1, "id"], patient], f"twins: {kind}", fine=check)
     if one.words[0] == "predict" and kind in ("blank", "case"):
         one.fine = fine
@@ -133,7 +159,9 @@ def twins(chance: Random, world: World) -> Try:
 def foreign_files(chance: Random, world: World) -> Try:
     "Ids that climb out of the folder of results: nothing beside it is written."
     table = table_of(world)
-    victim = chance.choice(["../../canary", f"{world.scratch}/canary", "../../world/data/slices", "../lesions.coco", "a/../../../canary"])
+    victim = chance.choice(
+        ["../../canary", f"{world.scratch}/canary", "../../world/data/slices", "../lesions.coco", "a/../../../canary"]
+    )
     table.loc[0, "id"] = victim
     if chance.random() < 0.3:
         table.loc[1, "id"] = victim.upper()
@@ -155,7 +183,9 @@ def _all_pictured(outcome) -> str:
 def columns(chance: Random, world: World) -> Try:
     "Columns that are missing, unknown, or there twice; rows that are too long or too short."
     table, path = table_of(world), world.data / "slices.csv"
-    kind = chance.choice(["missing", "unknown", "twice", "long row", "short row", "no header", "header only", "blank name", "order"])
+    kind = chance.choice(
+        ["missing", "unknown", "twice", "long row", "short row", "no header", "header only", "blank name", "order"]
+    )
     column = chance.choice(["id", "patient", "image"])
     if kind == "missing":
         save(world, table.drop(columns=column))
@@ -176,13 +206,18 @@ def columns(chance: Random, world: World) -> Try:
         lines = lines[:1] if kind == "header only" else lines[1:] if kind == "no header" else lines
         path.write_text("\n".join(lines) + "\n")
     harmless = fine if kind == "order" else None
-    return use(chance, world, ["slices.csv", column, "label"], f"slices.csv: {kind} ({column})", fine=harmless)
+    return use(
+        chance, world, ["slices.csv", column, "label", "slice P0"], f"slices.csv: {kind} ({column})", fine=harmless
+    )
 
 
 @rule(2)
 def splits(chance: Random, world: World) -> Try:
     "Splits that lack a class or a lesion, or that a patient crosses."
-    table, kind = table_of(world), chance.choice(["all train", "all test", "crossing", "one class", "no label", "no mask"])
+    table, kind = (
+        table_of(world),
+        chance.choice(["all train", "all test", "crossing", "one class", "no label", "no mask"]),
+    )
     if kind in ("all train", "all test"):
         table["split"] = kind.split()[1]
     elif kind == "crossing":
@@ -206,7 +241,20 @@ def patients(chance: Random, world: World) -> Try:
     table, path = table_of(world), world.data / "patients.csv"
     people = sorted(set(zip(table["source"], table["patient"])))
     rows = ["source,patient,person", *(f"{source},{patient},person{n}" for n, (source, patient) in enumerate(people))]
-    kind = chance.choice(["good", "file", "missing column", "unknown source", "no person", "contradiction", "nobody", "nul", "pipe", "long"])
+    kind = chance.choice(
+        [
+            "good",
+            "file",
+            "missing column",
+            "unknown source",
+            "no person",
+            "contradiction",
+            "nobody",
+            "nul",
+            "pipe",
+            "long",
+        ]
+    )
     if kind == "missing column":
         rows = [row.rpartition(",")[0] for row in rows]
     elif kind == "unknown source":
@@ -225,7 +273,9 @@ def patients(chance: Random, world: World) -> Try:
     what = f"patients.csv: {kind}"
     if kind in ("file", "pipe"):
         what = damage(chance, path, TEXT_FILE if kind == "file" else {"pipe": TEXT_FILE["pipe"]})
-    shorter = kind == "file" and ("cut to" in what or "deleted" in what or "link" in what or "folder" in what or "header" in what)
+    shorter = kind == "file" and (
+        "cut to" in what or "deleted" in what or "link" in what or "folder" in what or "header" in what
+    )
     return use(chance, world, ["patients.csv"], what, fine=fine if kind in ("good", "long") or shorter else None)
 
 
@@ -233,7 +283,9 @@ def patients(chance: Random, world: World) -> Try:
 def layouts(chance: Random, world: World) -> Try:
     "Folders in a known layout with names that are none."
     (world.data / "slices.csv").unlink()
-    kind = chance.choice(["lesion without mask", "long name", "strange name", "folder as picture", "empty folder", "two of a name"])
+    kind = chance.choice(
+        ["lesion without mask", "long name", "strange name", "folder as picture", "empty folder", "two of a name"]
+    )
     picture = next(iter(sorted((world.data / "image").rglob("*.jpg"))))
     if kind == "lesion without mask":
         (world.data / "mask" / picture.parent.name / f"{picture.stem}.png").unlink()
@@ -243,7 +295,12 @@ def layouts(chance: Random, world: World) -> Try:
         for path in world.data.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     else:
-        name = {"long name": "n" * 240, "strange name": "é\u202e\n", "folder as picture": "f", "two of a name": world.picture.stem}[kind]
+        name = {
+            "long name": "n" * 240,
+            "strange name": "é\u202e\n",
+            "folder as picture": "f",
+            "two of a name": world.picture.stem,
+        }[kind]
         target = world.picture.parent / f"{name}{'.PNG' if kind == 'two of a name' else '.png'}"
         if kind == "folder as picture":
             target.mkdir()
@@ -251,4 +308,3 @@ def layouts(chance: Random, world: World) -> Try:
             target.write_bytes(world.picture.read_bytes())
     harmless = fine if kind in ("long name", "strange name", "folder as picture", "two of a name") else None
     return use(chance, world, ["mask", str(world.data), "no slices"], f"layout: {kind}", fine=harmless)
-

@@ -71,7 +71,10 @@ def extreme(chance: Random, world: World) -> Try:
 
 def _proper(outcome) -> str:
     "Whatever was written is JSON, and says a class only where there are probabilities."
-    for path in (*(outcome.scratch / "out").rglob("predictions.json"), *(outcome.scratch / "world").glob("run/metrics.json")):
+    for path in (
+        *(outcome.scratch / "out").rglob("predictions.json"),
+        *(outcome.scratch / "world").glob("run/metrics.json"),
+    ):
         text = path.read_text()
         if any(word in text for word in ("NaN", "Infinity")):
             return f"{path.name} holds NaN or Infinity"
@@ -88,7 +91,9 @@ def shapes(chance: Random, world: World) -> Try:
 
     tensors, _ = tensors_of(world)
     name = chance.choice(sorted(tensors))
-    kind = chance.choice(["longer", "turned", "scalar", "empty", "missing", "extra", "half", "double", "integer", "boolean", "complex"])
+    kind = chance.choice(
+        ["longer", "turned", "scalar", "empty", "missing", "extra", "half", "double", "integer", "boolean", "complex"]
+    )
     value = tensors[name]
     changed = {
         "longer": lambda: torch.cat([value.reshape(-1), value.reshape(-1)]),
@@ -143,7 +148,20 @@ def headers(chance: Random, world: World) -> Try:
     (length,) = struct.unpack("<Q", content[:8])
     header = json.loads(content[8 : 8 + length])
     data, name = content[8 + length :], chance.choice([name for name in header if name != "__metadata__"])
-    kind = chance.choice(["length", "giant length", "offsets", "overlap", "type", "shape", "note list", "note broken", "note deep", "json"])
+    kind = chance.choice(
+        [
+            "length",
+            "giant length",
+            "offsets",
+            "overlap",
+            "type",
+            "shape",
+            "note list",
+            "note broken",
+            "note deep",
+            "json",
+        ]
+    )
     raw = None
     if kind == "offsets":
         header[name]["data_offsets"] = chance.choice([[0, 10**18], [-1, 4], [4, 0], "x", []])
