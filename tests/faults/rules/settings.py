@@ -106,7 +106,6 @@ CONTRADICTIONS = (
     (["phantom_patients=1000000000", "source=phantom"], ["phantom_patients"]),
     (["phantom_scanners=", "source=phantom"], ["phantom_scanners"]),
     (["min_lesion_area=1000000000"], ["min_lesion_area"]),
-    (["levels=5"], ["levels", "cut"]),
     (["backbone=densenet121"], ["backbone"]),
     (["protocol=papers"], ["protocol"]),
     (["f1_weights=fixed", "classes=Normal,CP"], ["f1_weights"]),
