@@ -51,6 +51,9 @@ class DataSettings:
     allow_crossing: bool = setting(
         False, "go on although the table's own splits put a patient into two of them; the run and every report say so"
     )
+    skip_broken: bool = setting(
+        False, "leave out slices that cannot be read, after the split; the run and every report say which and how many"
+    )
     phantom_patients: int = setting(60, "patients of the phantom", low=1, high=100_000)
     phantom_slices: int = setting(8, "slices of each phantom patient", low=1, high=1000)
     phantom_size: int = setting(512, "side of a phantom slice in pixels", low=64, high=4096)

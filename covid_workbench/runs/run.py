@@ -129,7 +129,7 @@ class RunFolder(RunFiles):
         )
 
 # %% ../../nbs/201_runs.run.ipynb #56b8990d
-NOT_RESULTS = ("device", "threads", "checkpoint_minutes")  # settings that do not change what a run finds
+NOT_RESULTS = ("device", "threads", "checkpoint_minutes", "skip_broken")  # settings that do not change what a run finds
 
 
 def refuse_folder(folder: Path, *, resume: bool = False) -> None:
