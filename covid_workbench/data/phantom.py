@@ -363,7 +363,8 @@ def write_phantom(
     `workers` > 1 starts processes, so the calling script needs the usual `if __name__ == "__main__":`.
     Raises `InputError` for a folder with anything else in it, `StorageError` if the disk fails.
     """
-    _check_number("patients", patients, (int,), 1, 100_000)
+    if isinstance(patients, bool) or not isinstance(patients, int) or not 1 <= patients <= 100_000:
+        raise InputError(f"phantom of {shown(patients)} patients: give at least 1 and at most 100,000")
     _check_number("seed", seed, (int,), 0, 2**63 - 1)
     out = Path(out)
     description = _description(patients, seed, settings)

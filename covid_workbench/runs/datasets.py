@@ -166,9 +166,9 @@ def readable_slices(table: SliceTable, shared: str | Path, *, progress: bool = T
     if len(broken) == len(table):
         raise InputError(f"{table.name}: none of its {len(table)} slices can be read; {next(iter(broken.values()))}")
     kept = table.without({slice_id: str(error) for slice_id, error in broken.items()})
-    _mark(table, shared, list(broken))
-    if broken:
-        _mark(kept, shared)
+    for part, left_out in ((table, list(broken)), (kept, [])):
+        if not _marker(part, shared).is_file():
+            _mark(part, shared, left_out)
     return kept
 
 # %% ../../nbs/203_runs.datasets.ipynb #c1641551

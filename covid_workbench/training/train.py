@@ -204,8 +204,8 @@ def _prepare(
     notes = [*parts.table.notes, *crossing_notes(parts.table), *weight_notes(experiment)]
     if fine_tune:
         notes += start_notes(parts)
-    stages = stages_of(model, parts, device)
     check_slices(parts.table, shared, progress=progress)
+    stages = stages_of(model, parts, device)
     if fine_tune:
         kept = experiment.one_shot.classes if experiment.training.keep_classes else ()
         adopt_weights(model, Run.open(experiment.training.start_from), kept)
