@@ -75,14 +75,14 @@ def _learn(cache: Path) -> None:
 
 
 def _keep(cache: Path, paths: Sequence[str]) -> None:
-    "Write what is known of `paths` into the file `cache`, with what it had, up to `KEPT_AT_MOST`; a full disk is no harm."
+    "Write what is known of `paths` into the file `cache`, with what it had, up to `KEPT_AT_MOST`."
     own = {path: [*_known[path][0], _known[path][1]] for path in paths if path in _known}
     before = _read_kept(cache)
     if all(before.get(path) == entry for path, entry in own.items()) or not cache.parent.is_dir():
         return
     room = max(0, KEPT_AT_MOST - len(own))
     others = [(path, entry) for path, entry in before.items() if path not in own][:room]
-    with contextlib.suppress(StorageError):
+    with contextlib.suppress(StorageError):  # a full disk costs time later, no more
         write_atomic(cache, json.dumps({"files": dict(others) | own}))
     _files_read[os.path.abspath(cache)] = _signature(str(cache))
 

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['CLASS_NAMES', 'BACKGROUND', 'LUNG', 'GROUND_GLASS', 'CONSOLIDATION', 'MASK_NAMES', 'COLUMNS', 'SPLITS', 'LONGEST',
-           'UNFIT', 'FLAGS', 'CASTS', 'CONTENT', 'Slice', 'read_slice', 'TableSummary', 'SliceTable']
+           'UNFIT', 'FLAGS', 'CASTS', 'Complaint', 'CONTENT', 'Slice', 'read_slice', 'TableSummary', 'TableContents',
+           'TableParts', 'SliceTable']
 
 # %% ../../nbs/050_data.slices.ipynb #75cb304e
 import hashlib
@@ -134,42 +135,38 @@ def _mask_values(text: str) -> str:
 
 CASTS: dict[str, Callable] = {"index": _whole_number, "transpose": _flag, "mask_values": _mask_values}
 
+# %% ../../nbs/050_data.slices.ipynb #237c3967
+Complaint = tuple[int, str] | None  # the row that is wrong, and what is wrong there
+
+
+def _unfit_text(texts: list[str], column: str) -> Complaint:
+    "The first text of a column that is too long, holds a control character, or is missing where it is needed."
+    longest = LONGEST.get(column, 256)
+    for row, text in enumerate(texts):
+        if len(text) > longest:
+            return row, f"has {len(text):,} characters ({shown(text, 40)}); at most {longest} are allowed"
+    if UNFIT.search("".join(texts)):
+        row = next(row for row, text in enumerate(texts) if UNFIT.search(text))
+        return row, f"'{shown(texts[row])}' holds a control character, or is no UTF-8; rename it"
+    if COLUMNS[column] is None and not all(map(str.strip, texts)):
+        return next(row for row, text in enumerate(texts) if not text.strip()), "is empty; every slice needs one"
+    return None
+
 
 def _read_column(values: pd.Series, ids: list[str], name: str) -> list:
     "The values of one column in its type; missing ones are empty. Raises `InputError` with row, slice and column."
-    column = values.name
     texts = ["" if missing else str(value) for value, missing in zip(values, values.isna())]
-    longest, cast = LONGEST.get(column, 256), CASTS.get(column)
-
-    def refuse(row: int, problem: str) -> None:
-        slice_id = f"slice {shown(ids[row])}" if ids[row].strip() and column != "id" else f"row {row + 1}"
-        raise InputError(f"{name}: {slice_id}: {column} {problem}")
-
-    if any(len(text) > longest for text in texts):
-        row = next(row for row, text in enumerate(texts) if len(text) > longest)
-        refuse(row, f"has {len(texts[row]):,} characters ({shown(texts[row], 40)}); at most {longest} are allowed")
-    if UNFIT.search("".join(texts)):
-        row = next(row for row, text in enumerate(texts) if UNFIT.search(text))
-        refuse(row, f"'{shown(texts[row])}' holds a control character, or is no UTF-8; rename it")
-    if COLUMNS[column] is None and not all(map(str.strip, texts)):
-        refuse(next(row for row, text in enumerate(texts) if not text.strip()), "is empty; every slice needs one")
-    if cast is None:
-        return texts
+    complaint, cast, meaning = _unfit_text(texts, values.name), CASTS.get(values.name, str), {}
     try:
-        meaning = {text: cast(text) for text in dict.fromkeys(texts)}
+        for text in () if complaint else dict.fromkeys(texts):  # each text once: columns repeat themselves
+            meaning[text] = cast(text)
     except ValueError as wanted:
-        refuse(*_first_misfit(texts, cast, wanted))
+        complaint = texts.index(text), f"'{shown(text)}' is not {wanted}"
+    if complaint:
+        row, problem = complaint
+        where = f"slice {shown(ids[row])}" if ids[row].strip() and values.name != "id" else f"row {row + 1}"
+        raise InputError(f"{name}: {where}: {values.name} {problem}")
     return [meaning[text] for text in texts]
-
-
-def _first_misfit(texts: list[str], cast: Callable, wanted: ValueError) -> tuple[int, str]:
-    "The first row whose text `cast` refuses, and what is wrong there."
-    for row, text in enumerate(texts):
-        try:
-            cast(text)
-        except ValueError:
-            return row, f"'{shown(text)}' is not {wanted}"
-    raise AssertionError
 
 # %% ../../nbs/050_data.slices.ipynb #750e3614
 def _checked(frame: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -258,11 +255,13 @@ def read_slice(row: pd.Series, root: str | Path) -> Slice:
 
 # %% ../../nbs/050_data.slices.ipynb #cc6b5a3d
 class TableSummary:
-    "What a table of slices says about itself; `frame` holds its rows, `root` the folder of its files."
+    "What a table of slices says about itself: rows, folder of its files, notes, slice id -> why it is left out."
 
     frame: pd.DataFrame
     root: Path
     name: str
+    notes: tuple[str, ...] = ()
+    left_out: dict[str, str] = {}
 
     def __len__(self):
         return len(self.frame)
@@ -285,20 +284,6 @@ class TableSummary:
         names = self.frame["source"] + "/" + self.frame["patient"]
         return names.where(self.frame["person"] == "", "person:" + self.frame["person"])
 
-    def fingerprint(self, hashes: Path | None = None, *, progress: bool = False) -> str:
-        """A short hash of the rows and of the content of every file: the same for the same data, wherever they lie.
-
-        `hashes`: a file that keeps the hashes of files (see `content_hashes`), by convention `shared / "hashes.json"`.
-        """
-        return CONTENT + _hash_of(_rows_as_text(self.frame), content_hashes(_files_of(self), hashes, progress=progress))
-
-    def matches(self, recorded: str, hashes: Path | None = None) -> bool:
-        "Whether `recorded` is the fingerprint of this table: of contents or, from an earlier version, of sizes."
-        if isinstance(recorded, str) and recorded.startswith(CONTENT):
-            return recorded == self.fingerprint(hashes)
-        sizes = [os.path.getsize(path) if os.path.isfile(path) else -1 for path in _files_of(self)]
-        return recorded == _hash_of(_rows_as_text(self.frame), sizes)
-
 # %% ../../nbs/050_data.slices.ipynb #0fce136c
 CONTENT = "c-"  # begins a fingerprint of contents
 
@@ -318,35 +303,26 @@ def _hash_of(rows: str, files: list) -> str:
     return hashlib.sha256((rows + json.dumps(files)).encode()).hexdigest()[:16]
 
 # %% ../../nbs/050_data.slices.ipynb #19e1c6eb
-class SliceTable(TableSummary):
-    """Slices, one per row of `frame` (columns: `COLUMNS`), with their files under `root`.
+class TableContents(TableSummary):
+    "Whether a table and its files are what they were."
 
-    `notes`: sentences on how the table was made that belong beside every score on it; `left_out`: slice id -> why it is
-    not in the table. Raises `InputError` that names file, slice and column if a row cannot be used.
-    """
+    def fingerprint(self, hashes: Path | None = None, *, progress: bool = False) -> str:
+        """A short hash of the rows and of the content of every file: the same for the same data, wherever they lie.
 
-    def __init__(self, frame: pd.DataFrame, root: str | Path = ".", name: str = "slice table"):
-        self.frame, self.root, self.name = _checked(frame, name), Path(root), name
-        self.notes: tuple[str, ...] = ()
-        self.left_out: dict[str, str] = {}
+        `hashes`: a file that keeps the hashes of files (see `content_hashes`), by convention `shared / "hashes.json"`.
+        """
+        return CONTENT + _hash_of(_rows_as_text(self.frame), content_hashes(_files_of(self), hashes, progress=progress))
 
-    @classmethod
-    def from_csv(cls, path: str | Path, root: str | Path | None = None) -> "SliceTable":
-        "Read a table written by `save`; its files are looked for under `root`, by default beside the table."
-        frame = read_rows(path)
-        if not len(frame):
-            raise InputError(f"{path}: the table has a header and no slices")
-        return cls(frame, root or Path(path).parent, str(Path(path)))
+    def matches(self, recorded: str, hashes: Path | None = None) -> bool:
+        "Whether `recorded` is the fingerprint of this table: of contents or, from an earlier version, of sizes."
+        if isinstance(recorded, str) and recorded.startswith(CONTENT):
+            return recorded == self.fingerprint(hashes)
+        sizes = [os.path.getsize(path) if os.path.isfile(path) else -1 for path in _files_of(self)]
+        return recorded == _hash_of(_rows_as_text(self.frame), sizes)
 
-    def save(self, path: str | Path) -> None:
-        "Write the table as CSV."
-        write_atomic(path, self.frame.to_csv(index=False))
-
-    def with_rows(self, frame: pd.DataFrame, *notes: str) -> "SliceTable":
-        "A table of other rows, with its files where those of this one are; `notes` are added to those of this one."
-        other = SliceTable(frame, self.root, self.name)
-        other.notes, other.left_out = tuple(dict.fromkeys((*self.notes, *notes))), self.left_out
-        return other
+# %% ../../nbs/050_data.slices.ipynb #72a915fc
+class TableParts(TableContents):
+    "Some of the rows of a table, or others with the same files."
 
     def where(self, condition) -> "SliceTable":
         "The rows for which the boolean Series `condition` holds."
@@ -354,6 +330,12 @@ class SliceTable(TableSummary):
         part.frame, part.root, part.name = self.frame[condition].reset_index(drop=True), self.root, self.name
         part.notes, part.left_out = self.notes, self.left_out
         return part
+
+    def with_rows(self, frame: pd.DataFrame, *notes: str) -> "SliceTable":
+        "A table of other rows, with its files where those of this one are; `notes` are added to those of this one."
+        other = SliceTable(frame, self.root, self.name)
+        other.notes, other.left_out = tuple(dict.fromkeys((*self.notes, *notes))), self.left_out
+        return other
 
     def without(self, left_out: dict[str, str]) -> "SliceTable":
         "The table without these slices (id -> why), which a note says; all others keep their split."
@@ -375,6 +357,28 @@ class SliceTable(TableSummary):
                 f"{self.name}: the {name} split is empty ({held}); add patients or change the split fractions"
             )
         return part
+
+# %% ../../nbs/050_data.slices.ipynb #c2a0c027
+class SliceTable(TableParts):
+    """Slices, one per row of `frame` (columns: `COLUMNS`), with their files under `root`.
+
+    Raises `InputError` that names file, slice and column if a row cannot be used.
+    """
+
+    def __init__(self, frame: pd.DataFrame, root: str | Path = ".", name: str = "slice table"):
+        self.frame, self.root, self.name = _checked(frame, name), Path(root), name
+
+    @classmethod
+    def from_csv(cls, path: str | Path, root: str | Path | None = None) -> "SliceTable":
+        "Read a table written by `save`; its files are looked for under `root`, by default beside the table."
+        frame = read_rows(path)
+        if not len(frame):
+            raise InputError(f"{path}: the table has a header and no slices")
+        return cls(frame, root or Path(path).parent, str(Path(path)))
+
+    def save(self, path: str | Path) -> None:
+        "Write the table as CSV."
+        write_atomic(path, self.frame.to_csv(index=False))
 
     def read(self, row: int) -> Slice:
         "The slice of one row, with its pixels and mask."

@@ -226,7 +226,7 @@ def open_source(folder: str | Path, *, pictures: bool = False) -> SliceTable:
     )
     return join_patients(SliceTable(frame, folder, str(folder)))
 
-
+# %% ../../nbs/058_data.sources.ipynb #55032fa1
 def _refuse_odd_path(path: Path, pictures: bool) -> None:
     "Raise `InputError` unless `path` is a folder, a table or, with `pictures`, a file; and for a name without UTF-8."
     if os.fsencode(path).decode(errors="ignore") != str(path):

@@ -102,7 +102,7 @@ def _sources_by_labels(sources: Iterable[str], frame: pd.DataFrame) -> list[str]
     "The sources, those with the most image labels first, then by name."
     return sorted(sources, key=lambda name: (-(frame["label"][frame["source"] == name] != "").sum(), name))
 
-
+# %% ../../nbs/051_data.splits.ipynb #4c678a68
 def _refuse_crossing(table: SliceTable) -> None:
     "Raise `InputError` if the splits that the table brings share a patient."
     crossing = patients_across(table)

@@ -43,7 +43,7 @@ class SlicesInMemory(SliceTable):
         "The slice as it was given."
         return self.slices[row]
 
-
+# %% ../../nbs/310_evaluation.answers.ipynb #e476c2b4
 def slice_of_array(pixels: np.ndarray, name: str) -> Slice:
     """An array (H, W) of grey values 0 to 255 as a slice.
 
@@ -82,7 +82,7 @@ def _numbers(pixels: object, name: str) -> np.ndarray:
 
 # %% ../../nbs/310_evaluation.answers.ipynb #ec5ab92d
 def table_of_files(paths: Iterable[str | Path], left_out: list[tuple[str, str]] | None = None) -> SliceTable:
-    """Pictures, folders and lists of slices as one table without truth; ids are unique, a picture named twice is in once.
+    """Pictures, folders and lists of slices as one table without truth, with unique ids and every picture once.
 
     Raises `InputError` for a path that holds no slice; with a list `left_out`, (path, reason) is added to it instead,
     as long as another path holds one.

@@ -214,6 +214,12 @@ def _prepare(
     return model, parts, stages, notes
 
 # %% ../../nbs/405_training.train.ipynb #b7721417
+def _note_left_out(run: Run, table: SliceTable) -> None:
+    "Keep in the record of a run which slices `skip_broken` left out, and why."
+    if table.left_out != run.record.get("left_out", {}):
+        run.note(left_out=table.left_out)
+
+# %% ../../nbs/405_training.train.ipynb #a1335599
 def train(
     experiment: Experiment,
     folder: str | Path,
@@ -246,8 +252,6 @@ def train(
             wait_for_all()
             if pretrained:
                 note_weights(run)
-            if parts.table.left_out != run.record.get("left_out", {}):
-                run.note(left_out=parts.table.left_out)
         if not run.complete:
             check_start(run, model)
             _train(run, network.to(device), stages, parts, shared, device, progress and first)
@@ -261,6 +265,8 @@ def _train(
     run: Run, model: nn.Module, stages: list, parts: ExperimentData, shared: Path, device: torch.device, progress: bool
 ) -> None:
     "Go through the stages of a run and write its weights."
+    if rank() == 0:
+        _note_left_out(run, parts.table)
     if starts_warm(run.experiment):
         detector = _start_warm(run, model, parts, shared, progress)
         features = _read_regions(run.experiment, model, parts, detector, shared, progress)
