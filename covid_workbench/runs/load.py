@@ -48,7 +48,7 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if gpus else "cpu")
     if name != "cpu" and not gpus:
-        raise InputError(f"setting device={name}: torch sees no GPU here; use device=auto or device=cpu")
+        raise InputError(f"setting device={shown(name)}: torch sees no GPU here; use device=auto or device=cpu")
     if number and int(number) >= gpus:
         raise InputError(f"setting device={shown(name)}: torch sees {gpus} GPU{'s' * (gpus > 1)} here, numbered from 0")
     return torch.device(name)

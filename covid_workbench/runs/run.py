@@ -26,7 +26,7 @@ import torch
 import covid_workbench
 from ..data.slices import SliceTable
 from ..errors import InputError, WorkbenchError, shown, storage
-from ..files import append_to, write_atomic
+from ..files import append_to, read_file, write_atomic
 from .experiment import NOT_RESULTS, Experiment, settings_hash, settings_in_json, was_edited
 from ..schemas import FORMAT, read_checked, read_checked_csv
 
@@ -101,10 +101,9 @@ class RunFiles:
         """
         record, path = self.record, self.folder / "slices.csv"
         root, beside = Path(record["data_root"]), self.folder / record.get("data_beside", "")
-        table = SliceTable.from_csv(path, root if root.exists() or not beside.is_dir() else beside)
         if record.get("slices_sha256", "") not in ("", _sha256(path)):
             raise InputError(f"{path} is not the table that the run wrote: it was edited or cut; put it back")
-        return table
+        return SliceTable.from_csv(path, root if root.exists() or not beside.is_dir() else beside)
 
     def scored_table(self) -> SliceTable:
         "The `table`, for scoring: `InputError` as well if a picture is missing or is not the one of the training."
@@ -144,17 +143,18 @@ class RunFiles:
 
 # %% ../../nbs/201_runs.run.ipynb #e1c5e246
 def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(read_file(path)).hexdigest()
 
 
 def check_data(folder: Path, table: SliceTable, recorded: str) -> None:
     "Raise `InputError` unless `table` is what the run in `folder` recorded: its rows, and the content of its files."
-    if getattr(table, "matches", lambda known: table.fingerprint() == known)(recorded):
+    hashes = folder.parent / "shared" / "hashes.json"  # where training keeps what it knows of the files
+    if table.matches(recorded, hashes if hashes.is_file() else None):
         return
     if gone := missing_file(table):
         raise InputError(f"{folder}: {gone}, which belongs to the data of this run; put it back, or start a new run")
     raise InputError(
-        f"{folder}: the data changed since this run was started: rows of slices.csv, or pictures or masks in "
+        f"{folder}: the data changed since this run was started: rows of its table, or pictures or masks in "
         f"{table.root}; put them back, or start a new run"
     )
 

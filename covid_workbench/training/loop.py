@@ -310,8 +310,9 @@ def _read_checkpoint(run: Run, model: nn.Module, stages: list[Stage]) -> tuple[d
             "it belongs to another run"
         )
     for part in ("model.", "best."):
-        if own := tensors_under(tensors, part):
-            refuse_misfits(own, model.state_dict(), str(path))
+        own = tensors_under(tensors, part)
+        if own or part == "model." or note["step"] == steps[note["stage"]]:  # before the first look there is no best
+            refuse_misfits(own, model.state_dict(), f"{path}: {part}*")
     refuse_non_finite(tensors, str(path))
     return tensors, note
 
