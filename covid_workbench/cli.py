@@ -66,9 +66,10 @@ def _experiment(args: argparse.Namespace):
 
     given = read_assignments(args.set)
     given |= {"source": args.data} if args.data else {}
-    given |= {"allow_crossing": True} if args.allow_crossing else {}
+    given |= {name: True for name in ("allow_crossing", "skip_broken") if getattr(args, name)}
     if args.start:  # the papers' recipe for other classes: ten epochs from the trained weights
-        recipe = {"regime": "fine-tune", "start_from": args.start, "epochs": 10, "allow_crossing": False}
+        recipe = {"regime": "fine-tune", "start_from": args.start, "epochs": 10}
+        recipe |= {"allow_crossing": False, "skip_broken": False}
         return Run.open(args.start).experiment.replace(**recipe | given)
     return Experiment.from_json(args.config, **given) if args.config else Experiment.make(args.preset, **given)
 
@@ -86,6 +87,8 @@ def train_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--from", dest="start", metavar="RUN", help=start)
     crossing = "go on where patients cross from training into the test; every report says so"
     command.add_argument("--allow-crossing", action="store_true", help=crossing)
+    skip = "leave out slices that cannot be read; every report says which"
+    command.add_argument("--skip-broken", action="store_true", help=skip)
     command.add_argument("--resume", action="store_true", help="continue the run in this folder")
 
 # %% ../nbs/903_cli.ipynb #56be55fa

@@ -24,7 +24,7 @@ from covid_workbench.locks import exclusive
 from covid_workbench.progress import report_progress
 from covid_workbench.runs.experiment import GROUP_OF, KINDS, Experiment
 from covid_workbench.schemas import FORMAT, SCHEMAS, check_content, read_checked, read_checked_csv
-from covid_workbench.settings import MOST_EXACT
+from covid_workbench.settings import MOST_EXACT, read_value
 
 DIGITS = "9" * 400
 HOSTILE = [
@@ -83,9 +83,27 @@ def test_every_number_has_an_upper_bound(name):
 def test_a_seed_is_exact_or_refused():
     assert Experiment.make("smoke", seed=str(2**53)).training.seed == 2**53
     assert Experiment.make("smoke", seed="9007199254740991").training.seed == 9007199254740991
+    with pytest.raises(InputError, match="whole number"):
+        read_value(1e300, int, "steps")
     for seed in (2**53 + 1, str(2**53 + 1), 1e300, "1e17"):
         with pytest.raises(InputError, match="seed"):
             Experiment.make("smoke", seed=seed)
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("source", ["a"]),
+        ("pretrained", 5),
+        ("seed", True),
+        ("epochs", False),
+        ("epochs", b"1"),
+        ("classes", {"Normal": 1}),
+    ],
+)
+def test_a_value_of_another_kind_is_not_read_as_what_it_looks_like(name, value):
+    with pytest.raises(InputError, match=name):
+        Experiment.make("smoke", **{name: value})
 
 
 @pytest.mark.parametrize("name", ["cls", "self", "preset", "values"])
@@ -186,6 +204,7 @@ def test_file_names_stay_inside_and_apart():
     made = safe_names(names)
     assert len({name.casefold() for name in made}) == len(names)
     assert all("/" not in name and name not in ("", ".", "..") and len(name.encode()) <= 100 for name in made)
+    assert not {"con", "nul.png", "aux"} & set(safe_names(["con", "nul.png", "aux"]))
     assert safe_names(["P002_0031", "slice 4", "ä.b"]) == ["P002_0031", "slice 4", "ä.b"]
 
 
@@ -238,6 +257,21 @@ def test_a_schema_names_the_field(finished):
             refused += 1
             assert f"field '{'.'.join(path)}'" in str(error)
     assert refused >= 20
+
+
+@pytest.mark.parametrize(
+    "content, says",
+    [
+        ({"status": "failed"}, "field 'attempt' is missing"),
+        ({"status": "failed", "attempt": 1, "spent": math.nan}, "field 'spent' must be"),
+        ({"status": "failed", "attempt": True}, "field 'attempt' must be"),
+        ({"status": "failed", "attempt": 1, "starts": [1, math.inf]}, r"field 'starts\[1\]' must be"),
+        ({"status": "<b>", "attempt": 1}, "one of queued"),
+    ],
+)
+def test_a_state_that_is_none(content, says):
+    with pytest.raises(InputError, match=says):
+        check_content(content, "state", "state.json")
 
 
 @pytest.mark.parametrize("name", SCHEMAS)

@@ -53,6 +53,9 @@ class DataSettings:
     allow_crossing: bool = setting(
         False, "go on although the table's own splits put a patient into two of them; the run and every report say so"
     )
+    skip_broken: bool = setting(
+        False, "leave out slices that cannot be read, after the split; the run and every report say which and how many"
+    )
     phantom_patients: int = setting(60, "patients of the phantom", low=1, high=100_000)
     phantom_slices: int = setting(8, "slices of each phantom patient", low=1, high=1000)
     phantom_size: int = setting(512, "side of a phantom slice in pixels", low=64, high=4096)
@@ -388,7 +391,7 @@ class Experiment(ExperimentGroups):
         return settings_in_json(read_json(path), changes)
 
 # %% ../../nbs/200_runs.experiment.ipynb #2da4b5e9
-NOT_RESULTS = ("device", "checkpoint_minutes")  # settings that do not change what a run finds
+NOT_RESULTS = ("device", "checkpoint_minutes", "skip_broken")  # settings that do not change what a run finds
 
 
 def settings_hash(content: dict[str, Any]) -> str:

@@ -27,7 +27,7 @@ from ..locks import exclusive
 from ..models.oneshot import OneShotSettings
 from ..models.protocol import Protocol
 from ..models.weights import pretrained_file, sha256_of
-from ..runs.datasets import ExperimentData, check_slices, prepare_data
+from ..runs.datasets import ExperimentData, check_slices, prepare_data, readable_slices
 from ..runs.experiment import Experiment
 from ..runs.lineage import start_notes
 from ..runs.load import adopt_weights, build_model, choose_device, load_model, refuse_misfits
@@ -210,8 +210,10 @@ def _prepare(
         model = build_model(experiment, pretrained=needs_pretrained(experiment, folder))
     refuse_non_finite(model.state_dict(), "the model to train")
     parts = ExperimentData(experiment, prepare_data(experiment.data, shared, progress=progress, table=table))
+    if experiment.data.skip_broken:
+        parts.table = readable_slices(parts.table, shared, progress=progress)
     parts.check_classes()
-    notes = crossing_notes(parts.table) + weight_notes(experiment)
+    notes = [*parts.table.notes, *crossing_notes(parts.table), *weight_notes(experiment)]
     if fine_tune:
         notes += start_notes(parts)
     stages = stages_of(model, parts, device)
@@ -292,6 +294,8 @@ def _train_here(
             wait_for_all()
             if pretrained:
                 note_weights(run)
+            if parts.table.left_out != run.record.get("left_out", {}):
+                run.note(left_out=parts.table.left_out)
         if not run.complete:
             check_start(run, model)
             _train(run, network.to(device), stages, parts, shared, device, progress and first)
