@@ -87,7 +87,7 @@ class Toy(nn.Module):
         def validate():
             if self.wrong == "answer":
                 raise NotFiniteError("slice 7: the logits of the model are not finite numbers")
-            return {"score": math.nan if self.wrong == "score" else -float(self.weight)}
+            return {"score": math.nan if self.wrong == "score" else -float(self.weight.detach())}
 
         return Stage("toy", steps, 0.1, [self.weight], iter, losses, validate, validate_every=at + 1)
 

@@ -121,20 +121,20 @@ def test_detectors_in_a_circle(copy):
     detector = copy.detector.folder
     (detector / "warm_start.json").write_text(json.dumps({"detector": "../../copy"}))
     with pytest.raises(InputError, match="warm_start.json: field 'detector'"):
-        copy.training_seconds
+        print(copy.training_seconds)
 
 
 def test_a_damaged_history_of_the_detector_is_named(copy):
     (copy.detector.folder / "history.csv").write_text("stage,step,seconds\na,1,soon\n")
     with pytest.raises(InputError, match="history.csv: column 'seconds', row 1"):
-        copy.training_seconds
+        print(copy.training_seconds)
 
 
 def test_runs_that_start_from_each_other(copy, tmp_path):
     other = shutil.copytree(copy.folder, tmp_path / "other")
     for one, another in ((copy.folder, other), (other, copy.folder)):
-        edit(one / "experiment.json", lambda content: content["training"].update(start_from=str(another)))
-        edit(one / "experiment.json", lambda content: content["training"].update(regime="fine-tune"))
+        settings = dict(regime="fine-tune", start_from=str(another))
+        edit(one / "experiment.json", lambda content, settings=settings: content["training"].update(settings))
     experiment = copy.experiment.replace(regime="fine-tune", start_from=str(copy.folder))
     with pytest.raises(InputError, match="start_from=.* leads back"):
         list(earlier_runs(experiment))
@@ -221,7 +221,7 @@ def one_replaced(copy):
 CHANGES = {
     cut: "slices.csv",
     other_label: "slices.csv",
-    older_and_cut: "slices.csv",
+    older_and_cut: "rows of its table",
     one_gone: "no file",
     one_replaced: "data changed",
 }
@@ -313,7 +313,9 @@ def beginning(finished):
     experiment = tiny(model="mask-rcnn", checkpoint_minutes=60)
     model = build_model(experiment)
     stages = stages_of(model, ExperimentData(experiment, finished.table), torch.device("cpu"))
-    moments = {"optimizer.0.step": torch.tensor(1.0), "optimizer.0.exp_avg": torch.zeros_like(next(model.parameters()))}
+    first = next(model.parameters()).detach()
+    moments = {f"optimizer.0.{name}": torch.zeros_like(first) for name in ("exp_avg", "exp_avg_sq")}
+    moments["optimizer.0.step"] = torch.tensor(1.0)
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()} | moments
     return experiment, model, stages, tensors
 
@@ -328,7 +330,7 @@ def started(beginning, finished, tmp_path):
 
 def all_best(tensors, note):
     "Best weights of which one has another shape."
-    tensors |= {name.replace("model.", "best."): value for name, value in tensors.items()}
+    tensors |= {name.replace("model.", "best."): value.clone() for name, value in tensors.items()}
     tensors[f"best.{HEAD}"] = torch.ones(1)
 
 
@@ -340,6 +342,7 @@ def all_best(tensors, note):
         (lambda tensors, note: tensors.pop(f"model.{HEAD}"), (HEAD, "not there")),
         (lambda tensors, note: tensors.update({"optimizer.0.exp_avg": torch.ones(1)}), ("optimizer.0.exp_avg", "(1,)")),
         (lambda tensors, note: tensors.update({"optimizer.999.step": torch.ones(())}), ("optimizer.999.step",)),
+        (lambda tensors, note: tensors.pop("optimizer.0.exp_avg_sq"), ("optimizer.0.exp_avg",)),
         (lambda tensors, note: tensors.update({"optimizer.mine": torch.ones(1)}), ("optimizer.mine",)),
         (lambda tensors, note: note.update(stage="aggregator"), ("stage aggregator",)),
         (lambda tensors, note: note.update(step=10**6), ("step 1000000",)),

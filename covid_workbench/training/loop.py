@@ -151,17 +151,22 @@ def _moments(
 ) -> dict[int, dict[str, torch.Tensor]]:
     "The optimiser's state in a checkpoint, by number of the parameter. Raises `InputError` for what does not fit."
     moments: dict[int, dict[str, torch.Tensor]] = {}
+    advice = "delete the file to start the run again, or put back the one that the run wrote"
     for name, value in tensors_under(tensors, "optimizer.").items():
         number, _, key = name.partition(".")
-        wanted = (
-            [tuple(parameters[int(number)].shape), ()] if number.isdecimal() and int(number) < len(parameters) else []
+        known = number.isascii() and number.isdecimal() and len(number) < 9 and int(number) < len(parameters)
+        wanted = {"step": ()} | dict.fromkeys(
+            ("exp_avg", "exp_avg_sq"), tuple(parameters[int(number)].shape) if known else None
         )
-        if tuple(value.shape) not in wanted:
+        if not known or tuple(value.shape) != wanted.get(key):
             raise InputError(
-                f"{where}: optimizer.{name} {tuple(value.shape)} belongs to no trained parameter of this run; "
-                "delete the file to start the run again, or put back the one that the run wrote"
+                f"{where}: tensor optimizer.{shown(name)} {tuple(value.shape)} belongs to no trained parameter of this "
+                f"run; {advice}"
             )
         moments.setdefault(int(number), {})[key] = value
+    for number, own in moments.items():
+        if len(own) != 3:
+            raise InputError(f"{where}: of parameter {number} there is only optimizer.{number}.{min(own)}; {advice}")
     return moments
 
 
