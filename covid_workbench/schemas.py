@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['Check', 'ANYTHING', 'TEXT', 'NUMBER', 'COUNT', 'DURATION', 'SHARE', 'OBJECT', 'FORMAT', 'RECORD', 'EXPERIMENT',
-           'WARM_START', 'COST', 'CLASSIFICATION', 'SCORES', 'METRICS', 'STATES', 'STATE', 'FAILURE', 'PROGRESS',
-           'CELL', 'MANIFEST', 'SCHEMAS', 'COLUMNS_OF', 'Misfit', 'value_of', 'one_of', 'maybe', 'list_of', 'map_of',
-           'object_of', 'check_content', 'read_checked', 'read_checked_csv']
+           'WARM_START', 'DIVERGED', 'CHECKPOINT', 'COST', 'CLASSIFICATION', 'SCORES', 'METRICS', 'STATES', 'STATE',
+           'FAILURE', 'PROGRESS', 'CELL', 'MANIFEST', 'SCHEMAS', 'COLUMNS_OF', 'Misfit', 'value_of', 'one_of', 'maybe',
+           'list_of', 'map_of', 'object_of', 'check_content', 'read_checked', 'read_checked_csv']
 
 # %% ../nbs/006_schemas.ipynb #b3053b6c
 import io
@@ -134,12 +134,19 @@ def _check_format(value: Any, field: str) -> None:
         )
 
 # %% ../nbs/006_schemas.ipynb #bccc8956
+_HASHES = ("settings_sha256?", "slices_sha256?", "pretrained_sha256?", "start_sha256?")
 RECORD = object_of(
     {"notes?": list_of(TEXT), "data": TEXT, "data_root": TEXT, "data_beside?": TEXT, "cpu_threads?": TEXT}
+    | dict.fromkeys(_HASHES, TEXT)
 )
 _GROUPS = dict.fromkeys(("data", "detector", "one_shot", "protocol", "training"), OBJECT)
 EXPERIMENT = object_of(_GROUPS | {"record": RECORD, "format?": _check_format})
 WARM_START = object_of({"detector": TEXT})
+DIVERGED = object_of(
+    {"stage": TEXT, "step": COUNT, "steps": COUNT, "what": TEXT, "learning_rate": NUMBER, "setting": TEXT}
+)
+_BEST = value_of("a finite number or nothing", lambda value: value in (None, -math.inf) or _is_number(value))
+CHECKPOINT = object_of({"stage": TEXT, "step": COUNT, "seconds": DURATION, "best_score": _BEST})
 COST = map_of(object_of({"device": TEXT, "threads": COUNT, "gpu_gib?": maybe(NUMBER), "seconds?": DURATION}))
 
 # %% ../nbs/006_schemas.ipynb #2396f60c
@@ -227,6 +234,8 @@ SCHEMAS: dict[str, Check] = {
     "metrics": METRICS,
     "cost": COST,
     "warm_start": WARM_START,
+    "diverged": DIVERGED,
+    "checkpoint": CHECKPOINT,
     "state": STATE,
     "failure": FAILURE,
     "progress": PROGRESS,
