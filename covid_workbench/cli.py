@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from . import __version__
 from .arguments import OneSentenceParser, device_word, name_word, number, whole_number
 from .ending import end, open_streams
-from .errors import InputError, StorageError, nearest, shown
+from .errors import InputError, StorageError
 from .files import read_json
 from .settings import MOST_EXACT, read_assignments
 from .studies import commands as study
@@ -63,7 +63,7 @@ def train(args: argparse.Namespace) -> None:
 
 # %% ../nbs/903_cli.ipynb #daf80480
 def _experiment(args: argparse.Namespace):
-    "The experiment that the arguments of `train` describe. Raises `InputError` where two of them contradict each other."
+    "The experiment that the arguments of `train` describe. Raises `InputError` where two contradict each other."
     from covid_workbench.runs.experiment import Experiment
     from covid_workbench.runs.run import Run
 
@@ -100,18 +100,6 @@ def _settings_given(args: argparse.Namespace) -> dict[str, str]:
     for word, (name, value) in words.items():
         if value is not None and given.setdefault(name, value).lower() != value.lower():
             raise InputError(f"{word} sets {name}={value}, and --set says {name}={given[name]}; leave one of them out")
-    return _known_settings(given)
-
-
-def _known_settings(given: dict[str, str]) -> dict[str, str]:
-    "The settings as they are. Raises `InputError` for a name that is none."
-    from covid_workbench.runs.experiment import GROUP_OF
-
-    for name in given:
-        if name == "preset":
-            raise InputError('preset is no setting: give --preset, or in a file of settings "preset"')
-        if name not in GROUP_OF and name != "protocol":
-            raise InputError(f"setting '{shown(name)}' is unknown, {nearest(name, GROUP_OF)}")
     return given
 
 # %% ../nbs/903_cli.ipynb #abfb6bfe
@@ -208,7 +196,7 @@ def parity(args: argparse.Namespace) -> int:
         if not args.json:
             print(check, flush=True)
     if args.json:
-        print(json.dumps([check.as_json() for check in checks], indent=1))
+        print(json.dumps([check.as_json() for check in checks], indent=1, allow_nan=False))
     return 0 if all(check.agrees for check in checks) else 1
 
 

@@ -63,7 +63,7 @@ def read_notebook(path: Path) -> dict[str, Any]:
     except (InputError, KeyError, TypeError, ValueError, AttributeError) as error:
         what = str(error).removeprefix(f"{path}: ")
         raise InputError(
-            f"{path} is not a notebook ({what}); delete or rename it, and it is written anew, or choose another --folder"
+            f"{path} is not a notebook ({what}); delete it, and it is written anew, or choose another --folder"
         ) from None
 
 # %% ../nbs/901_lab.ipynb #0bad3c91

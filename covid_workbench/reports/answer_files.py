@@ -133,8 +133,8 @@ def write_answers(
 ) -> AnswerFolder:
     """Answer pictures, folders or slice tables (`files`) into the new folder `out`; lesions below `score` are left out.
 
-    Slices that cannot be read are left out and listed in `broken`. Raises `InputError` where all of them are broken, and
-    for a folder in use, `StorageError` when writing fails.
+    Slices that cannot be read are left out and listed in `broken`. Raises `InputError` where all of them are broken,
+    and for a folder in use, `StorageError` when writing fails.
     """
     refuse_answers(Path(out))
     table, broken = readable(table_of_files(files))
