@@ -60,7 +60,7 @@ def name_word(word: str) -> str:
     if not word.strip():
         raise argparse.ArgumentTypeError("the name is empty; give one, or leave the option out")
     if "\0" in word or not word.isascii() and word != word.encode(errors="ignore").decode():
-        raise _refusal(word, "is not a name in UTF-8; rename it")
+        raise _refusal(word, "is not a name in UTF-8; rename it, or set LC_ALL=C.UTF-8")
     return word
 
 

@@ -6,14 +6,14 @@
 __all__ = ['one_line', 'open_streams', 'end']
 
 # %% ../nbs/007_ending.ipynb #612cb748
-import contextlib
 import os
+import select
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable
 
-from .errors import StorageError, WorkbenchError, shown
+from .errors import StorageError, WorkbenchError, shown, storage
 
 # %% ../nbs/007_ending.ipynb #fa09bf72
 def one_line(message: object, most: int = 2000) -> str:
@@ -38,12 +38,15 @@ def open_streams() -> None:
 def _reader_is_gone() -> bool:
     "Whether nobody reads our stdout any more. If so, it leads to `/dev/null` from now on."
     try:
-        sys.stdout.flush()
-        return False
-    except BrokenPipeError:
-        with contextlib.suppress(OSError, ValueError):  # else Python flushes once more when it ends, and complains
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        descriptor = sys.stdout.fileno()
+        poll = select.poll()  # not on Windows
+        poll.register(descriptor, select.POLLOUT)
+        if not any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0)):
+            return False
+        os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)  # else Python complains when it flushes in the end
         return True
+    except (AttributeError, OSError, ValueError):
+        return False
 
 # %% ../nbs/007_ending.ipynb #c084a50f
 def _fault(error: Exception) -> str:
@@ -73,7 +76,8 @@ def end(work: Callable[[], int | None], say: Callable[[str], None]) -> int:
         except OSError:
             raise StorageError("the folder in which this was started is gone; cd to one that is there") from None
         code = work() or 0
-        sys.stdout.flush()  # a full disk behind stdout is seen here, and not after the end
+        with storage("writing", "stdout"):
+            _flush()  # a full disk behind stdout is seen here, and not after the end
         return code
     except WorkbenchError as error:
         return _told(say, error, error.exit_code)
@@ -82,12 +86,18 @@ def end(work: Callable[[], int | None], say: Callable[[str], None]) -> int:
     except OSError as error:
         if isinstance(error, BrokenPipeError) and _reader_is_gone():
             return 1
-        where = f"{error.filename}: " if error.filename else ""
-        return _told(say, f"{where}{error.strerror or error}", StorageError.exit_code)
+        return _told(say, f"{error.filename or 'the system says'}: {error.strerror or error}", StorageError.exit_code)
     except Exception as error:
         if os.environ.get("COVID_WORKBENCH_DEBUG") == "1":
             raise
         return _told(say, _fault(error), 1)
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _reader_is_gone()  # after all of the work: no failure of it
 
 
 def _told(say: Callable[[str], None], message: object, code: int) -> int:
