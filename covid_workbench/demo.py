@@ -330,7 +330,10 @@ def _demos(folders: Sequence[str | Path]) -> Iterator[dict[str, Any]]:
         seen.add(folder.resolve())
         if not (folder / "results.json").exists():
             raise InputError(f"{folder} is no finished demo: it has no results.json")
-        yield read_checked(folder / "results.json", "results")
+        results = read_checked(folder / "results.json", "results")
+        if not results["rows"]:
+            raise InputError(f"{folder / 'results.json'} holds no rows; run the demo again")
+        yield results
         if (folder / "demo.json").exists():
             about = read_checked(folder / "demo.json", "demo")
             kept = {name: value for name, value in about["settings"].items() if name not in _FIXED}
@@ -350,7 +353,7 @@ def summarise(folders: Sequence[str | Path]) -> pd.DataFrame:
         rows += [row | {"model": earlier.get(row["model"], row["model"])} for row in results["rows"]]
         if "detector" in results:
             rows.append({"model": "shared detector"} | results["detector"])
-    table = pd.DataFrame(rows, columns=None if rows else ["model"])
+    table = pd.DataFrame(rows)
     sensitivities = (f"sensitivity {name}" for name in CLASS_NAMES)
     figures = [name for name in ("weighted F1", *sensitivities, *DETECTION) if name in table]
     table[figures] = table[figures].apply(pd.to_numeric, errors="coerce")  # None and odd words are no figures

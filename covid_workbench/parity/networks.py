@@ -377,6 +377,8 @@ def _fixture_name(name: str) -> str:
 
 def check_update_sets(expected: dict[str, list[str]]) -> Iterator[Check]:
     "What one segmentation and one classification step of LSTM-2 on ResNet18 change, compared by name."
+    if not all(isinstance(names, list) and names for names in expected.values()):
+        raise ValueError("each set must be a list of names")
     sets = _update_sets()
     for key, names in expected.items():
         wrong = sorted({_fixture_name(name) for name in sets[key]} ^ set(names))
