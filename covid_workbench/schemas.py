@@ -228,7 +228,8 @@ MANIFEST = object_of(
 )
 
 # %% ../nbs/006_schemas.ipynb #d17025eb
-_ROW = object_of({"model": TEXT})
+_FIGURE = value_of("a number", lambda value: value is None or isinstance(value, int | float) and value is not True)
+_ROW = object_of({"model": TEXT, "weighted F1?": _FIGURE, "AP@0.5?": _FIGURE})  # NaN stood for no figure
 SCHEMAS: dict[str, Check] = {
     "experiment": EXPERIMENT,
     "metrics": METRICS,
@@ -242,7 +243,7 @@ SCHEMAS: dict[str, Check] = {
     "cell": CELL,
     "manifest": MANIFEST,
     "demo": object_of({"preset": TEXT, "settings": OBJECT, "format?": _check_format}),
-    "results": object_of({"seed": COUNT, "rows": list_of(_ROW), "detector": map_of(maybe(NUMBER))}),
+    "results": object_of({"seed?": COUNT, "rows": list_of(_ROW), "detector?": map_of(maybe(NUMBER))}),
     "phantom": object_of({"format": COUNT, "patients": COUNT, "seed": COUNT, "settings": OBJECT}),
     "contents": object_of({"files": map_of(TEXT)}),
     "checked": object_of({"slices": COUNT, "broken?": list_of(TEXT)}),

@@ -386,7 +386,7 @@ class Experiment(ExperimentGroups):
         return Experiment._filled(self.flat() | reading | settings)
 
     @classmethod
-    def from_json(cls, path: str | Path, **changes: Any) -> "Experiment":
+    def from_json(cls, path: str | Path, /, **changes: Any) -> "Experiment":
         "An experiment from a JSON file (see `settings_in_json`), with some settings changed."
         return settings_in_json(read_json(path), changes)
 
