@@ -16,6 +16,9 @@ from typing import Any
 import tqdm.auto
 import tqdm.std
 
+from .errors import WorkbenchError
+from .files import write_atomic
+
 # %% ../nbs/003_progress.ipynb #fefda0ce
 _last_report = 0.0
 
@@ -41,10 +44,8 @@ def report_progress(
         return
     _last_report = time.monotonic()
     report = {"what": task, "done": done, "total": total, "left": left, "figures": figures or {}}
-    with contextlib.suppress(OSError):
-        with open(f"{path}.part", "w") as file:
-            json.dump(report | {"gpu_gib": _gpu_gib(), "at": time.time()}, file)
-        os.replace(f"{path}.part", path)
+    with contextlib.suppress(WorkbenchError):
+        write_atomic(path, json.dumps(report | {"gpu_gib": _gpu_gib(), "at": time.time()}))
 
 # %% ../nbs/003_progress.ipynb #c08585b3
 class _Reporting:

@@ -16,14 +16,14 @@ from typing import Any
 
 from ..data.slices import CLASS_NAMES
 from ..data.targets import OBJECT_CLASSES, ObjectClasses
-from ..errors import InputError, nearest
+from ..errors import InputError, nearest, shown
 from ..files import read_json
 from ..models.backbones import BACKBONES
 from ..models.detector import DetectorSettings
 from ..models.oneshot import OneShotSettings
 from ..models.protocol import PAPER_OF, STATED, Protocol, protocol_of
-from ..models.zoo import card_of, card_settings, import_user_models
-from ..settings import fill, setting
+from ..models.zoo import card_of, card_settings, import_user_models, require_model
+from ..settings import MOST_EXACT, fill, read_value, setting
 
 # %% ../../nbs/200_runs.experiment.ipynb #2726036a
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class DataSettings:
     "Which slices, and what counts as a lesion."
 
     source: str = setting("phantom", "'phantom', or a folder in one of the known layouts, or one with a slices.csv")
-    image_size: int = setting(512, "side of the square picture that the network sees", low=32)
+    image_size: int = setting(512, "side of the square picture that the network sees", low=32, high=4096)
     normalise: str = setting(
         "image",
         "grey values by the slice's own mean and deviation (image), or by ImageNet's (imagenet)",
@@ -43,20 +43,21 @@ class DataSettings:
         "connected components of this many pixels, or fewer, are left out; pixels of the network's picture, so that "
         "the stored size of a slice makes no difference",
         low=0,
+        high=10**7,
     )
     validation: float = setting(0.15, "share of the patients that choices are made on", low=0, high=0.9)
     test: float = setting(0.25, "share of the patients that are only tested on", low=0, high=0.9)
-    split_seed: int = setting(0, "seed of the split by patient", low=0)
+    split_seed: int = setting(0, "seed of the split by patient", low=0, high=MOST_EXACT)
     allow_crossing: bool = setting(
         False, "go on although the table's own splits put a patient into two of them; the run and every report say so"
     )
-    phantom_patients: int = setting(60, "patients of the phantom", low=1)
-    phantom_slices: int = setting(8, "slices of each phantom patient", low=1)
-    phantom_size: int = setting(512, "side of a phantom slice in pixels", low=64)
+    phantom_patients: int = setting(60, "patients of the phantom", low=1, high=100_000)
+    phantom_slices: int = setting(8, "slices of each phantom patient", low=1, high=1000)
+    phantom_size: int = setting(512, "side of a phantom slice in pixels", low=64, high=4096)
     phantom_difficulty: float = setting(1.0, "how hard the phantom is; 1 is the default", low=0, high=2)
-    phantom_seed: int = setting(0, "seed of the phantom", low=0)
+    phantom_seed: int = setting(0, "seed of the phantom", low=0, high=MOST_EXACT)
     phantom_scanners: tuple[int, ...] = setting(
-        (1, 2, 3, 4, 5, 6), "scanners of the phantom's patients, by number", low=1, high=6
+        (1, 2, 3, 4, 5, 6), "scanners of the phantom's patients, by number", low=1, high=6, length=(1, 6)
     )
     relabel: tuple[str, ...] = setting(
         (), "image labels read as others, such as CP=Normal for a data source that tells COVID-19 from everything else"
@@ -89,12 +90,14 @@ class RegimeSettings:
         options=("heads", "heads+bn", "full"),
     )
     epochs: float = setting(
-        10.0, "passes over the classification slices (after a warm start: the joint part, may be 0)", low=0
+        10.0, "passes over the classification slices (after a warm start: the joint part, may be 0)", low=0, high=10_000
     )
     detector_epochs: float = setting(
-        10.0, "warm-start and two-stage: passes over the lesion slices for the detector", low=0
+        10.0, "warm-start and two-stage: passes over the lesion slices for the detector", low=0, high=10_000
     )
-    aggregator_epochs: float = setting(10.0, "warm-start: passes over the cached regions for the aggregator", low=0)
+    aggregator_epochs: float = setting(
+        10.0, "warm-start: passes over the cached regions for the aggregator", low=0, high=10_000
+    )
 
 # %% ../../nbs/200_runs.experiment.ipynb #1a4f8fcd
 @dataclass(frozen=True)
@@ -111,17 +114,19 @@ class OptimizerSettings:
     aggregator_learning_rate: float = setting(1e-3, "step size of the aggregator on cached regions", low=0, high=1)
     weight_decay: float = setting(1e-3, "weight decay", low=0, high=10)
     schedule: str = setting("constant", "learning rate over time", options=("constant", "cosine"))
-    warmup: int = setting(0, "steps over which the learning rate rises from 0", low=0)
-    gradient_clip: float = setting(0.0, "largest gradient norm; 0 switches it off", low=0)
+    warmup: int = setting(0, "steps over which the learning rate rises from 0", low=0, high=10**7)
+    gradient_clip: float = setting(0.0, "largest gradient norm; 0 switches it off", low=0, high=10**6)
 
 # %% ../../nbs/200_runs.experiment.ipynb #d8fdae28
 @dataclass(frozen=True)
 class BatchSettings:
     "How many slices a step sees."
 
-    segmentation_batch: int = setting(1, "slices with lesions a segmentation step", low=1)
-    segmentation_empty: int = setting(0, "slices with nothing to find added to each segmentation step", low=0)
-    classification_batch: int = setting(1, "slices a classification step", low=1)
+    segmentation_batch: int = setting(1, "slices with lesions a segmentation step", low=1, high=4096)
+    segmentation_empty: int = setting(
+        0, "slices with nothing to find added to each segmentation step", low=0, high=4096
+    )
+    classification_batch: int = setting(1, "slices a classification step", low=1, high=4096)
 
 
 @dataclass(frozen=True)
@@ -145,11 +150,11 @@ class TrainingSettings(AugmentationSettings, BatchSettings, OptimizerSettings, R
     "How the weights are found."
 
     balanced: bool = setting(False, "draw slices of every image class equally often in classification steps")
-    validate_every: float = setting(1.0, "epochs between looks at the validation patients", low=0.01)
-    checkpoint_minutes: float = setting(5.0, "minutes between checkpoints", low=0)
-    seed: int = setting(0, "seed of weights, order and sampling", low=0)
+    validate_every: float = setting(1.0, "epochs between looks at the validation patients", low=0.01, high=10_000)
+    checkpoint_minutes: float = setting(5.0, "minutes between checkpoints", low=0, high=10**6)
+    seed: int = setting(0, "seed of weights, order and sampling", low=0, high=MOST_EXACT)
     device: str = setting("auto", "auto, cpu or cuda", options=("auto", "cpu", "cuda"))
-    threads: int = setting(0, "CPU threads; 0 leaves it to torch", low=0)
+    threads: int = setting(0, "CPU threads; 0 leaves it to torch", low=0, high=1024)
 
 # %% ../../nbs/200_runs.experiment.ipynb #20c3b227
 TINY: dict[str, Any] = dict(  # what both small presets change
@@ -328,10 +333,13 @@ GROUP_OF = {field.name: group for group, kind in KINDS.items() for field in data
 # %% ../../nbs/200_runs.experiment.ipynb #f4ad6f07
 def preset_values(preset: str, protocol: str, settings: dict[str, Any]) -> dict[str, Any]:
     "Protocol, card and preset by setting, before what `settings` ask for. Raises `InputError` for unknown names."
-    if preset not in PRESETS:
-        raise InputError(f"preset '{preset}' is unknown, {nearest(preset, PRESETS)}")
-    model, backbone = settings.get("model", "lstm2"), settings.get("backbone", PRESETS[preset].get("backbone"))
-    protocol = protocol or ("paper" if preset == "paper" else "default")
+    if not isinstance(preset, str) or preset not in PRESETS:
+        raise InputError(f"preset '{shown(preset)}' is unknown, {nearest(preset, PRESETS)}")
+    model, backbone = (
+        read_value(settings[name], str, name) if name in settings else default
+        for name, default in (("model", "lstm2"), ("backbone", PRESETS[preset].get("backbone")))
+    )
+    protocol = read_value(protocol, str, "protocol") or ("paper" if preset == "paper" else "default")
     card = {
         name: value
         for name, value in card_settings(model, backbone, protocol, settings).items()
@@ -345,7 +353,7 @@ class Experiment(ExperimentGroups):
     "All settings of a run. Make one with `Experiment.make`, which checks every name and value."
 
     @classmethod
-    def make(cls, preset: str = "paper", *, protocol: str = "", **settings: Any) -> "Experiment":
+    def make(cls, preset: str = "paper", /, *, protocol: str = "", **settings: Any) -> "Experiment":
         """An experiment from a preset and flat settings by name.
 
         `protocol`: paper, released or default; without it, the preset's. The preset `paper` takes every value of the
@@ -361,13 +369,13 @@ class Experiment(ExperimentGroups):
         groups = {group: {} for group in KINDS}
         for name, value in values.items():
             if name not in GROUP_OF:
-                raise InputError(f"setting '{name}' is unknown, {nearest(name, GROUP_OF)}")
+                raise InputError(f"setting '{shown(name)}' is unknown, {nearest(name, GROUP_OF)}")
             groups[GROUP_OF[name]][name] = value
         experiment = cls(**{group: fill(KINDS[group], found) for group, found in groups.items()})
         experiment.check()
         return experiment
 
-    def replace(self, *, protocol: str = "", **settings: Any) -> "Experiment":
+    def replace(self, /, *, protocol: str = "", **settings: Any) -> "Experiment":
         "The same experiment with some settings changed; `protocol` changes all settings of that group."
         reading = protocol_of(protocol, self.one_shot.model).settings() if protocol else {}
         return Experiment._filled(self.flat() | reading | settings)
@@ -388,9 +396,11 @@ def settings_in_json(content: dict[str, Any], changes: dict[str, Any]) -> Experi
     for name, value in content.items():
         if name in KINDS and isinstance(value, dict):
             flat |= value
-        elif name not in ("preset", "record"):
+        elif name not in ("preset", "record", "format"):
             flat[name] = value
     if "record" in content:
+        record = content["record"]
+        require_model((flat | changes).get("model"), record.get("models") if isinstance(record, dict) else None)
         return Experiment._filled(flat | changes)
     return Experiment.make(content.get("preset", "paper"), **flat | changes)
 

@@ -24,6 +24,7 @@ import covid_workbench
 from ..data.slices import SliceTable
 from ..errors import InputError, storage
 from ..files import read_json, write_atomic
+from ..models.zoo import record_of_models
 from .experiment import Experiment
 
 # %% ../../nbs/201_runs.run.ipynb #5d0fcf12
@@ -171,6 +172,8 @@ def _write_new(folder: Path, experiment: Experiment, table: SliceTable, notes: S
         "data_root": str(root),
         "data_beside": os.path.relpath(root, folder.resolve()),
     }
+    if own := [entry for entry in record_of_models() if experiment.one_shot.model in entry["models"]]:
+        record["models"] = own
     write_atomic(folder / "experiment.json", json.dumps(dataclasses.asdict(experiment) | {"record": record}, indent=1))
 
 # %% ../../nbs/201_runs.run.ipynb #5f708e0b
