@@ -123,7 +123,7 @@ def importable_folders(notebook: str | Path) -> list[str]:
 
 def _kernel_arguments(folders: Sequence[str]) -> list[str]:
     "Arguments of a kernel that imports from these folders only what is found nowhere else."
-    arguments = ["--InteractiveShell.ignore_cwd=True"]
+    arguments = ["--IPKernelApp.ignore_cwd=True"]
     if folders:
         arguments.append(f"--IPKernelApp.exec_lines={[f'import sys; sys.path.extend({list(folders)!r})']!r}")
     return arguments
@@ -163,8 +163,9 @@ def execute_notebook(
 ) -> Path:
     """Run `notebook` with `parameters` and write it with its results to `output`; progress goes to stderr.
 
-    It may import what no other place has from `folders` (by default its `importable_folders`). Raises `InputError` for a parameter that the notebook does not have, `NotebookError` when a cell fails or the kernel
-    dies, `StorageError` when the output cannot be written.
+    It may import what no other place has from `folders` (by default its `importable_folders`). Raises `InputError` for
+    a parameter that the notebook does not have, `NotebookError` when a cell fails or the kernel dies, `StorageError`
+    when the output cannot be written.
     """
     notebook_parameters(notebook, parameters)
     from papermill.exceptions import PapermillExecutionError

@@ -14,8 +14,7 @@ from ..evaluation.detection import SEGMENTATION, SEGMENTATION_REFERENCE
 from ..models.backbones import BACKBONES, CLASSIFIERS
 from ..models.protocol import Protocol
 from .grid import Grid
-from .orders import ORDERS
-from .study import CLASSIFICATION, Study, Table, read_study
+from .study import CLASSIFICATION, ORDERS, Study, Table, read_study
 
 # %% ../../nbs/603_studies.shipped.ipynb #a8d2adb3
 SMOKE = dict(

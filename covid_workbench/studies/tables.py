@@ -16,9 +16,8 @@ from ..evaluation.detection import AP_OF, SEGMENTATION, ap_rule
 from ..evaluation.published import published, published_on
 from .folder import CellStatus, StudyFolder
 from .grid import matches_labels
-from .orders import ORDERS
 from .results import figures_of, rule_of
-from .study import Table
+from .study import ORDERS, Table
 
 # %% ../../nbs/616_studies.tables.ipynb #e927fde1
 @dataclass(frozen=True)
