@@ -161,6 +161,15 @@ def _check_axes(table: Table, labels: Mapping[str, set[str]]) -> None:
                 known = nearest(label, sorted(labels[axis]))
                 raise InputError(f"table '{table.title}': where: axis '{axis}' has no '{shown(label)}', {known}")
 
+
+def _check_shape(table: Table) -> None:
+    "Raise `InputError` for a table without rows or columns, or with half a source."
+    title = shown(table.title)
+    if not table.rows or not table.figures:
+        raise InputError(f"table '{title}' needs rows (axes) and figures")
+    if len(table.published) not in (0, 2):
+        raise InputError(f'table \'{title}\': published is a source and a table, such as ["lstm-attention-2022", "IV"]')
+
 # %% ../../nbs/601_studies.study.ipynb #70d39fb8
 def _check_published(table: Table, source: str, number: str, model: str = "") -> None:
     "Raise `InputError` unless there is this source, a table of this number in it, and a model of this name in any."
@@ -177,11 +186,7 @@ def _check_published(table: Table, source: str, number: str, model: str = "") ->
 
 
 def _check_printed(table: Table, cells: Sequence[Cell], labels: Mapping[str, set[str]]) -> None:
-    "Raise `InputError` for published figures that there are not, or of rows that there are not."
-    if len(table.published) not in (0, 2):
-        raise InputError(
-            f'table \'{table.title}\': published is a source and a table, such as ["lstm-attention-2022", "IV"]'
-        )
+    "Raise `InputError` for published figures that do not exist, or of rows that do not exist."
     if table.published:
         _check_published(table, *table.published)
     rows = {", ".join(cell.labels.get(axis, "") for axis in table.rows) for cell in cells} | labels[table.rows[0]]
@@ -199,8 +204,7 @@ def _check_tables(study: "Study", cells: Sequence[Cell]) -> None:
     "Raise `InputError` for a table that names what is not there."
     labels, own = _labels_of(study, cells), study.notebook.endswith(".ipynb")
     for table in study.tables:
-        if not table.rows or not table.figures:
-            raise InputError(f"table '{table.title}' needs rows (axes) and figures")
+        _check_shape(table)
         _check_axes(table, labels)
         for name in table.figures:
             if not own and name not in FIGURES:
@@ -359,6 +363,11 @@ def _study_content(content: Mapping[str, Any], where: str) -> dict[str, Any]:
     for name, kind in (("grids", Grid), ("tables", Table)):
         items = enumerate(content.get(name, ()), 1)
         content[name] = tuple(from_plain(kind, item, f"{where}: {name.rstrip('s')} {number}") for number, item in items)
+    try:
+        for table in content["tables"]:
+            _check_shape(table)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
     return content
 
 # %% ../../nbs/601_studies.study.ipynb #ff572426
