@@ -322,6 +322,8 @@ def parser() -> argparse.ArgumentParser:
         command = commands.add_parser(function.__name__, help=function.__doc__, description=function.__doc__)
         command.set_defaults(function=function)
         add_arguments(command)
+        if function.__name__ in study.WITH_MODELS:
+            study.models_argument(command)
     return top
 
 # %% ../nbs/903_cli.ipynb #78c30eef
@@ -333,7 +335,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"covid-workbench {args.command}: {message}", file=sys.stderr)
 
     try:
-        return args.function(args) or 0
+        with study.given_models(getattr(args, "models", ())):
+            return args.function(args) or 0
     except WorkbenchError as error:
         say(error)
         return error.exit_code

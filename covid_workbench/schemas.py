@@ -144,7 +144,7 @@ COST = map_of(object_of({"device": TEXT, "threads": COUNT, "gpu_gib?": maybe(NUM
 
 # %% ../nbs/006_schemas.ipynb #2396f60c
 _OF_CLASS = object_of(
-    dict.fromkeys(("sensitivity", "precision", "f1"), maybe(SHARE)) | dict.fromkeys(("support", "predicted"), COUNT)
+    dict.fromkeys(("sensitivity", "precision", "f1?"), maybe(SHARE)) | dict.fromkeys(("support?", "predicted?"), COUNT)
 )
 CLASSIFICATION = object_of(
     {
