@@ -84,7 +84,7 @@ def _read_whole(value: Any) -> int:
 
 def _read_text(value: Any) -> str:
     text = os.fspath(value)
-    if not isinstance(text, str) or len(text) > 4096 or re.search(r"[\x00-\x1f\x7f]", text):
+    if not isinstance(text, str) or len(text) > 4096 or re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", text):
         raise ValueError
     return text
 
