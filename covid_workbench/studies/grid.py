@@ -116,7 +116,7 @@ def check_count(count: int) -> None:
             f"a study has at most {MOST_CELLS:,}: take fewer values or seeds, or several studies"
         )
 
-
+# %% ../../nbs/600_studies.grid.ipynb #d94d7256
 def _check_rules(rules: Sequence[Any], axes: Mapping[str, Mapping[str, Any]]) -> None:
     "Raise `InputError` for a combination to skip that names an axis or a label which there is not."
     for rule in rules:
@@ -129,7 +129,7 @@ def _check_rules(rules: Sequence[Any], axes: Mapping[str, Mapping[str, Any]]) ->
                 if str(label) not in axes[axis]:
                     raise InputError(f"skip: axis '{axis}' has no '{shown(label)}', {nearest(label, axes[axis])}")
 
-
+# %% ../../nbs/600_studies.grid.ipynb #ba8b38fa
 @dataclass(frozen=True)
 class Grid:
     """Axes, and what holds for the combinations of their values.
@@ -146,6 +146,8 @@ class Grid:
 
     def bundles(self, axis: str) -> dict[str, dict[str, Any]]:
         "Label -> settings for every value of an axis. Raises `InputError` for an axis that is not a setting."
+        if not axis.strip() or not axis.isprintable() or len(axis) > 100:
+            raise InputError(f"'{shown(axis)}' is no name of an axis: give 1 to 100 characters on one line")
         values = self.axes[axis]
         return _bundles_of_labels(axis, values) if isinstance(values, Mapping) else _bundles_of_setting(axis, values)
 

@@ -24,7 +24,7 @@ from ..files import write_atomic
 from ..headless import execute_notebook, notebook_parameters, study_notebook
 from ..reports.run_report import figure_html, notes_html, plot_text, write_page
 from ..schemas import read_checked, read_checked_csv
-from .folder import CellStatus, StudyFolder
+from .folder import CellStatus, StudyFolder, known_experiment
 from .formats import BARS, bar_chart, table_frame, table_html, table_latex
 from .results import results
 from .study import Study, Table
@@ -184,7 +184,7 @@ def _lead_html(study: StudyFolder) -> str:
 # %% ../../nbs/618_studies.report.ipynb #722b698c
 def _legend_html(study: StudyFolder) -> str:
     "How to read the tables, and the notes of the cells."
-    known = [cell.known for cell in study.cells]
+    known = [known_experiment(cell) for cell in study.cells]
     regimes = sorted({experiment.training.regime for experiment in known if experiment})
     text = 'Ours first, best in bold; published figures below in <span class="paper">ochre</span>. '
     if study.about["data"] == "phantom":
@@ -212,7 +212,7 @@ def _unknown(study: StudyFolder) -> list[str]:
         return []
     return [f"The settings of {len(reasons)} cells cannot be shown, their scores can: {reasons[0]}."]
 
-
+# %% ../../nbs/618_studies.report.ipynb #e437abbe
 def _frame_html(frame: pd.DataFrame) -> str:
     "A plain table, missing values as dashes."
 

@@ -209,7 +209,7 @@ def _check_gpus(gpus: Sequence[str]) -> None:
     if len(set(gpus)) < len(gpus):
         raise InputError(f"gpus={','.join(gpus)}: name each GPU once")
 
-
+# %% ../../nbs/612_studies.runner.ipynb #12db7886
 def check_options(
     *,
     executor: str | Executor = "local",
@@ -267,15 +267,8 @@ def run_cells(
     about twice a second. Ctrl-C and SIGTERM stop the study cleanly. Raises `InputError` as `prepare_study` does, for
     numbers that are out of bounds, and when another process runs this study.
     """
-    check_options(
-        executor=executor,
-        workers=workers,
-        gpus=gpus,
-        threads=threads,
-        timeout=timeout,
-        memory=memory,
-        retries=retries,
-    )
+    limits = dict(threads=threads, timeout=timeout, memory=memory)
+    check_options(executor=executor, workers=workers, gpus=gpus, retries=retries, **limits)
     options = dict(size=size, data=data, target=target, seeds=seeds, settings=settings)
     check_study(study, out, resume=resume, **options)
     out, workers = Path(out).resolve(), len(gpus) or workers

@@ -137,7 +137,7 @@ def _check_cells(cells: Sequence[Cell]) -> None:
         if names[cell.name] > 1:
             raise InputError(f"two cells are called {cell.name}; rename an axis in one of the grids")
 
-
+# %% ../../nbs/601_studies.study.ipynb #38b6ad09
 def _labels_of(study: "Study", cells: Sequence[Cell]) -> dict[str, set[str]]:
     "Axis -> its labels, in any grid; those of cells that are skipped, too."
     labels: dict[str, set[str]] = {axis: set() for cell in cells for axis in cell.labels}
@@ -282,13 +282,15 @@ def _all(kind: Callable, inner: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
     return fits
 
-
+# %% ../../nbs/601_studies.study.ipynb #d7ae6261
 LIST = (list, tuple)
 NAMES, TEXT, WORDS = ("names with values", _is_names), ("text", _is_text), ("a list of words", _all(LIST, _is_text))
+
+# %% ../../nbs/601_studies.study.ipynb #f06ec89c
 EXPECTED = {  # field -> (description, whether a value is that)
     "axes": NAMES,
     "settings": NAMES,
-    "sizes": ("settings by name for each size", _all(Mapping, _is_names)),
+    "sizes": NAMES,
     "target": ("names with values", lambda value: isinstance(value, (Mapping, bool))),
     "where": NAMES,
     "printed": ("labels with words", _all(Mapping, _is_text)),
@@ -322,7 +324,7 @@ def _refuse_deep(content: Any, where: str) -> None:
     if level:
         raise InputError(f"{where}: lists and names are nested more than 12 deep; a study needs five")
 
-
+# %% ../../nbs/601_studies.study.ipynb #5a5a9a8d
 def from_plain(kind: type, content: Any, where: str) -> Any:
     """A dataclass of type `kind` from plain data; lists become tuples.
 
@@ -355,6 +357,10 @@ def _study_content(content: Mapping[str, Any], where: str) -> dict[str, Any]:
     for name in ("grids", "tables"):
         if not isinstance(content.get(name, ()), (list, tuple)):
             raise InputError(f"{where}: '{name}' must be a list")
+    sizes = content.get("sizes", {})
+    for size, settings in sizes.items() if isinstance(sizes, Mapping) else ():
+        if not isinstance(settings, Mapping):
+            raise InputError(f"{where}: sizes: '{shown(size)}' must be settings by name")
     if "axes" in content:
         first = {name: content.pop(name) for name in ("axes", "skip") if name in content}
         content["grids"] = [first, *content.get("grids", ())]

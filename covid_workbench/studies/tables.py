@@ -14,7 +14,7 @@ import pandas as pd
 
 from ..evaluation.detection import AP_OF, SEGMENTATION, ap_rule
 from ..evaluation.published import published, published_on
-from .folder import CellStatus, StudyFolder
+from .folder import CellStatus, StudyFolder, known_experiment
 from .grid import matches_labels
 from .results import figures_of, rule_of
 from .study import ORDERS, Table
@@ -120,7 +120,7 @@ def _rule(cells: Sequence[CellStatus]) -> str:
     measured = [rule_of(cell.metrics) for cell in cells if cell.status == "finished"]
     if any(measured):
         return " / ".join(dict.fromkeys(rule for rule in measured if rule))
-    experiment = cells[0].known
+    experiment = known_experiment(cells[0])
     if experiment is None or experiment.one_shot.model == "classifier":
         return ""
     return ap_rule([name for name in experiment.objects.names if name != "lung"])
@@ -134,11 +134,11 @@ def _interval(metrics: Mapping[str, Any]) -> tuple[float | None, float | None] |
 
 def _network(cell: CellStatus) -> tuple[str, str]:
     "Model and backbone of a cell: of its experiment, or as its settings name them where nobody imported the model."
-    if experiment := cell.known:
+    if experiment := known_experiment(cell):
         return experiment.one_shot.model, experiment.detector.backbone
     return str(cell.cell.settings.get("model", "")), str(cell.cell.settings.get("backbone", ""))
 
-
+# %% ../../nbs/616_studies.tables.ipynb #9e8f66aa
 def _figures(table: Table, labels: tuple[str, ...], cells: Sequence[CellStatus]) -> dict[str, Figure]:
     "The figures of the row with these labels and cells."
     metrics = [cell.metrics for cell in cells if cell.status == "finished"]

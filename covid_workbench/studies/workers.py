@@ -71,7 +71,7 @@ def _safe_path() -> Iterator[None]:
     finally:
         os.environ.pop("PYTHONSAFEPATH") if before is None else os.environ.update(PYTHONSAFEPATH=before)
 
-
+# %% ../../nbs/611_studies.workers.ipynb #b1168dd1
 @contextlib.contextmanager
 def _dask(kind: str, workers: int) -> Iterator[concurrent.futures.Executor]:
     try:
