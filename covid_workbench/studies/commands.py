@@ -66,12 +66,16 @@ def _preview(args: argparse.Namespace, cells: "Sequence[Cell]", workers: int) ->
 
 def _introduce(args: argparse.Namespace, study: "Study", given: dict[str, str], count: int) -> None:
     "Print what runs, and what a reader of its tables would not expect."
+    import torch
+
     from covid_workbench.studies.study import replaced_by
 
     data, question = shown(args.data, 300), shown(study.question, 1000)
     print(f"{study.name} ({args.size}, data {data}): {question}\n{count} cells", flush=True)
     for sentence in replaced_by(study, given):
         print(f"Note: {sentence}; the label stays", flush=True)
+    if args.gpus is not None and args.executor == "local" and not torch.cuda.is_available():
+        print("Note: PyTorch finds no GPU on this machine; cells whose device is auto run on the CPU", flush=True)
 
 # %% ../../nbs/619_studies.commands.ipynb #dd2910bb
 def ablate(args: argparse.Namespace) -> int:

@@ -231,13 +231,13 @@ def check_study(study: Study, out: str | Path, *, resume: bool = False, **option
 
     The options are those of `Study.cells`. Writes nothing; raises `InputError` as `prepare_study` does.
     """
-    cells = study.cells(**options)
-    checked_notebook(study)
     given = {
         name: options.get(name, default) for name, default in (("size", "smoke"), ("data", "phantom"), ("target", ""))
     }
     given |= {name: absolute(given[name]) for name in ("data", "target")}
     check_folder(plain_path(out).resolve(), study, given, resume)
+    cells = study.cells(**options)
+    checked_notebook(study)
     return cells
 
 # %% ../../nbs/612_studies.runner.ipynb #40dc3b4d
