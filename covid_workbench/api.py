@@ -349,7 +349,7 @@ def train(
     """Train a model into a run folder; a complete run is returned as it is.
 
     `model`: a name, a model of `create_model` (its weights are the start, and it holds the trained ones afterwards), or
-    an `Experiment`. `data`: a table, a folder, or None for the phantom of the preset. `preset`: paper (if you name none),
+    an `Experiment`. `data`: a table, a folder, or None for the phantom of the preset. `preset`: paper (the default),
     small (a laptop) or smoke (seconds); any setting by name. Raises `InputError` for what does not fit or contradicts
     itself, before anything is written.
 

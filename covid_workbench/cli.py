@@ -319,6 +319,8 @@ def parser() -> argparse.ArgumentParser:
         command = commands.add_parser(function.__name__, help=function.__doc__, description=function.__doc__)
         command.set_defaults(function=function)
         add_arguments(command)
+        if function.__name__ in study.WITH_MODELS:
+            study.models_argument(command)
     return top
 
 # %% ../nbs/903_cli.ipynb #78c30eef
@@ -326,10 +328,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     "Run a command; returns the exit code and prints errors as one sentence."
     open_streams()
     args = parser().parse_args(arguments)
-    return end(
-        lambda: args.function(args),
-        lambda sentence: print(f"covid-workbench {args.command}: {sentence}", file=sys.stderr),
-    )
+
+    def work() -> int | None:
+        with study.given_models(getattr(args, "models", ())):
+            return args.function(args)
+
+    return end(work, lambda sentence: print(f"covid-workbench {args.command}: {sentence}", file=sys.stderr))
 
 
 if __name__ == "__main__" and "__file__" in globals():  # python -m covid_workbench.cli, as torchrun wants it

@@ -253,7 +253,8 @@ def test_lab_as_root_says_the_way_out(command, finished, tmp_path, monkeypatch):
 def test_lab_ends_with_its_command(tmp_path):
     "SIGTERM to the command ends the child, whose exit code is passed on."
     assert run_lab([*isolated_python(), "-c", "raise SystemExit(7)"]) == 7
-    child = f"import pathlib, os, time; pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(os.getpid())); time.sleep(60)"
+    child = f"import pathlib, os, time; pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(os.getpid()))"
+    child += "; time.sleep(60)"
     code = f"import sys; from covid_workbench.lab import run_lab; sys.exit(run_lab([sys.executable, '-c', {child!r}]))"
     process = subprocess.Popen([*isolated_python(), "-c", code])
     for _ in range(600):

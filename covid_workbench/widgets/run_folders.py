@@ -164,7 +164,7 @@ def newest_runs(start: str | Path = ".") -> Path | None:
 
 # %% ../../nbs/807_widgets.run_folders.ipynb #83821d9f
 def status_of(found: FoundRun) -> tuple[str, str]:
-    "finished, running, interrupted, stopped or failed, and a few words about it."
+    "finished, running, interrupted, stopped, failed or damaged, and a few words about it."
     state = _cell_state(found)
     if state.get("status") in ("running", "interrupted", "stopped", "failed", "damaged"):
         return state["status"], state.get("reason") or _progress(state.get("progress") or {})
