@@ -420,7 +420,7 @@ def test_a_run_from_before_notes_opens(finished, tmp_path):
     run = Run.open(tmp_path / "run")
     assert run.notes == [] and run.table.fingerprint() == content["record"]["data"] == finished.table.fingerprint()
     row = dict(id="a", patient="P1", image="a.png", label="CP", source="s")  # a hash from before the column person
-    assert SliceTable(pd.DataFrame([row]), tmp_path).fingerprint() == "daaee29d1af3c3d4"
+    assert SliceTable(pd.DataFrame([row]), tmp_path).matches("daaee29d1af3c3d4")
     assert train(
         run.experiment, run.folder, resume=True, shared=finished.folder.parent / "shared", progress=False
     ).complete

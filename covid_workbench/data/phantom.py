@@ -5,10 +5,12 @@
 # %% auto #0
 __all__ = ['SCANNERS', 'WINDOW_CENTRE', 'WINDOW_WIDTH', 'VISIBLE', 'FORMAT', 'FOLDERS', 'PhantomSettings', 'Scanner',
            'PhantomPatient', 'phantom_patient', 'slice_height', 'phantom_hu', 'phantom_slice', 'phantom_slices',
-           'write_phantom']
+           'check_phantom', 'write_phantom']
 
 # %% ../../nbs/057_data.phantom.ipynb #09f07894
+import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
@@ -33,9 +35,11 @@ from covid_workbench.data.lesions import (
     random_look_alikes,
 )
 from .slices import CLASS_NAMES, GROUND_GLASS, Slice
-from ..errors import InputError, storage
-from ..files import write_atomic
+from ..errors import InputError, shown, storage
+from ..files import read_file, write_atomic
+from ..hashes import content_hashes
 from ..progress import progress_bar
+from ..schemas import read_checked
 
 # %% ../../nbs/057_data.phantom.ipynb #dec2950c
 @dataclass(frozen=True)
@@ -297,7 +301,7 @@ def _check_folder(out: Path, description: str) -> None:
         raise InputError(
             f"folder {out} holds other files ({', '.join(held[:3])}): name a new or empty folder for the phantom"
         )
-    if held and (out / "phantom.json").read_text() != description:
+    if held and read_file(out / "phantom.json") != description.encode():
         raise InputError(
             f"folder {out} holds a phantom with other settings (see phantom.json in it): "
             "name another folder or delete this one"
@@ -318,6 +322,31 @@ def _draw_patients(
         return [row for part in bar for row in part]
 
 # %% ../../nbs/057_data.phantom.ipynb #baf3c7a6
+def _write_contents(out: Path, table: str, rows: Sequence[dict], hashes: Path | None) -> None:
+    "Write `contents.json`: the hash of each picture and mask in `rows`, and of the `table` that will list them."
+    names = sorted({row[column] for row in rows for column in ("image", "mask")})
+    digests = content_hashes([os.path.join(os.path.abspath(out), name) for name in names], hashes)
+    files = dict(zip(names, digests)) | {"slices.csv": hashlib.sha256(table.encode()).hexdigest()}
+    write_atomic(out / "contents.json", json.dumps({"files": files}))
+
+
+def check_phantom(out: str | Path, hashes: Path | None = None) -> None:
+    """Raise `InputError` if pictures, masks or the table of a phantom folder are not those that were written.
+
+    A folder from before `contents.json` is taken as it is. `hashes`: see `content_hashes`.
+    """
+    if not (Path(out) / "contents.json").exists():
+        return
+    files = read_checked(Path(out) / "contents.json", "contents")["files"]
+    found = content_hashes([os.path.join(os.path.abspath(out), name) for name in files], hashes)
+    changed = [name for (name, digest), now in zip(files.items(), found) if now != digest]
+    if changed:
+        raise InputError(
+            f"phantom folder {out}: {len(changed)} of its {len(files)} files changed or are gone since it was written "
+            f"(first: {shown(changed[0])}); delete the folder, and it will be drawn again"
+        )
+
+# %% ../../nbs/057_data.phantom.ipynb #61517e26
 def write_phantom(
     out,
     patients: int,
@@ -325,23 +354,29 @@ def write_phantom(
     settings: PhantomSettings = PhantomSettings(),
     workers: int = 1,
     progress: bool = True,
+    hashes: Path | None = None,
 ) -> pd.DataFrame:
     """Write a phantom in the CNCB-NCOV layout to folder `out`; returns its table (`label` empty where there is none).
 
     A folder that already holds this very phantom is read, not written again, and one left half-way is completed.
+    `hashes` as in `check_phantom`, which is asked before a folder is read.
     `workers` > 1 starts processes, so the calling script needs the usual `if __name__ == "__main__":`.
     Raises `InputError` for a folder with anything else in it, `StorageError` if the disk fails.
     """
-    if patients < 1:
-        raise InputError(f"phantom of {patients} patients: give at least 1")
+    if isinstance(patients, bool) or not isinstance(patients, int) or not 1 <= patients <= 100_000:
+        raise InputError(f"phantom of {shown(patients)} patients: give at least 1 and at most 100,000")
+    _check_number("seed", seed, (int,), 0, 2**63 - 1)
     out = Path(out)
     description = _description(patients, seed, settings)
     _check_folder(out, description)
     if (out / "slices.csv").is_file():
+        check_phantom(out, hashes)
         return _read_table(out / "slices.csv")
     with storage("writing phantom", out):
         out.mkdir(parents=True, exist_ok=True)
     write_atomic(out / "phantom.json", description)
     rows = _draw_patients(out, patients, seed, settings, workers, progress)
-    write_atomic(out / "slices.csv", pd.DataFrame(rows).to_csv(index=False))
+    table = pd.DataFrame(rows).to_csv(index=False)
+    _write_contents(out, table, rows, hashes)
+    write_atomic(out / "slices.csv", table)
     return _read_table(out / "slices.csv")

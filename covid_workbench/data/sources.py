@@ -8,14 +8,17 @@ __all__ = ['PICTURES', 'CLASS_FOLDERS', 'CLASS_NUMBERS', 'LAYOUTS', 'read_class_
            'open_source']
 
 # %% ../../nbs/058_data.sources.ipynb #c55e42ff
+import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
 
 from .slices import SliceTable
-from ..errors import InputError, nearest
+from ..errors import InputError, nearest, shown
+from ..rows import read_rows, read_text
 
 # %% ../../nbs/058_data.sources.ipynb #b8f25939
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
@@ -24,14 +27,18 @@ CLASS_NUMBERS = {"0": "Normal", "1": "CP", "2": "COVID-19"}
 
 
 def _pictures(folder: Path, pattern: str = "*") -> list[Path]:
-    "The picture files of a folder, sorted by path."
-    return sorted(path for path in folder.glob(pattern) if path.suffix.lower() in PICTURES and path.is_file())
+    "The picture files of a folder, sorted by path. Raises `InputError` for a picture that is a pipe or a dead link."
+    named = sorted(path for path in folder.glob(pattern) if path.suffix.lower() in PICTURES and not path.is_dir())
+    for path in named:
+        if not path.is_file():
+            raise InputError(f"{shown(path, 300)} has the name of a picture, but is a dead link, a pipe or a device")
+    return named
 
 
 def _number(text: str) -> int:
-    "The slice number in a file name: its last group of digits, or 0."
-    digits = re.findall(r"\d+", text)
-    return int(digits[-1]) if digits else 0
+    "The slice number in a file name: its last group of digits (of a longer one, the last 18), or 0."
+    digits = re.findall(r"[0-9]+", text)
+    return int(digits[-1][-18:]) if digits else 0
 
 # %% ../../nbs/058_data.sources.ipynb #1deb306e
 def read_class_folders(root: Path) -> Iterator[dict]:
@@ -100,7 +107,7 @@ def _lesion_row(root: Path, image: Path, mask: Path, patient: str, name: str) ->
 def read_covid_semiseg(root: Path) -> Iterator[dict]:
     "COVID-SemiSeg (Inf-Net): multi-class masks, the data set's own split."
     train, test = root / "TrainingSet" / "MultiClassInfection-Train", root / "TestingSet" / "MultiClassInfection-Test"
-    held_out = (train / "val.txt").read_text().split() if (train / "val.txt").is_file() else []
+    held_out = read_text(train / "val.txt").split() if (train / "val.txt").is_file() else []
     for folder in (train, test):
         for path in _pictures(folder / "Imgs"):
             mask = folder / "GT" / f"{path.stem}.png"
@@ -118,9 +125,12 @@ def read_covid_semiseg(root: Path) -> Iterator[dict]:
 
 
 def read_plain_pictures(root: Path) -> Iterator[dict]:
-    "Pictures without labels or masks, each of a patient of its own."
-    for path in _pictures(root):
-        yield dict(id=path.stem, patient=path.stem, index=_number(path.stem), image=path.name, source="pictures")
+    "Pictures without labels or masks, each of a patient of its own; two with the same stem keep their extension."
+    paths = _pictures(root)
+    stems = Counter(path.stem for path in paths)
+    for path in paths:
+        name = path.stem if stems[path.stem] == 1 else path.name
+        yield dict(id=name, patient=name, index=_number(path.stem), image=path.name, source="pictures")
 
 # %% ../../nbs/058_data.sources.ipynb #c0210961
 def join_patients(table: SliceTable) -> SliceTable:
@@ -142,29 +152,40 @@ def join_patients(table: SliceTable) -> SliceTable:
                 f"'{named[0]}', the slices '{present[0]}'"
             )
     persons = keys.map(person_of).fillna(table.frame["person"])
-    return SliceTable(table.frame.assign(person=persons), table.root, table.name)
+    return table.with_rows(table.frame.assign(person=persons))
 
 # %% ../../nbs/058_data.sources.ipynb #0c6d5c7e
 def _read_persons(path: Path, table: SliceTable) -> dict[tuple[str, str], str]:
     "(source, patient) -> person, from a `patients.csv`. Raises `InputError` that names the line."
-    try:
-        rows = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a readable table of patients: {error}") from None
+    rows = read_rows(path)
     for column in ("source", "patient", "person"):
         if column not in rows:
             raise InputError(f"{path}: column '{column}' is missing; it needs source, patient and person")
     sources, person_of = set(table.frame["source"]), {}
-    for number, row in enumerate(rows.itertuples(), start=2):
-        line, who = f"{path}, line {number}", f"patient {row.patient} of source {row.source}"
-        if row.source not in sources:
-            raise InputError(f"{line}: source '{row.source}' is not in {table.name}, {nearest(row.source, sources)}")
-        if not row.person:
+    for number, (source, patient, person) in enumerate(zip(rows["source"], rows["patient"], rows["person"]), start=2):
+        line, who = f"{path}, line {number}", f"patient {shown(patient)} of source {shown(source)}"
+        if source not in sources:
+            raise InputError(f"{line}: source '{shown(source)}' is not in {table.name}, {nearest(source, sources)}")
+        if not person.strip():
             raise InputError(f"{line}: {who} has no person; give a name, or leave the row out")
-        known = person_of.setdefault((row.source, row.patient), row.person)
-        if known != row.person:
-            raise InputError(f"{line}: {who} is person {row.person} here and {known} above")
+        known = person_of.setdefault((source, patient), person)
+        if known != person:
+            raise InputError(f"{line}: {who} is person {shown(person)} here and {shown(known)} above")
+    _refuse_misspelt(path, person_of, table)
     return person_of
+
+
+def _refuse_misspelt(path: Path, person_of: dict[tuple[str, str], str], table: SliceTable) -> None:
+    "Raise `InputError` for a patient who is in the table under a name that differs by case or blanks alone."
+    present = set(zip(table.frame["source"], table.frame["patient"]))
+    plain = {(source, patient.strip().casefold()): patient for source, patient in present}
+    for source, patient in person_of:
+        meant = plain.get((source, patient.strip().casefold()))
+        if meant is not None and (source, patient) not in present:
+            raise InputError(
+                f"{path}: patient '{shown(patient)}' of source {shown(source)} is not in {table.name}, "
+                f"but '{shown(meant)}' is; write the name as it is there"
+            )
 
 # %% ../../nbs/058_data.sources.ipynb #2626dac8
 LAYOUTS: dict[str, Callable[[Path], Iterator[dict]]] = {
@@ -183,6 +204,7 @@ def open_source(folder: str | Path, *, pictures: bool = False) -> SliceTable:
     no slices.
     """
     folder = Path(folder)
+    _refuse_odd_path(folder, pictures)
     if folder.suffix == ".csv":
         return join_patients(SliceTable.from_csv(folder))
     if pictures and folder.is_file():
@@ -191,8 +213,6 @@ def open_source(folder: str | Path, *, pictures: bool = False) -> SliceTable:
             folder.parent,
             str(folder),
         )
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such data folder")
     if (folder / "slices.csv").is_file():
         return join_patients(SliceTable.from_csv(folder / "slices.csv"))
     rows = [row for read in LAYOUTS.values() for row in read(folder)]
@@ -205,3 +225,16 @@ def open_source(folder: str | Path, *, pictures: bool = False) -> SliceTable:
         lambda path: "" if path != path else Path(path).as_posix()
     )
     return join_patients(SliceTable(frame, folder, str(folder)))
+
+# %% ../../nbs/058_data.sources.ipynb #55032fa1
+def _refuse_odd_path(path: Path, pictures: bool) -> None:
+    "Raise `InputError` unless `path` is a folder, a table or, with `pictures`, a file; and for a name without UTF-8."
+    if os.fsencode(path).decode(errors="ignore") != str(path):
+        raise InputError(f"{shown(path, 300)}: the name is no UTF-8; rename the folder or file")
+    if path.is_dir() or path.is_file() and (pictures or path.suffix == ".csv"):
+        return
+    if path.is_file():
+        raise InputError(f"{shown(path, 300)} is a file; name a folder of slices or a slices.csv")
+    if path.suffix == ".csv":
+        raise InputError(f"{shown(path, 300)}: no such slice table")
+    raise InputError(f"{shown(path, 300)}: no such data folder{' or picture' * pictures}")
