@@ -17,6 +17,7 @@ import pytest
 from conftest import assignments, tiny
 from PIL import Image, PngImagePlugin
 
+import covid_workbench
 from covid_workbench import hashes
 from covid_workbench.data import phantom as phantoms
 from covid_workbench.data import sources, splits
@@ -362,10 +363,16 @@ def text_bomb() -> bytes:
     return file.getvalue()
 
 
-def saved(mode: str, kind: str = "TIFF") -> bytes:
+def saved(mode: str, kind: str = "TIFF", **options) -> bytes:
     file = io.BytesIO()
-    Image.new(mode, (8, 8)).save(file, kind)
+    Image.new(mode, (8, 8)).save(file, kind, **options)
     return file.getvalue()
+
+
+def broken_tiff() -> bytes:
+    "A TIFF whose compressed pixels are none; libtiff has something to say about it."
+    content = saved("L", compression="tiff_deflate")
+    return content.replace(zlib.compress(b"")[:1], b"\0", 1)
 
 
 BAD_PICTURES = {
@@ -379,6 +386,8 @@ BAD_PICTURES = {
     "between": (lambda: png_of(12_000, 12_000), ("12000x12000", "COVID_WORKBENCH_MAX_PIXELS")),
     "no width": (lambda: png_of(0, 8), ()),
     "text bomb": (text_bomb, ("truncated or damaged",)),
+    "damaged TIFF": (broken_tiff, ("truncated or damaged",)),
+    "cut TIFF": (lambda: saved("L", compression="tiff_lzw")[:-30], ()),
     "LAB": (lambda: saved("LAB"), ("LAB", "grey")),
     "16 bits": (lambda: saved("I;16"), ("8-bit",)),
     "floats": (lambda: saved("F"), ("8-bit",)),
@@ -390,8 +399,14 @@ def test_a_picture_that_cannot_be_read(tmp_path, name, capfd):
     make, words = BAD_PICTURES[name]
     table = table_in(tmp_path, slices=2)
     (tmp_path / "1.bmp").write_bytes(make())
+    with pytest.warns() as warned, pytest.raises(InputError):
+        warnings.warn("this one alone", stacklevel=1)
+        table.read(1)
+    assert len(warned) == 1
     says(("slice s1", "1.bmp", *words), table.read, 1)
     assert capfd.readouterr() == ("", "")
+    os.write(2, b"heard")
+    assert capfd.readouterr().err == "heard"
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder", "missing"])
@@ -457,6 +472,13 @@ def test_masks_with_values_that_mean_nothing(tmp_path, stored, words):
     Image.fromarray(stored).save(tmp_path / "m.tif")
     row = dict(id="a", patient="P1", image="a.png", mask="m.tif")
     says(("slice a", "m.tif", *words), SliceTable(pd.DataFrame([row]), tmp_path).read, 0)
+
+
+def test_pictures_are_opened_in_one_place():
+    package = Path(covid_workbench.__file__).parent
+    opening = [path.name for path in package.rglob("*.py") if "Image.open(" in path.read_text()]
+    assert opening == ["picture_files.py"]
+    assert "formats=FORMATS" in (package / "picture_files.py").read_text()
 
 
 # -- one broken slice among many
