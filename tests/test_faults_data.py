@@ -27,6 +27,7 @@ from covid_workbench.evaluation import answers
 from covid_workbench.evaluation.evaluate import evaluate
 from covid_workbench.runs import datasets
 from covid_workbench.runs.run import Run
+from covid_workbench.training.train import detector_run
 
 HEADER = "id,patient,image\n"
 
@@ -174,6 +175,16 @@ def test_a_picture_replaced_after_the_check_is_checked_again(tmp_path):
     datasets.check_slices(table, tmp_path / "shared", progress=False)
     replace_unseen(path, b"?" * path.stat().st_size)
     says(("slice s3", "3.bmp", "--skip-broken"), datasets.check_slices, table, tmp_path / "shared", progress=False)
+
+
+def test_what_was_computed_on_other_contents_is_not_used(tmp_path):
+    "All pictures inverted, as BMPs of the same size: the detector that a warm start shares is another one."
+    table, experiment = table_in(tmp_path / "data"), tiny(model="attention")
+    _, before = detector_run(experiment, table, tmp_path)
+    assert detector_run(experiment, table, tmp_path)[1] == before
+    for path in table.root.glob("*.bmp"):
+        replace_unseen(path, inverted(path))
+    assert detector_run(experiment, table, tmp_path)[1] != before
 
 
 @pytest.mark.parametrize("damage", ["changed", "gone", "table", "record"])
