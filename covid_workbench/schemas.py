@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['Check', 'ANYTHING', 'TEXT', 'NUMBER', 'COUNT', 'DURATION', 'SHARE', 'OBJECT', 'FORMAT', 'RECORD', 'EXPERIMENT',
-           'WARM_START', 'COST', 'CLASSIFICATION', 'SCORES', 'METRICS', 'STATES', 'STATE', 'FAILURE', 'PROGRESS',
-           'CELL', 'MANIFEST', 'SCHEMAS', 'COLUMNS_OF', 'Misfit', 'value_of', 'one_of', 'maybe', 'list_of', 'map_of',
-           'object_of', 'check_content', 'read_checked', 'read_checked_csv']
+           'WARM_START', 'DIVERGED', 'CHECKPOINT', 'COST', 'CLASSIFICATION', 'SCORES', 'METRICS', 'STATES', 'STATE',
+           'FAILURE', 'PROGRESS', 'CELL', 'MANIFEST', 'SCHEMAS', 'COLUMNS_OF', 'Misfit', 'value_of', 'one_of', 'maybe',
+           'list_of', 'map_of', 'object_of', 'check_content', 'read_checked', 'read_checked_csv']
 
 # %% ../nbs/006_schemas.ipynb #b3053b6c
 import io
@@ -134,17 +134,24 @@ def _check_format(value: Any, field: str) -> None:
         )
 
 # %% ../nbs/006_schemas.ipynb #bccc8956
+_HASHES = ("settings_sha256?", "slices_sha256?", "pretrained_sha256?", "start_sha256?")
 RECORD = object_of(
     {"notes?": list_of(TEXT), "data": TEXT, "data_root": TEXT, "data_beside?": TEXT, "cpu_threads?": TEXT}
+    | dict.fromkeys(_HASHES, TEXT)
 )
 _GROUPS = dict.fromkeys(("data", "detector", "one_shot", "protocol", "training"), OBJECT)
 EXPERIMENT = object_of(_GROUPS | {"record": RECORD, "format?": _check_format})
 WARM_START = object_of({"detector": TEXT})
+DIVERGED = object_of(
+    {"stage": TEXT, "step": COUNT, "steps": COUNT, "what": TEXT, "learning_rate": NUMBER, "setting": TEXT}
+)
+_BEST = value_of("a finite number or nothing", lambda value: value in (None, -math.inf) or _is_number(value))
+CHECKPOINT = object_of({"stage": TEXT, "step": COUNT, "seconds": DURATION, "best_score": _BEST})
 COST = map_of(object_of({"device": TEXT, "threads": COUNT, "gpu_gib?": maybe(NUMBER), "seconds?": DURATION}))
 
 # %% ../nbs/006_schemas.ipynb #2396f60c
 _OF_CLASS = object_of(
-    dict.fromkeys(("sensitivity", "precision", "f1"), maybe(SHARE)) | dict.fromkeys(("support", "predicted"), COUNT)
+    dict.fromkeys(("sensitivity", "precision", "f1?"), maybe(SHARE)) | dict.fromkeys(("support?", "predicted?"), COUNT)
 )
 CLASSIFICATION = object_of(
     {
@@ -163,8 +170,8 @@ SCORES = object_of(
     {
         "slices?": COUNT,
         "patients?": COUNT,
-        "classification": maybe(CLASSIFICATION),
-        "detection": maybe(map_of(_AP)),
+        "classification?": maybe(CLASSIFICATION),
+        "detection?": maybe(map_of(_AP)),
         "orders?": object_of({"named": map_of(SHARE), "random": list_of(SHARE), "slices": COUNT}),
     }
 )
@@ -173,9 +180,9 @@ METRICS = object_of(
     _SPLITS
     | {
         "regime?": TEXT,
-        "parameters?": maybe(COUNT),
+        "parameters?": maybe(NUMBER),
         "notes?": list_of(TEXT),
-        "figures?": map_of(maybe(NUMBER)),
+        "figures?": OBJECT,  # of a notebook of one's own, which may put words among them
         "baselines?": map_of(object_of(_SPLITS)),
     }
 )
@@ -205,7 +212,7 @@ PROGRESS = object_of(
 _CELL = object_of({"name": TEXT, "labels": map_of(TEXT), "preset": TEXT, "settings": OBJECT, "after?": TEXT})
 _ENTRY = {"cell": _CELL, "key": TEXT, "folder": TEXT}
 _TASK = object_of({"preset": TEXT, "settings": OBJECT, "folder": TEXT, "shared": TEXT})
-CELL = object_of(_ENTRY | {"notebook": TEXT, "package?": TEXT, "models?": TEXT, "parameters": _TASK})
+CELL = object_of(_ENTRY | {"notebook": TEXT, "package?": TEXT, "parameters": _TASK})
 MANIFEST = object_of(
     {
         "study": OBJECT,
@@ -213,7 +220,7 @@ MANIFEST = object_of(
         "seeds": COUNT,
         "settings": OBJECT,
         "data_fingerprint": map_of(TEXT),
-        "models?": TEXT,
+        "models?": ANYTHING,  # compared, never imported
         "record": OBJECT,
         "cells": list_of(object_of(_ENTRY)),
         "format?": _check_format,
@@ -221,19 +228,22 @@ MANIFEST = object_of(
 )
 
 # %% ../nbs/006_schemas.ipynb #d17025eb
-_ROW = object_of({"model": TEXT})
+_FIGURE = value_of("a number", lambda value: value is None or isinstance(value, int | float) and value is not True)
+_ROW = object_of({"model": TEXT, "weighted F1?": _FIGURE, "AP@0.5?": _FIGURE})  # NaN stood for no figure
 SCHEMAS: dict[str, Check] = {
     "experiment": EXPERIMENT,
     "metrics": METRICS,
     "cost": COST,
     "warm_start": WARM_START,
+    "diverged": DIVERGED,
+    "checkpoint": CHECKPOINT,
     "state": STATE,
     "failure": FAILURE,
     "progress": PROGRESS,
     "cell": CELL,
     "manifest": MANIFEST,
     "demo": object_of({"preset": TEXT, "settings": OBJECT, "format?": _check_format}),
-    "results": object_of({"seed": COUNT, "rows": list_of(_ROW), "detector": map_of(maybe(NUMBER))}),
+    "results": object_of({"seed?": COUNT, "rows": list_of(_ROW), "detector?": map_of(maybe(NUMBER))}),
     "phantom": object_of({"format": COUNT, "patients": COUNT, "seed": COUNT, "settings": OBJECT}),
     "contents": object_of({"files": map_of(TEXT)}),
     "checked": object_of({"slices": COUNT, "broken?": list_of(TEXT)}),

@@ -31,10 +31,12 @@ def evaluate(
 
     Returns the metrics: `regime`, `parameters`, those of `score_slices` by split, `baselines` where there are classes,
     and `notes`, sentences that belong beside every figure. Without `detections` only the classes are scored, for a run
-    whose detector was scored elsewhere. Raises `InputError` for a run that is not complete.
+    whose detector was scored elsewhere. Raises `InputError` for a run that is not complete, or whose settings, weights
+    or data are not those of its training.
     """
     experiment = run.experiment
-    model, parts = load_model(run, device or experiment.training.device), ExperimentData(experiment, run.table)
+    model = load_model(run, experiment.training.device if device is None else device)
+    parts = ExperimentData(experiment, run.scored_table())
     metrics = {"regime": experiment.training.regime, "parameters": sum(p.numel() for p in model.parameters())}
     started, predictions = time.monotonic(), []
     for split in splits:

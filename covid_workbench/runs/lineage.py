@@ -14,7 +14,7 @@ import pandas as pd
 
 from ..data.slices import SliceTable
 from ..data.splits import some_names, source_words, unmapped_sources
-from ..errors import InputError
+from ..errors import InputError, shown
 from ..files import read_json
 from .datasets import ExperimentData
 from .experiment import DataSettings, Experiment
@@ -53,11 +53,21 @@ def _picture_hashes(table: SliceTable, patient: str) -> set[str]:
 
 # %% ../../nbs/205_runs.lineage.ipynb #9e49c3b0
 def earlier_runs(experiment: Experiment) -> Iterator[Run | None]:
-    "The run that a fine-tuning starts from, the run that that one started from, and so on; None for one that is gone."
+    """The run that a fine-tuning starts from, the run that that one started from, and so on; None for one that is gone.
+
+    Raises `InputError` for a chain that comes back to a run that it passed already.
+    """
     run = Run.open(experiment.training.start_from)
     yield run
+    passed = {run.folder.resolve()}
     while run is not None and run.experiment.training.regime == "fine-tune":
         folder = Path(run.experiment.training.start_from)
+        if folder.resolve() in passed:
+            raise InputError(
+                f"{run.folder / 'experiment.json'}: setting start_from={shown(folder, 200)} leads back to a run "
+                "that began from this one; put the file back"
+            )
+        passed.add(folder.resolve())
         run = Run.open(folder) if (folder / "slices.csv").is_file() else None
         yield run
 

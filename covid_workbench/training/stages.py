@@ -59,6 +59,7 @@ def training_stage(
     epochs: float,
     rate: float,
     trained: tuple[list[nn.Parameter], list[nn.Module]] | None = None,
+    rate_setting: str = "learning_rate",
 ) -> Stage:
     "A stage of steps in which each of `tasks` has its turn; the last one says how long an epoch is."
     last, training = list(tasks.values())[-1], data.experiment.training
@@ -80,6 +81,7 @@ def training_stage(
         validate=_validation(model, data, tasks),
         validate_every=max(1, last.steps(training.validate_every)),
         frozen=trained[1] if trained else [],
+        rate_setting=rate_setting,
     )
 
 # %% ../../nbs/403_training.stages.ipynb #c6a092f9
@@ -109,7 +111,11 @@ def stages_of(model: nn.Module, data: ExperimentData, device: torch.device) -> l
     classification = {"classification": classification_task(model, data, device)}
     if training.regime != "two-stage":
         return [training_stage("two-phase", model, data, segmentation | classification, **usual)]
-    alone = dict(epochs=training.detector_epochs, rate=training.detector_learning_rate)
+    alone = dict(
+        epochs=training.detector_epochs,
+        rate=training.detector_learning_rate,
+        rate_setting="detector_learning_rate",
+    )
     trained = trained_part(model, [model.image_head], training.update, data.experiment.protocol.trained_norms)
     return [
         training_stage("segmentation", model, data, segmentation, **alone),
@@ -122,6 +128,10 @@ def _detector_stage(model: nn.Module, data: ExperimentData, device: torch.device
     training, detector = data.experiment.training, model.detector
     heads = [detector.backbone.fpn, detector.rpn, detector.roi_heads]
     tasks = {"segmentation": segmentation_task(model, data, device)}
-    alone = dict(epochs=training.detector_epochs, rate=training.detector_learning_rate)
+    alone = dict(
+        epochs=training.detector_epochs,
+        rate=training.detector_learning_rate,
+        rate_setting="detector_learning_rate",
+    )
     trained = trained_part(model, heads, training.update)
     return training_stage("segmentation", model, data, tasks, **alone, trained=trained)

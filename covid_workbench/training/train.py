@@ -4,13 +4,15 @@
 
 # %% auto #0
 __all__ = ['AGGREGATOR_TRAINING', 'DETECTOR_PROTOCOL', 'starts_warm', 'needs_pretrained', 'check_weights', 'note_weights',
-           'weight_notes', 'detector_run', 'warm_detector', 'weights_hash', 'check_start', 'train']
+           'weight_notes', 'detector_run', 'warm_detector', 'weights_hash', 'check_start', 'threads_for', 'train']
 
 # %% ../../nbs/405_training.train.ipynb #c4e5aa5f
 import contextlib
 import hashlib
 import json
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -20,7 +22,7 @@ from ..data.augmentation import Augmentation
 from ..data.slices import SliceTable
 from ..data.splits import crossing_notes
 from ..errors import InputError
-from ..files import load_tensors, save_tensors, write_atomic
+from ..files import load_tensors, refuse_non_finite, save_tensors, write_atomic
 from ..locks import exclusive
 from ..models.oneshot import OneShotSettings
 from ..models.protocol import Protocol
@@ -28,8 +30,8 @@ from ..models.weights import pretrained_file, sha256_of
 from ..runs.datasets import ExperimentData, check_slices, prepare_data, readable_slices
 from ..runs.experiment import Experiment
 from ..runs.lineage import start_notes
-from ..runs.load import adopt_weights, build_model, choose_device
-from ..runs.run import NOT_RESULTS, Run, note_cost, run_logger
+from ..runs.load import adopt_weights, build_model, choose_device, load_model, refuse_misfits
+from ..runs.run import NOT_RESULTS, DivergedError, Run, note_cost, run_logger, threads_of
 from .distributed import rank, wait_for_all
 from .loop import run_stages, tensors_under
 from .stages import stages_of
@@ -118,10 +120,19 @@ def warm_detector(experiment: Experiment, table: SliceTable, shared: Path, *, pr
 
 
 def _start_warm(run: Run, model: nn.Module, parts: ExperimentData, shared: Path, progress: bool) -> Run:
-    "Give a model the weights of its shared detector; returns the run of that detector."
-    detector = warm_detector(run.experiment, parts.table, shared, progress=progress)
-    tensors, _ = load_tensors(detector.folder / "weights.safetensors")
-    model.detector.load_state_dict(tensors_under(tensors, "detector."))
+    "Give a model the weights of its shared detector; returns the run of that detector. Raises `DivergedError`."
+    try:
+        detector = warm_detector(run.experiment, parts.table, shared, progress=progress)
+    except DivergedError as error:  # the same detector again would diverge again
+        facts = error.facts | {"stage": f"{error.facts['stage']} of its shared detector"}
+        if rank() == 0:
+            run.mark_diverged(facts)
+        raise DivergedError(run.folder, facts) from None
+    path = detector.folder / "weights.safetensors"
+    tensors = tensors_under(load_tensors(path)[0], "detector.")
+    refuse_misfits(tensors, model.detector.state_dict(), str(path))
+    refuse_non_finite(tensors, str(path))
+    model.detector.load_state_dict(tensors)
     model.regions.renew(model.detector.roi_heads)
     if rank() == 0:
         note = {"detector": os.path.relpath(detector.folder, run.folder)}
@@ -131,7 +142,7 @@ def _start_warm(run: Run, model: nn.Module, parts: ExperimentData, shared: Path,
 
 # %% ../../nbs/405_training.train.ipynb #1f893029
 def _cache_key(experiment: Experiment, detector: str, split: str, reads: str) -> str:
-    "What cached regions depend on: the run of the detector, the split, what the image head reads, some settings."
+    "What cached regions depend on: the detector's run and weights, the split, what the head reads, some settings."
     settings, protocol = experiment.one_shot, experiment.protocol
     parts = (
         detector,
@@ -153,9 +164,9 @@ def _read_regions(
     experiment: Experiment, model: nn.Module, parts: ExperimentData, detector: Run, shared: Path, progress: bool
 ) -> dict[str, torch.Tensor]:
     "Split -> what the image head reads of every labelled slice, from the cache under `shared` if it is there."
-    features = {}
+    features, weights = {}, sha256_of(detector.folder / "weights.safetensors")
     for split in ("train", "validation"):
-        key = _cache_key(experiment, detector.folder.name, split, model.image_head.reads)
+        key = _cache_key(experiment, f"{detector.folder.name} {weights}", split, model.image_head.reads)
         path = shared / f"regions-{hashlib.sha256(key.encode()).hexdigest()[:12]}.safetensors"
         with exclusive(path.with_suffix(".lock"), what="cached regions"):
             features[split] = cached_regions(model, parts.dataset(split, labelled=True), path, key, progress=progress)
@@ -197,6 +208,7 @@ def _prepare(
     fine_tune = experiment.training.regime == "fine-tune"
     if model is None:
         model = build_model(experiment, pretrained=needs_pretrained(experiment, folder))
+    refuse_non_finite(model.state_dict(), "the model to train")
     parts = ExperimentData(experiment, prepare_data(experiment.data, shared, progress=progress, table=table))
     if experiment.data.skip_broken:
         parts.table = readable_slices(parts.table, shared, progress=progress)
@@ -212,6 +224,27 @@ def _prepare(
     if starts_warm(experiment) and needs_pretrained(*detector_run(experiment, parts.table, shared)):
         build_model(experiment, pretrained=True)  # to refuse weights that do not fit
     return model, parts, stages, notes
+
+# %% ../../nbs/405_training.train.ipynb #be3422ca
+@contextlib.contextmanager
+def threads_for(experiment: Experiment, folder: Path, *, say: bool = True) -> Iterator[None]:
+    "Set the CPU threads of a training: those asked for, or else inside the block those that the run began with."
+    here, asked = torch.get_num_threads(), experiment.training.threads
+    begun = 0 if (folder / "weights.safetensors").exists() else threads_of(folder)
+    if asked or begun:
+        torch.set_num_threads(asked or begun)
+    if begun and not asked and begun != here:
+        words = (
+            f"goes on with {begun} CPU thread{'s' * (begun > 1)}, as it began, not {here} as this machine would take"
+        )
+        run_logger(folder).info(words)
+        if say:
+            print(f"{folder} {words}", file=sys.stderr)
+    try:
+        yield
+    finally:
+        if not asked:
+            torch.set_num_threads(here)
 
 # %% ../../nbs/405_training.train.ipynb #b7721417
 def _note_left_out(run: Run, table: SliceTable) -> None:
@@ -235,19 +268,34 @@ def train(
 
     `shared` (by default `shared/` beside the run): what several runs use. `table`: the slices, in place of those that
     the experiment names. `model`: its weights are the start, and it holds the trained ones afterwards. Another process
-    at work here is waited for `wait` seconds, then `InputError`.
+    at work here is waited for `wait` seconds, then `InputError`. Raises `DivergedError` where a loss or a weight is no
+    number any more; such a run is not continued.
     """
     folder, first = Path(folder), rank() == 0
     shared = Path(shared) if shared else folder.parent / "shared"
-    if experiment.training.threads:
-        torch.set_num_threads(experiment.training.threads)
+    Run.refuse(folder, resume=resume or not first)
+    with threads_for(experiment, folder, say=progress and first):
+        return _train_here(experiment, folder, shared, resume or not first, progress, wait, table, model)
+
+# %% ../../nbs/405_training.train.ipynb #8de72dfb
+def _train_here(
+    experiment: Experiment,
+    folder: Path,
+    shared: Path,
+    resume: bool,
+    progress: bool,
+    wait: float,
+    table: SliceTable | None,
+    model: nn.Module | None,
+) -> Run:
+    "`train`, on the CPU threads that were set."
+    first = rank() == 0
     pretrained, device = needs_pretrained(experiment, folder), choose_device(experiment.training.device)
     network, parts, stages, notes = _prepare(experiment, folder, shared, device, progress, table, model)
-    Run.refuse(folder, resume=resume or not first)
     if not first:  # of several processes the first one makes the folder
         wait_for_all()
     with exclusive(folder / ".lock", wait=wait, what="training this run") if first else contextlib.nullcontext():
-        run = Run.create(folder, experiment, parts.table, resume=resume or not first, notes=notes)
+        run = Run.create(folder, experiment, parts.table, resume=resume, notes=notes)
         if first:
             wait_for_all()
             if pretrained:
@@ -256,11 +304,11 @@ def train(
             check_start(run, model)
             _train(run, network.to(device), stages, parts, shared, device, progress and first)
         elif model:
-            model.load_state_dict(load_tensors(run.folder / "weights.safetensors")[0])
+            model.load_state_dict(load_model(run).state_dict())
         wait_for_all()
     return run
 
-# %% ../../nbs/405_training.train.ipynb #8de72dfb
+# %% ../../nbs/405_training.train.ipynb #22b740ab
 def _train(
     run: Run, model: nn.Module, stages: list, parts: ExperimentData, shared: Path, device: torch.device, progress: bool
 ) -> None:
@@ -273,6 +321,7 @@ def _train(
         stages.insert(0, aggregator_stage(model, parts, features, device))
         _log_augmentation(run)
     run_stages(run, model, stages, progress=progress)
+    refuse_non_finite(model.state_dict(), f"{run.folder}: the trained model")
     wait_for_all()
     if rank() == 0:
         # the weights come last: they say that the run is complete

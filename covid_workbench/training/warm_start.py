@@ -13,8 +13,9 @@ from pathlib import Path
 import torch
 
 from ..data.dataset import SliceDataset, collate
+from ..errors import InputError
 from ..evaluation.classification import classification_scores
-from ..files import load_tensors, save_tensors
+from ..files import load_tensors, refuse_non_finite, save_tensors
 from ..models.oneshot import OneShotModel, image_loss
 from ..progress import progress_bar
 from ..runs.datasets import ExperimentData
@@ -25,29 +26,56 @@ from .stages import validation_scores
 from .tasks import classes_to_balance, classification_terms
 
 # %% ../../nbs/404_training.warm_start.ipynb #243791e1
+def _held_regions(path: Path, key: str, rows: int) -> torch.Tensor | None:
+    "The regions in a cache file with this key, None without one. Raises `InputError` for a damaged file."
+    if not path.exists():
+        return None
+    again = "delete it, it is made anew"
+    try:
+        tensors, note = load_tensors(path)
+        if note.get("key") != key:
+            return None
+        refuse_non_finite(tensors, str(path))
+    except InputError as error:
+        raise InputError(f"{error}; {again}") from None
+    if len(tensors.get("features", ())) != rows:
+        raise InputError(f"{path}: it does not hold the regions of {rows} slices; {again}")
+    return tensors["features"]
+
+
 @torch.no_grad()
+def _read_batch(model: OneShotModel, dataset: SliceDataset, rows: range) -> torch.Tensor:
+    "What the image head reads of some slices, (B, β, ...) in float16. Raises `InputError` for numbers that are none."
+    images = collate([dataset[row] for row in rows])["image"].to(next(model.parameters()).device)  # (B, 3, S, S)
+    candidates = model.candidates(images)
+    regions = model.read(candidates, model.rank(candidates)).half().cpu()  # (B, β, ...)
+    finite = regions.flatten(1).isfinite().all(1)  # (B,)
+    if not finite.all():
+        name = dataset.table.frame["id"].iloc[rows[int((~finite).nonzero()[0])]]
+        raise InputError(
+            f"slice {name}: what the detector reads of its regions is not finite in half precision; "
+            "train the detector with a lower detector_learning_rate"
+        )
+    return regions
+
+# %% ../../nbs/404_training.warm_start.ipynb #3894a405
 def cached_regions(
     model: OneShotModel, dataset: SliceDataset, path: Path, key: str, *, progress: bool = True
 ) -> torch.Tensor:
     """What the image head reads of every slice, (N, β, C, 14, 14) or (N, β, 5) in float16.
 
     `key`: identifies detector weights, settings and slices. A file at `path` with the same key is used, one with
-    another key is overwritten.
+    another key is overwritten. Raises `InputError` for a damaged file, and for a slice whose numbers are not finite.
     """
-    if path.exists():
-        tensors, note = load_tensors(path)
-        if note.get("key") == key:
-            return tensors["features"]
-    device, kept = next(model.parameters()).device, None
+    if (kept := _held_regions(path, key, len(dataset))) is not None:
+        return kept
     model.eval()
     for start in progress_bar(range(0, len(dataset), 8), desc="reading regions", disable=not progress, unit="batch"):
         rows = range(start, min(start + 8, len(dataset)))
-        images = collate([dataset[row] for row in rows])["image"].to(device)  # (B, 3, S, S)
-        candidates = model.candidates(images)
-        regions = model.read(candidates, model.rank(candidates))  # (B, β, ...)
+        regions = _read_batch(model, dataset, rows)
         if kept is None:
             kept = torch.empty(len(dataset), *regions.shape[1:], dtype=torch.float16)
-        kept[start : start + len(images)] = regions.half().cpu()
+        kept[start : start + len(regions)] = regions
     save_tensors(path, {"features": kept}, {"key": key})
     return kept
 
@@ -83,6 +111,7 @@ def aggregator_stage(
         losses=losses,
         validate=validate,
         validate_every=max(1, steps(training.validate_every)),
+        rate_setting="aggregator_learning_rate",
     )
 
 # %% ../../nbs/404_training.warm_start.ipynb #f0017c61
