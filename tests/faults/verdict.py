@@ -95,6 +95,8 @@ def judge(one: Try, outcome: Outcome, wrong: list[str]) -> list[str]:
     text = outcome.out + outcome.err
     if "Traceback (most recent call last)" in text:
         return [f"traceback: {short(_last(text), 300)}", *found]
+    if "this is a fault of the workbench" in outcome.err:
+        return [f"an error that nobody foresaw: {short(_last(outcome.err), 300)}", *found]
     if outcome.code is None:
         if outcome.begun and one.fine:
             return found
