@@ -298,6 +298,8 @@ def _check_numbers(data: DataSettings, detector: DetectorSettings) -> None:
             raise InputError(
                 f"setting {high}={getattr(detector, high)} must not be below {low}={getattr(detector, low)}"
             )
+    if not data.source.strip():
+        raise InputError("setting source is empty: name a data folder, or phantom")
     if data.validation + data.test >= 1:
         raise InputError(f"settings validation={data.validation} and test={data.test} leave no patient to train on")
 

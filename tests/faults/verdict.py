@@ -11,6 +11,7 @@ from pathlib import Path
 from .base import Outcome, Try, short
 
 BAR = re.compile(r"(it|step|slice|batch|patient|cell|unit|file|s)/[a-zA-Z]+\b.*\]|\d+%\|")
+UNFORESEEN = "this is a fault of the workbench"
 NUMBERS = ("metrics.json", "predictions.json", "lesions.coco.json", "results.json", "cost.json")
 
 
@@ -95,8 +96,8 @@ def judge(one: Try, outcome: Outcome, wrong: list[str]) -> list[str]:
     text = outcome.out + outcome.err
     if "Traceback (most recent call last)" in text:
         return [f"traceback: {short(_last(text), 300)}", *found]
-    if "this is a fault of the workbench" in outcome.err:
-        return [f"an error that nobody foresaw: {short(_last(outcome.err), 300)}", *found]
+    if UNFORESEEN in text:  # one sentence, but not one that anybody wrote for this input
+        return [f"unforeseen: {short(_last(text), 300)}", *found]
     if outcome.code is None:
         if outcome.begun and one.fine:
             return found
