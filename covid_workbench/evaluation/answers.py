@@ -135,7 +135,7 @@ class _ReadOnce(SliceTable):
 def readable(
     table: SliceTable, *, memory: float = 1e9, progress: bool = False
 ) -> tuple[SliceTable, list[tuple[str, str]]]:
-    """The slices of a table that can be read, and (file, reason) of each other one.
+    """The slices of a table that can be read, and (id, reason) of each other one.
 
     They are read for this, and kept for whoever reads them first, up to `memory` bytes. Raises `InputError` if not one
     can be read.
@@ -147,7 +147,7 @@ def readable(
         try:
             piece = table.read(row)
         except WorkbenchError as error:
-            broken.append((table.frame["image"].iloc[row], str(error)))
+            broken.append((table.frame["id"].iloc[row], str(error)))
             continue
         rows.append(row)
         if memory > 0:
