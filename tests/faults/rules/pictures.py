@@ -275,6 +275,8 @@ def twice(chance: Random, world: World) -> Try:
     other.parent.mkdir()
     other.write_bytes(world.picture.read_bytes())
     second = chance.choice([world.picture, other])
-    one = predict_try(world, world.picture, second, names=[world.picture.stem, world.picture.name], fine=_pictured(2))
+    answers = 1 if second == world.picture else 2
+    names = [world.picture.stem, world.picture.name]
+    one = predict_try(world, world.picture, second, names=names, fine=_pictured(answers))
     one.input = f"{world.picture.name} and {second.parent.name}/{second.name}"
     return one
