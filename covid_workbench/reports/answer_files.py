@@ -19,7 +19,7 @@ from ..data.dataset import SliceDataset
 from ..errors import InputError, storage
 from ..evaluation.answers import dataset_for, readable, rounded, surely, table_of_files
 from ..evaluation.detection import Detections, detections_to_coco
-from ..evaluation.inference import Prediction, predict_slices
+from ..evaluation.inference import NO_REGION, Prediction, predict_slices
 from ..files import safe_names, write_atomic
 from .pictures import overlay_png
 from ..runs.load import load_model
@@ -36,6 +36,8 @@ def answer_entry(prediction: Prediction, file: str, names: Sequence[str]) -> dic
     if prediction.logits is not None:
         chances = dict(zip(prediction.classes, rounded(prediction.probabilities, 6)))
         entry |= {"class": prediction.predicted, "probabilities": chances}
+    if prediction.no_region:
+        entry["note"] = NO_REGION
     if prediction.boxes is not None:
         slots = zip(prediction.boxes, prediction.scores, prediction.attention.T)
         entry["regions"] = [
