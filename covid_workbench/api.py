@@ -163,9 +163,16 @@ def phantom(
 
 # %% ../nbs/902_api.ipynb #ed012697
 def cache_folder() -> Path:
-    "Where phantoms are kept: `COVID_WORKBENCH_CACHE`, or `covid_workbench` in the user's cache."
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("COVID_WORKBENCH_CACHE") or Path(cache) / "covid_workbench")
+    """Where phantoms are kept: `COVID_WORKBENCH_CACHE`, or `covid_workbench` in the user's cache.
+
+    Raises `InputError` for a user without a home.
+    """
+    if own := os.environ.get("COVID_WORKBENCH_CACHE"):
+        return Path(own)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "covid_workbench"
+    except RuntimeError:  # a user without a home, as in some containers
+        raise InputError("this user has no home folder; name a folder for phantoms in COVID_WORKBENCH_CACHE") from None
 
 # %% ../nbs/902_api.ipynb #6581b149
 @dataclass(frozen=True, eq=False)
@@ -258,14 +265,6 @@ class OpenRun(Run):
         "The trained model in evaluation mode; `InputError` for a run that is not complete."
         return load_model(self, "auto")
 
-    @property
-    def predictions(self) -> pd.DataFrame:
-        "The answer for every slice of the splits that were evaluated; `InputError` before that."
-        path = self.folder / "predictions.csv"
-        if not path.exists():
-            raise InputError(f"{self.folder} was not evaluated yet: call evaluate() first")
-        return pd.read_csv(path, keep_default_na=False)
-
     def evaluate(self, splits: Sequence[str] = ("validation", "test"), **options: Any) -> dict[str, Any]:
         "Score the run on whole splits; the metrics, which are written into the run. `options`: `device`, `progress`."
         return scoring.evaluate(self, splits=splits, **options)
@@ -284,7 +283,12 @@ class OpenRun(Run):
 
 # %% ../nbs/902_api.ipynb #f240d98d
 def predict_any(run: OpenRun, inputs: Inputs, score: float, batch: int) -> Answers:
-    "`OpenRun.predict`; lesions below `score` are let go at once, since each holds a mask of the whole slice."
+    """`OpenRun.predict`; lesions below `score` are let go at once, since each holds a mask of the whole slice.
+
+    Raises `InputError` for a score that is no number and a batch of less than one slice.
+    """
+    if not isinstance(batch, int) or batch < 1 or not score >= 0:
+        raise InputError(f"score={score}, batch={batch}: give a score from 0 and at least one slice a batch")
     dataset = dataset_for(run, inputs)
     predictions = predict_slices(run.model, dataset, batch=batch)
     return Answers([surely(prediction, score) for prediction in predictions], dataset, branch_names(run.model))
@@ -292,7 +296,7 @@ def predict_any(run: OpenRun, inputs: Inputs, score: float, batch: int) -> Answe
 
 def attention_table(run: OpenRun, split: str) -> AttentionTable:
     "`OpenRun.attention`; `InputError` for a model without regions."
-    table = run.table.split(split)
+    table = run.scored_table().split(split)
     predictions = list(predict_slices(run.model, dataset_for(run, table), detections=False))
     branches = branch_names(run.model)
     regions = region_frame(predictions, branches)
@@ -328,7 +332,7 @@ def train(
     data: SliceTable | str | Path | None,
     folder: str | Path,
     *,
-    preset: str = "paper",
+    preset: str | None = None,
     resume: bool = False,
     progress: bool = True,
     **settings: Any,
@@ -336,12 +340,17 @@ def train(
     """Train a model into a run folder; a complete run is returned as it is.
 
     `model`: a name, a model of `create_model` (its weights are the start, and it holds the trained ones afterwards), or
-    an `Experiment`. `data`: a table, a folder, or None for the phantom of the preset. `preset`: paper, small (a laptop)
-    or smoke (seconds); any setting by name. Raises `InputError` for what does not fit, before anything is written.
+    an `Experiment`. `data`: a table, a folder, or None for the phantom of the preset. `preset`: paper (the default),
+    small (a laptop) or smoke (seconds); any setting by name. Raises `InputError` for what does not fit or contradicts
+    itself, before anything is written.
 
     >>> run = train("lstm2", phantom(patients=60), "runs/a", preset="small", seed=1)
     """
     if data is not None:
+        if "source" in settings:
+            raise InputError("data and source both say where the slices are; leave source out")
+        if not str(data.root if isinstance(data, SliceTable) else data).strip():
+            raise InputError("data is an empty name; give a folder, a table, or None for the phantom of the preset")
         settings["source"] = str(data.root if isinstance(data, SliceTable) else data)
     module = model if isinstance(model, nn.Module) else None
     experiment = experiment_of(model, preset, settings)
@@ -353,10 +362,16 @@ def train(
 OBJECTS_OF_COUNT = {1: "merged", 2: "lesions", 3: "lung+lesions"}
 
 
-def experiment_of(model: str | nn.Module | Experiment, preset: str, settings: dict[str, Any]) -> Experiment:
-    "The experiment that `train` was asked for. Raises `InputError` for a module that `create_model` did not make."
+def experiment_of(model: str | nn.Module | Experiment, preset: str | None, settings: dict[str, Any]) -> Experiment:
+    """The experiment that `train` was asked for.
+
+    Raises `InputError` for a module that `create_model` did not make, and for a preset beside an experiment.
+    """
     if isinstance(model, Experiment):
+        if preset is not None:
+            raise InputError(f"preset={preset} beside an experiment, which has all its settings; leave it out")
         return model.replace(**settings)
+    preset = preset or "paper"
     if isinstance(model, str):
         return Experiment.make(preset, model=model, **settings)
     own = getattr(model, "made_from", None)

@@ -10,7 +10,7 @@ __all__ = ['OURS', 'POOLED', 'TRAINED', 'ROWS', 'HOW', 'DETECTION', 'WARM_START'
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,15 @@ import pandas as pd
 import torch
 
 from .data.slices import CLASS_NAMES
-from .errors import InputError
+from .errors import InputError, storage
 from .evaluation.baselines import boxes_baseline
 from .evaluation.classification import confusion_figure
 from .evaluation.detection import AP_OF, SEGMENTATION, SEGMENTATION_REFERENCE
 from .evaluation.evaluate import evaluate
-from .files import read_json, write_atomic
+from .files import write_atomic
 from .headless import execute_notebook, study_notebook
 from .models.cards import display_name
+from .schemas import FORMAT, read_checked
 
 # %% ../nbs/900_demo.ipynb #9e66a2de
 from covid_workbench.reports.run_report import (
@@ -246,17 +247,36 @@ class _Demo:
         return epochs_in(seconds, self.experiment(model="classifier"), parts)
 
 # %% ../nbs/900_demo.ipynb #0e3b619e
-def _claim(out: Path, about: dict[str, Any]) -> None:
+def _claim(out: Path, preset: str, settings: dict[str, Any]) -> None:
     "Make the folder of a demo, or check that it holds this one. Raises `InputError` when it holds something else."
-    known = out / "demo.json"
-    if out.exists() and any(out.iterdir()) and not known.exists():
+    known, about = out / "demo.json", {"preset": preset, "settings": json.loads(json.dumps(settings))}
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; choose another folder")
+    if known.exists():
+        held = read_checked(known, "demo")
+        if {name: held[name] for name in about} != about:
+            raise InputError(f"{out} holds a demo with other settings; choose another folder or delete it")
+    elif out.exists() and any(out.iterdir()):
         raise InputError(f"{out} exists and is not a demo; choose another folder")
-    if known.exists() and read_json(known) != json.loads(json.dumps(about)):
-        raise InputError(f"{out} holds a demo with other settings; choose another folder or delete it")
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomic(known, json.dumps(about))
+    with storage("making the folder", out):
+        out.mkdir(parents=True, exist_ok=True)
+    write_atomic(known, json.dumps({"format": FORMAT} | about))
 
 # %% ../nbs/900_demo.ipynb #84caf432
+_FIXED = dict.fromkeys(("seed", "split_seed", "phantom_seed"), "give --seed, which sets data, splits and training") | {
+    "model": "the demo trains one model of each kind; for a single one there is `train`",
+    "source": "the demo compares models on synthetic patients; for others there is `train --data`",
+    "start_from": "each model of the demo starts from the detector that they share",
+}
+
+
+def _refuse_fixed(settings: dict[str, Any]) -> None:
+    "Raise `InputError` for a setting that the demo chooses itself."
+    for name in settings:
+        if name in _FIXED:
+            raise InputError(f"setting {name} is not for the demo: {_FIXED[name]}")
+
+# %% ../nbs/900_demo.ipynb #937a9837
 def run_demo(
     out: str | Path = "runs/demo",
     *,
@@ -269,45 +289,73 @@ def run_demo(
 
     What is there already is not done again. `workers` > 1: as many processes draw the phantom, and the calling script
     needs the usual `if __name__ == "__main__":`. Returns `rows` (one a model), `detector` (AP of the shared detector),
-    `seconds` and the path of the `report`. Raises `InputError` for a folder that holds something else.
+    `seconds` and the path of the `report`. Raises `InputError` for a folder that holds something else, and for a
+    setting that the demo chooses itself.
     """
     out, started = Path(out), time.monotonic()
+    _refuse_fixed(settings or {})
     chosen = dict(settings or {}) | {"seed": seed, "split_seed": seed, "phantom_seed": seed}
     demo = _Demo(out, preset, chosen)
     experiment = demo.experiment()
-    _claim(out, {"preset": preset, "settings": chosen})
+    _claim(out, preset, chosen)
     prepare_data(experiment.data, out / "shared", workers=workers)
     runs = {model: demo.study(model) for model in OURS}
     slowest = max(run.training_seconds for run in runs.values())
     runs |= {model: demo.baseline(model) for model in POOLED}
-    parts = ExperimentData(experiment, runs["lstm2"].table)
+    parts = ExperimentData(experiment, runs["lstm2"].scored_table())
     runs["classifier"] = demo.baseline("classifier", epochs=demo.classifier_epochs(slowest, parts))
     results, detector = compare(runs, parts), lesion_scores(runs["lstm2"])
     seconds = time.monotonic() - started
-    content = {"seed": seed, "rows": results.to_dict("records"), "detector": detector}
+    rows = results.astype(object).where(results.notna(), None).to_dict("records")  # JSON has no NaN
+    content = {"seed": seed, "rows": rows, "detector": detector}
     write_atomic(out / "results.json", json.dumps(content, default=float))
     demo_report(out, runs, results)
     return {"rows": results, "detector": detector, "seconds": seconds, "report": out / "report.html"}
 
 # %% ../nbs/900_demo.ipynb #1d778f39
 def _spread(row: pd.Series) -> str:
-    "mean ± std (min-max) in words; empty where there is no figure."
+    "mean ± std (min-max) in words; empty where there is no figure, and the figure alone where there is one."
     if math.isnan(row["mean"]):
         return ""
-    return f"{row['mean']:.3f} ± {row['std']:.3f} ({row['min']:.3f}-{row['max']:.3f})"
+    spread = "" if math.isnan(row["std"]) else f" ± {row['std']:.3f}"
+    return f"{row['mean']:.3f}{spread} ({row['min']:.3f}-{row['max']:.3f})"
 
 
+def _demos(folders: Sequence[str | Path]) -> Iterator[dict[str, Any]]:
+    "The results of demos. Raises `InputError` for a folder that is none or named twice, and for demos that differ."
+    seen, first = set(), None
+    for folder in map(Path, folders):
+        if folder.resolve() in seen:
+            raise InputError(f"{folder} is named twice; each demo counts once")
+        seen.add(folder.resolve())
+        if not (folder / "results.json").exists():
+            raise InputError(f"{folder} is no finished demo: it has no results.json")
+        results = read_checked(folder / "results.json", "results")
+        if not results["rows"]:
+            raise InputError(f"{folder / 'results.json'} holds no rows; run the demo again")
+        yield results
+        if (folder / "demo.json").exists():
+            about = read_checked(folder / "demo.json", "demo")
+            kept = {name: value for name, value in about["settings"].items() if name not in _FIXED}
+            first = first or (folder, about["preset"], kept)
+            if (about["preset"], kept) != first[1:]:
+                raise InputError(f"{folder} is a demo with other settings than {first[0]}; only seeds may differ")
+
+# %% ../nbs/900_demo.ipynb #b903e5fd
 def summarise(folders: Sequence[str | Path]) -> pd.DataFrame:
-    "Mean and spread over finished demos: one row a model, and one for the detector that they share."
+    """Mean and spread over finished demos: one row a model, and one for the detector that they share.
+
+    Raises `InputError` for a folder that is no finished demo, and for demos that differ in more than their seeds.
+    """
     earlier = {display_name(model).lower(): display_name(model) for model in (*POOLED, "classifier")}
     rows = []
-    for folder in folders:
-        results = read_json(Path(folder) / "results.json")
+    for results in _demos(folders):
         rows += [row | {"model": earlier.get(row["model"], row["model"])} for row in results["rows"]]
         if "detector" in results:
             rows.append({"model": "shared detector"} | results["detector"])
     table = pd.DataFrame(rows)
     sensitivities = (f"sensitivity {name}" for name in CLASS_NAMES)
     figures = [name for name in ("weighted F1", *sensitivities, *DETECTION) if name in table]
+    table[figures] = table[figures].apply(pd.to_numeric, errors="coerce")  # None and odd words are no figures
     groups = table.groupby("model", sort=False)[figures].agg(["mean", "std", "min", "max"])
     return pd.DataFrame({figure: groups[figure].apply(_spread, axis=1) for figure in figures})

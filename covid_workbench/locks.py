@@ -25,7 +25,7 @@ def _try_lock(path: Path) -> int | None:
     "An open descriptor that holds the lock, or None when another process holds it."
     with storage("locking", path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         if fcntl is not None:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -62,7 +62,8 @@ def is_held(path: str | Path) -> bool:
     if fcntl is None or not Path(path).exists():
         return False
     try:
-        descriptor = os.open(path, os.O_RDONLY)  # read permission is enough to look
+        # read permission is enough to look, and a pipe of this name is not waited for
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except OSError:
         return False
     try:

@@ -151,7 +151,7 @@ COST = map_of(object_of({"device": TEXT, "threads": COUNT, "gpu_gib?": maybe(NUM
 
 # %% ../nbs/006_schemas.ipynb #2396f60c
 _OF_CLASS = object_of(
-    dict.fromkeys(("sensitivity", "precision", "f1"), maybe(SHARE)) | dict.fromkeys(("support", "predicted"), COUNT)
+    dict.fromkeys(("sensitivity", "precision", "f1?"), maybe(SHARE)) | dict.fromkeys(("support?", "predicted?"), COUNT)
 )
 CLASSIFICATION = object_of(
     {
@@ -170,8 +170,8 @@ SCORES = object_of(
     {
         "slices?": COUNT,
         "patients?": COUNT,
-        "classification": maybe(CLASSIFICATION),
-        "detection": maybe(map_of(_AP)),
+        "classification?": maybe(CLASSIFICATION),
+        "detection?": maybe(map_of(_AP)),
         "orders?": object_of({"named": map_of(SHARE), "random": list_of(SHARE), "slices": COUNT}),
     }
 )
@@ -180,9 +180,9 @@ METRICS = object_of(
     _SPLITS
     | {
         "regime?": TEXT,
-        "parameters?": maybe(COUNT),
+        "parameters?": maybe(NUMBER),
         "notes?": list_of(TEXT),
-        "figures?": map_of(maybe(NUMBER)),
+        "figures?": OBJECT,  # of a notebook of one's own, which may put words among them
         "baselines?": map_of(object_of(_SPLITS)),
     }
 )
@@ -212,7 +212,7 @@ PROGRESS = object_of(
 _CELL = object_of({"name": TEXT, "labels": map_of(TEXT), "preset": TEXT, "settings": OBJECT, "after?": TEXT})
 _ENTRY = {"cell": _CELL, "key": TEXT, "folder": TEXT}
 _TASK = object_of({"preset": TEXT, "settings": OBJECT, "folder": TEXT, "shared": TEXT})
-CELL = object_of(_ENTRY | {"notebook": TEXT, "package?": TEXT, "models?": TEXT, "parameters": _TASK})
+CELL = object_of(_ENTRY | {"notebook": TEXT, "package?": TEXT, "parameters": _TASK})
 MANIFEST = object_of(
     {
         "study": OBJECT,
@@ -220,7 +220,7 @@ MANIFEST = object_of(
         "seeds": COUNT,
         "settings": OBJECT,
         "data_fingerprint": map_of(TEXT),
-        "models?": TEXT,
+        "models?": ANYTHING,  # compared, never imported
         "record": OBJECT,
         "cells": list_of(object_of(_ENTRY)),
         "format?": _check_format,
@@ -228,7 +228,8 @@ MANIFEST = object_of(
 )
 
 # %% ../nbs/006_schemas.ipynb #d17025eb
-_ROW = object_of({"model": TEXT})
+_FIGURE = value_of("a number", lambda value: value is None or isinstance(value, int | float) and value is not True)
+_ROW = object_of({"model": TEXT, "weighted F1?": _FIGURE, "AP@0.5?": _FIGURE})  # NaN stood for no figure
 SCHEMAS: dict[str, Check] = {
     "experiment": EXPERIMENT,
     "metrics": METRICS,
@@ -242,7 +243,7 @@ SCHEMAS: dict[str, Check] = {
     "cell": CELL,
     "manifest": MANIFEST,
     "demo": object_of({"preset": TEXT, "settings": OBJECT, "format?": _check_format}),
-    "results": object_of({"seed": COUNT, "rows": list_of(_ROW), "detector": map_of(maybe(NUMBER))}),
+    "results": object_of({"seed?": COUNT, "rows": list_of(_ROW), "detector?": map_of(maybe(NUMBER))}),
     "phantom": object_of({"format": COUNT, "patients": COUNT, "seed": COUNT, "settings": OBJECT}),
     "contents": object_of({"files": map_of(TEXT)}),
     "checked": object_of({"slices": COUNT, "broken?": list_of(TEXT)}),

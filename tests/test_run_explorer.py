@@ -31,6 +31,7 @@ from covid_workbench.widgets.runs import RunExplorer
 from covid_workbench.widgets.snapshot import take_snapshot
 
 CLASSES = ("Normal", "CP", "COVID-19")
+OF_CLASS = {"sensitivity": 0.5, "precision": 0.5, "f1": 0.5, "support": 3, "predicted": 3}
 SLICES = SliceTable(
     pd.DataFrame(
         [dict(id=f"s{n}", patient=f"P{n // 2}", image="a.png", label=CLASSES[n % 3], split="test") for n in range(12)]
@@ -82,7 +83,7 @@ def make_run(
             "accuracy": 0.5,
             "confusion": counts,
             "class_names": list(CLASSES),
-            "classes": {name: {"sensitivity": 0.5, "precision": 0.5} for name in CLASSES},
+            "classes": {name: OF_CLASS for name in CLASSES},
             "f1_interval": [0.4, 0.9],
         }
         (folder / "metrics.json").write_text(

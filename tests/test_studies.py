@@ -13,7 +13,7 @@ from covid_workbench.errors import StorageError
 from covid_workbench.evaluation.detection import SEGMENTATION, ap_rule
 from covid_workbench.models.rois import RANKINGS
 from covid_workbench.studies import state as state_module
-from covid_workbench.studies.cell import execute_cell
+from covid_workbench.studies.cell import Caller, execute_cell
 from covid_workbench.studies.display import status_lines
 from covid_workbench.studies.folder import StudyFolder
 from covid_workbench.studies.formats import table_frame, table_html, table_latex
@@ -417,7 +417,7 @@ def test_cells_are_pinned_to_gpus_and_threads(tmp_path):
             },
             "needs regime=fine-tune",
         ),
-        ({"axes": {"model": [["lstm2"]]}}, "is unknown"),
+        ({"axes": {"model": [["lstm2"]]}}, "setting model"),
         ({"axes": {"model": ["lstm2"]}, "tables": {"title": "A"}}, "'tables' must be a list"),
     ],
 )
@@ -469,7 +469,7 @@ def test_another_package_does_not_run_the_cells_of_this_one(tmp_path):
     cell = prepare_toy(tmp_path, 6)
     held = json.loads((cell.folder / "cell.json").read_text())
     (cell.folder / "cell.json").write_text(json.dumps(held | {"package": "an earlier one"}))
-    state = execute_cell(str(cell.folder))
+    state = execute_cell(str(cell.folder), Caller("one_run"))
     assert state["status"] == "failed" and "the package changed" in state["reason"]
 
 

@@ -8,6 +8,7 @@ __all__ = ['Shapes', 'LATE', 'rule_weights', 'released_model', 'backbone_of', 's
 
 # %% ../../nbs/701_parity.networks.ipynb #a6e89344
 import json
+import math
 import re
 import zlib
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import concat_box_prediction_layers
 
 from ..data.dataset import normalise_image
+from ..files import read_file
 from ..models.backbones import BACKBONES
 from ..models.detector import best_proposals
 from ..models.oneshot import OneShotModel
@@ -375,6 +377,8 @@ def _fixture_name(name: str) -> str:
 
 def check_update_sets(expected: dict[str, list[str]]) -> Iterator[Check]:
     "What one segmentation and one classification step of LSTM-2 on ResNet18 change, compared by name."
+    if not all(isinstance(names, list) and names for names in expected.values()):
+        raise ValueError("each set must be a list of names")
     sets = _update_sets()
     for key, names in expected.items():
         wrong = sorted({_fixture_name(name) for name in sets[key]} ^ set(names))
@@ -383,5 +387,12 @@ def check_update_sets(expected: dict[str, list[str]]) -> Iterator[Check]:
 
 # %% ../../nbs/701_parity.networks.ipynb #30f5ae2f
 def read_shapes(path: Path) -> Shapes:
-    "Names and shapes of a network's weights, from the file beside its arrays (`<name>_state_names.json`)."
-    return [(name, shape) for name, shape in json.loads(path.with_name(f"{path.stem}_state_names.json").read_text())]
+    """Names and shapes of a network's weights, from the file beside its arrays (`<name>_state_names.json`).
+
+    Raises `InputError` for a missing file, `ValueError` or `TypeError` for anything but pairs of name and shape.
+    """
+    beside = path.with_name(f"{path.stem}_state_names.json")
+    shapes = [(str(name), [int(side) for side in shape]) for name, shape in json.loads(read_file(beside))]
+    if any(side < 0 for _, shape in shapes for side in shape) or sum(math.prod(shape) for _, shape in shapes) > 2**29:
+        raise ValueError(f"{beside.name}: no shapes of a network that this machine could hold")
+    return shapes

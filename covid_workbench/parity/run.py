@@ -6,7 +6,7 @@
 __all__ = ['UNKNOWN', 'FileParity', 'check_folder']
 
 # %% ../../nbs/702_parity.run.ipynb #c9242c14
-import json
+import math
 import zipfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, WorkbenchError, shown
 from ..files import read_json
 from .layers import LAYER_CHECKS, Check, kind_of
 from .networks import check_network, check_update_sets, read_shapes, released_model
@@ -22,7 +22,7 @@ from .networks import check_network, check_update_sets, read_shapes, released_mo
 # %% ../../nbs/702_parity.run.ipynb #ff062431
 @dataclass(frozen=True)
 class FileParity:
-    "The checks of one file; it `agrees` when all of them do. For a file of no known kind, `kind` says so."
+    "The checks of one file; it `agrees` when there are some and all of them do. `kind` says where a file has no kind."
 
     file: str
     kind: str
@@ -30,7 +30,7 @@ class FileParity:
 
     @property
     def agrees(self) -> bool:
-        return all(one.agrees for one in self.checks)
+        return bool(self.checks) and all(one.agrees for one in self.checks)
 
     def __repr__(self):
         if not self.checks:
@@ -46,8 +46,14 @@ class FileParity:
 
     def as_json(self) -> dict:
         "The verdict and every array as plain JSON."
-        arrays = [asdict(one) for one in self.checks]
+        arrays = [_plain(one) for one in self.checks]
         return {"file": self.file, "kind": self.kind, "agrees": self.agrees, "arrays": arrays}
+
+
+def _plain(check: Check) -> dict:
+    "A check as plain JSON, which has no infinity: null."
+    limits = {"absolute": check.absolute, "relative": check.relative}
+    return asdict(check) | {name: value if math.isfinite(value) else None for name, value in limits.items()}
 
 # %% ../../nbs/702_parity.run.ipynb #b88f12aa
 UNKNOWN = "no known fixture, not checked"
@@ -59,7 +65,7 @@ def _checks(path: Path) -> tuple[str, Iterator[Check]]:
         sets = read_json(path)
         known = "params_updated_by_seg_step" in sets
         return ("training phases", check_update_sets(sets)) if known else (UNKNOWN, iter(()))
-    arrays = dict(np.load(path, allow_pickle=False))
+    arrays = _arrays(path)
     if "image_u8" in arrays:
         shapes = read_shapes(path)
         return f"network of {released_model(shapes)}", check_network(shapes, arrays)
@@ -67,20 +73,51 @@ def _checks(path: Path) -> tuple[str, Iterator[Check]]:
     return (kind, LAYER_CHECKS[kind][1](arrays)) if kind else (UNKNOWN, iter(()))
 
 
+def _arrays(path: Path, most: int = 2**31) -> dict[str, np.ndarray]:
+    "The arrays of an `.npz` of up to `most` bytes; none of them is unpickled."
+    with zipfile.ZipFile(path) as archive:
+        size = sum(entry.file_size for entry in archive.infolist())
+    if size > most:
+        raise ValueError(f"its arrays take {size / 2**30:,.1f} GiB, more than the {most / 2**30:.0f} expected here")
+    with np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+# %% ../../nbs/702_parity.run.ipynb #8a691b5f
+def _check_file(path: Path) -> FileParity:
+    "The checks of one file. Raises `InputError` where it is damaged, lacks an array, or holds nothing to compare."
+    if not path.is_file():
+        raise InputError(f"{path} is no file")
+    try:
+        kind, checks = _checks(path)
+        done = FileParity(path.name, kind, tuple(checks))
+    except WorkbenchError:
+        raise
+    except Exception as error:  # arrays of any shape and kind meet here, and fail in as many ways
+        what = f"{type(error).__name__} {shown(error, 200)}"
+        raise InputError(f"{path}: not a fixture of this kind, or damaged: {what}") from error
+    if not done.checks and kind != UNKNOWN:
+        raise InputError(f"{path}: a fixture of the {kind} without any array to compare")
+    return done
+
+
 def check_folder(folder: str | Path) -> Iterator[FileParity]:
     """Every fixture of a folder in turn.
 
-    Raises `InputError` for a folder without any, and for a file that is damaged or lacks an array.
+    Raises `InputError` for a folder without any, for a file that is damaged or lacks an array, and in the end for an
+    `.npz` of no known kind: what was not compared does not agree.
     """
     tables = [path for path in Path(folder).glob("*.json") if not path.stem.endswith("_state_names")]
     files = sorted([*Path(folder).glob("*.npz"), *tables])
     if not files:
         raise InputError(f"{folder}: no fixtures (*.npz) there")
+    compared, unknown = 0, []
     for path in files:
-        try:
-            kind, checks = _checks(path)
-            yield FileParity(path.name, kind, tuple(checks))
-        except (KeyError, ValueError, OSError, EOFError, json.JSONDecodeError, zipfile.BadZipFile) as error:
-            raise InputError(
-                f"{path}: not a fixture of this kind, or damaged: {type(error).__name__} {error}"
-            ) from error
+        done = _check_file(path)
+        compared += len(done.checks)
+        unknown += [path] if not done.checks and path.suffix == ".npz" else []
+        yield done
+    if unknown or not compared:
+        known = ", ".join(LAYER_CHECKS)
+        raise InputError(
+            f"{(unknown or files)[0]} is no known fixture, so nothing was compared; known are {known}, networks"
+        )

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['MODEL_COLOURS', 'PANELS', 'STYLE', 'COUNTS', 'PAGE', 'learning_curves', 'score_row', 'score_table', 'telling_slices',
-           'attention_gallery', 'detection_gallery', 'html_table', 'figure_html', 'notes_html', 'write_page']
+           'attention_gallery', 'detection_gallery', 'html_table', 'plot_text', 'figure_html', 'notes_html',
+           'write_page']
 
 # %% ../../nbs/502_reports.run_report.ipynb #a1b951ca
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -243,6 +244,11 @@ def html_table(frame: pd.DataFrame, digits: int = 3) -> str:
     return f'<div style="overflow-x:auto"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 # %% ../../nbs/502_reports.run_report.ipynb #3b81e6b7
+def plot_text(words: str) -> str:
+    "Words of somebody else, as a plotly figure shows them letter by letter."
+    return escape(words, quote=False)
+
+
 def figure_html(figure: go.Figure) -> str:
     "A plotly figure as HTML that expects plotly's script in the page; no button sends the figure away."
     config = {"displaylogo": False, "showSendToCloud": False, "plotlyServerURL": ""}
@@ -253,7 +259,7 @@ def notes_html(notes: Iterable[str]) -> str:
     "The notes in the metrics of runs, each sentence once, as HTML; empty without notes."
     return "".join(f'<p class="note"><b>Note.</b> {escape(note)}</p>' for note in dict.fromkeys(notes))
 
-
+# %% ../../nbs/502_reports.run_report.ipynb #5d23fa84
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
 <title>{title}</title><style>{style}</style><script>{script}</script></head><body><h1>{title}</h1>

@@ -10,6 +10,7 @@ __all__ = ['DARK', 'LIGHT', 'ONE_BRANCH', 'NET', 'POSITIVE', 'NEGATIVE', 'GREEN'
 # %% ../../nbs/500_reports.svg.ipynb #919b46f9
 import base64
 import io
+import re
 from collections.abc import Sequence
 from html import escape
 
@@ -46,13 +47,21 @@ def tag(name: str, *children: str, **attributes) -> str:
         for key, value in attributes.items()
         if value is not None
     }
-    written = "".join(f' {key}="{escape(str(value))}"' for key, value in values.items())
+    written = "".join(f' {key}="{_shown(value)}"' for key, value in values.items())
     return f"<{name}{written}>{''.join(children)}</{name}>" if children else f"<{name}{written}/>"
+
+
+_NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+
+
+def _shown(words: object) -> str:
+    "Words escaped, without the characters that no XML may hold: one of them, and no browser shows the picture."
+    return escape(_NO_XML.sub("\ufffd", str(words)))
 
 
 def text(x: float, y: float, content: str, size: int = 11, **attributes) -> str:
     "Escaped `content` with its baseline at x, y, in the text colour of the page unless `fill` says otherwise."
-    return tag("text", escape(content), x=float(x), y=float(y), font_size=size, **{"fill": "currentColor"} | attributes)
+    return tag("text", _shown(content), x=float(x), y=float(y), font_size=size, **{"fill": "currentColor"} | attributes)
 
 
 def words_width(words: str, size: int = 11, bold: bool = False) -> float:

@@ -24,7 +24,7 @@ from ..models.backbones import BACKBONES
 from ..models.detector import DetectorSettings
 from ..models.oneshot import OneShotSettings
 from ..models.protocol import PAPER_OF, STATED, Protocol, protocol_of
-from ..models.zoo import card_of, card_settings, import_user_models
+from ..models.zoo import card_of, card_settings, import_user_models, require_model
 from ..settings import MOST_EXACT, fill, read_value, setting
 
 # %% ../../nbs/200_runs.experiment.ipynb #2726036a
@@ -298,6 +298,8 @@ def _check_numbers(data: DataSettings, detector: DetectorSettings) -> None:
             raise InputError(
                 f"setting {high}={getattr(detector, high)} must not be below {low}={getattr(detector, low)}"
             )
+    if not data.source.strip():
+        raise InputError("setting source is empty: name a data folder, or phantom")
     if data.validation + data.test >= 1:
         raise InputError(f"settings validation={data.validation} and test={data.test} leave no patient to train on")
 
@@ -386,7 +388,7 @@ class Experiment(ExperimentGroups):
         return Experiment._filled(self.flat() | reading | settings)
 
     @classmethod
-    def from_json(cls, path: str | Path, **changes: Any) -> "Experiment":
+    def from_json(cls, path: str | Path, /, **changes: Any) -> "Experiment":
         "An experiment from a JSON file (see `settings_in_json`), with some settings changed."
         return settings_in_json(read_json(path), changes)
 
@@ -424,6 +426,8 @@ def settings_in_json(content: dict[str, Any], changes: dict[str, Any]) -> Experi
         missing = [name for name in GROUP_OF if name not in flat]
         if missing and was_edited(content):
             raise InputError(f"setting '{missing[0]}' is missing, which the run was made with; put it back")
+        record = content["record"]
+        require_model((flat | changes).get("model"), record.get("models") if isinstance(record, dict) else None)
         return Experiment._filled(flat | changes)
     return Experiment.make(content.get("preset", "paper"), **flat | changes)
 

@@ -27,6 +27,7 @@ import covid_workbench
 from ..data.slices import SliceTable
 from ..errors import InputError, WorkbenchError, shown, storage
 from ..files import append_to, read_file, write_atomic
+from ..models.zoo import record_of_models
 from .experiment import NOT_RESULTS, Experiment, settings_hash, settings_in_json, was_edited
 from ..schemas import FORMAT, read_checked, read_checked_csv
 
@@ -110,6 +111,10 @@ class RunFiles:
         table = self.table
         check_data(self.folder, table, self.record["data"])
         return table
+
+    def shown_table(self) -> SliceTable:
+        "The `scored_table`; the `table` as it is where its folder is gone, for somebody who will say where it is now."
+        return self.scored_table() if self.table.root.is_dir() else self.table
 
     @property
     def history(self) -> pd.DataFrame:
@@ -307,6 +312,8 @@ def _write_new(folder: Path, experiment: Experiment, table: SliceTable, notes: S
         "data_root": str(root),
         "data_beside": os.path.relpath(root, folder.resolve()),
     }
+    if own := [entry for entry in record_of_models() if experiment.one_shot.model in entry["models"]]:
+        record["models"] = own
     write_atomic(folder / "experiment.json", json.dumps({"format": FORMAT} | content | {"record": record}, indent=1))
 
 # %% ../../nbs/201_runs.run.ipynb #ab208c66

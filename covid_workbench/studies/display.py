@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, TextIO
 
+from ..errors import shown
 from .folder import CellStatus, StudyFolder
 
 # %% ../../nbs/610_studies.display.ipynb #859d6e02
@@ -23,10 +24,10 @@ def duration(seconds: float) -> str:
 
 def _progress_text(progress: Mapping[str, Any]) -> str:
     "The step of a running cell, how far it is, its figures, the time left and GPU memory."
-    parts = [progress.get("what", "starting")]
+    parts = [shown(progress.get("what", "starting"))]
     if progress.get("total"):
         parts.append(f"{progress['done']}/{progress['total']}")
-    parts += [f"{name} {value}" for name, value in list(progress.get("figures", {}).items())[:2]]
+    parts += [f"{shown(name)} {shown(value)}" for name, value in list(progress.get("figures", {}).items())[:2]]
     if progress.get("left"):
         parts.append(f"{duration(progress['left'])} left")
     if progress.get("gpu_gib"):
@@ -37,25 +38,29 @@ def _progress_text(progress: Mapping[str, Any]) -> str:
 def _cell_line(cell: CellStatus) -> str:
     time_text, text = "", ""
     if cell.status == "running":
-        time_text = duration(time.time() - cell.state["started"])
+        time_text = duration(time.time() - cell.state.get("started", time.time()))
         text = _progress_text(cell.state.get("progress", {}))
     elif cell.status == "finished":
-        time_text = duration(cell.state["spent"])
+        time_text = duration(cell.state.get("spent", 0.0))
     else:
-        text = cell.reason
-    return f"  {cell.status:12s} {cell.name:32s} {time_text:>7s}  {text}".rstrip()
+        text = shown(cell.reason, 1000)
+    return f"  {cell.status:12s} {shown(cell.name):32s} {time_text:>7s}  {text}".rstrip()
 
 # %% ../../nbs/610_studies.display.ipynb #e985b7ce
 def status_lines(study: StudyFolder, finished: bool = False) -> list[str]:
-    "The counts of a study, then a line for every cell that runs, failed or was stopped, and with `finished` for those."
-    lines = [repr(study)]
+    """The counts of a study, then a line for every cell that runs, failed, was stopped or is damaged.
+
+    With `finished` also for those. Names and reasons may be of a folder of somebody else: no code in them reaches a
+    terminal.
+    """
+    lines = [repr(study), *(f"  Note: {sentence}" for sentence in study.warnings)]
     if study.unused:
         lines.append(
             f"  {study.unused} finished cells in {study.folder / 'cells'} are not part of this study: "
             "they have other settings or are from an earlier package"
         )
-    shown = {"running", "failed", "stopped", "interrupted"} | ({"finished"} if finished else set())
-    return lines + [_cell_line(cell) for cell in study.cells if cell.status in shown]
+    listed = {"running", "failed", "stopped", "interrupted", "damaged"} | ({"finished"} if finished else set())
+    return lines + [_cell_line(cell) for cell in study.cells if cell.status in listed]
 
 # %% ../../nbs/610_studies.display.ipynb #fa02b1a4
 class TerminalView:
@@ -83,8 +88,11 @@ class TerminalView:
         done = f"[{study.counts['finished']}/{len(study.cells)}]"
         for cell in study.cells:
             if self.seen.get(cell.name, "queued") != cell.status:
-                text = duration(cell.state["spent"]) if cell.status == "finished" else cell.state.get("reason", "")
-                print(f"{done} {cell.status} {cell.name} {text}".rstrip(), file=self.stream, flush=True)
+                text = cell.state.get("reason", "")
+                if cell.status == "finished":
+                    text = duration(cell.state.get("spent", 0.0))
+                line = f"{done} {cell.status} {shown(cell.name)} {shown(text, 1000)}"
+                print(line.rstrip(), file=self.stream, flush=True)
             self.seen[cell.name] = cell.status
 
 # %% ../../nbs/610_studies.display.ipynb #1ee5e398

@@ -13,6 +13,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from ..evaluation.detection import AP_OF
+from ..reports.run_report import plot_text
 from .folder import CellStatus
 from .tables import Figure, FilledTable, Row
 
@@ -26,7 +27,7 @@ def _value_html(filled: FilledTable, row: Row, rule: str, name: str) -> str:
     if figure.mean is not None and figure.mean == filled.best.get(name):
         text = f"<b>{text}</b>"
     if figure.spread:
-        text += f' <span class="spread">{figure.spread}</span>'
+        text += f' <span class="spread">{escape(figure.spread)}</span>'
     if figure.published is not None:
         text += f'<div class="paper">{figure.published:.3f}</div>'
     return f"<td>{text}</td>"
@@ -35,7 +36,7 @@ def _value_html(filled: FilledTable, row: Row, rule: str, name: str) -> str:
 def _link_html(cell: CellStatus, number: int) -> str:
     "A link to the executed notebook of a finished cell, or the status of another one."
     if cell.status != "finished":
-        return f'<span class="{cell.status}">{cell.status}</span>'
+        return f'<span class="{escape(cell.status)}">{escape(cell.status)}</span>'
     path = cell.folder.relative_to(cell.folder.parents[1])
     return f'<a href="../{escape(str(path))}/notebook.ipynb">{number}</a>'
 
@@ -76,7 +77,11 @@ def table_frame(filled: FilledTable) -> pd.DataFrame:
 
 # %% ../../nbs/617_studies.formats.ipynb #d79964cd
 LATEX = {
+    "\n": " ",
     "\\": r"\textbackslash ",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
     "_": r"\_",
     "%": r"\%",
     "&": r"\&",
@@ -110,8 +115,8 @@ def _value_latex(filled: FilledTable, row: Row, rule: str, name: str) -> str:
 def table_latex(filled: FilledTable) -> str:
     "A table for a paper that uses booktabs: ours, best in bold, the published figure in brackets."
     columns = "l" * len(filled.table.rows) + "r" * len(filled.heads)
-    lines = [f"% {filled.table.title}; published figures in brackets"]
-    lines += [f"% {note}" for note in filled.notes]
+    comments = [f"{filled.table.title}; published figures in brackets", *filled.notes]
+    lines = [f"% {' '.join(comment.split())}" for comment in comments]  # one line each, or the rest would be LaTeX
     lines += [
         r"\begin{tabular}{" + columns + "}",
         r"\toprule",
@@ -131,12 +136,12 @@ HEADLINES = ("weighted F1", "AP@[.5:.95]", "AP@0.5 merged")
 
 def _add_bars(chart: go.Figure, rows: list[tuple[str, Figure]], group: str, color: str) -> None:
     "The bars of a group, with standard deviations as whiskers, and published figures as diamonds."
-    labels = [label for label, _ in rows]
+    labels = [plot_text(label) for label, _ in rows]
     deviations = [figure.deviation if figure.n > 1 else None for _, figure in rows]
     chart.add_bar(
         x=labels,
         y=[figure.mean for _, figure in rows],
-        name=group or "ours",
+        name=plot_text(group) or "ours",
         marker_color=color,
         offsetgroup=group,
         error_y=dict(array=deviations, visible=any(deviation is not None for deviation in deviations)),
@@ -145,7 +150,7 @@ def _add_bars(chart: go.Figure, rows: list[tuple[str, Figure]], group: str, colo
         chart.add_scatter(
             x=labels,
             y=[figure.published for _, figure in rows],
-            name=f"{group} published".strip(),
+            name=f"{plot_text(group)} published".strip(),
             mode="markers",
             offsetgroup=group,
             marker=dict(symbol="diamond-open", size=9, color=color, line_width=2),
@@ -171,7 +176,7 @@ def bar_chart(filled: FilledTable, figure: str = "") -> go.Figure:
         scattermode="group",
         height=340,
         template="plotly_white",
-        title=f"{filled.table.title}: {name}",
+        title=plot_text(f"{filled.table.title}: {name}"),
         margin=dict(l=40, r=10, t=50, b=40),
         legend=dict(orientation="h", y=-0.2),
     ).update_yaxes(range=[0, 1.05])

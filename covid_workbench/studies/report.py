@@ -9,6 +9,7 @@ __all__ = ['PANELS', 'REPORT_STYLE', 'tables_of', 'study_curves', 'costs', 'note
 # %% ../../nbs/618_studies.report.ipynb #6e47f54b
 import json
 import math
+import os
 import re
 from html import escape
 from pathlib import Path
@@ -18,11 +19,12 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from ..errors import storage
-from ..files import read_json, write_atomic
-from ..headless import execute_notebook, study_notebook
-from ..reports.run_report import figure_html, notes_html, write_page
-from .folder import CellStatus, StudyFolder
+from ..errors import InputError, WorkbenchError, storage
+from ..files import write_atomic
+from ..headless import execute_notebook, notebook_parameters, study_notebook
+from ..reports.run_report import figure_html, notes_html, plot_text, write_page
+from ..schemas import read_checked, read_checked_csv
+from .folder import CellStatus, StudyFolder, known_experiment
 from .formats import BARS, bar_chart, table_frame, table_html, table_latex
 from .results import results
 from .study import Study, Table
@@ -51,12 +53,10 @@ PANELS = {"validation_f1": "validation: weighted F1", "validation_ap50": "valida
 
 def _history(cell: CellStatus) -> pd.DataFrame | None:
     "The training history of a cell; None where there is none yet, or a notebook of your own wrote another kind."
-    path = cell.folder / "run" / "history.csv"
     try:
-        history = pd.read_csv(path) if path.exists() else pd.DataFrame()
-    except pd.errors.EmptyDataError:
+        return read_checked_csv(cell.folder / "run" / "history.csv", "history")
+    except WorkbenchError:
         return None
-    return history if {"stage", "seconds"} <= set(history) else None
 
 
 def _add_curves(figure: go.Figure, name: str, history: pd.DataFrame, color: str) -> None:
@@ -71,7 +71,7 @@ def _add_curves(figure: go.Figure, name: str, history: pd.DataFrame, color: str)
                 x=(scored["seconds"] + offset) / 60,
                 y=scored[score],
                 mode="lines+markers",
-                name=name,
+                name=plot_text(name),
                 legendgroup=name,
                 showlegend=column == 1,
                 line_color=color,
@@ -101,7 +101,7 @@ def costs(study: StudyFolder) -> pd.DataFrame:
     frame = results(study)
     if not len(frame):
         return pd.DataFrame({"cell": []})
-    minutes = {cell.name: cell.state["spent"] / 60 for cell in study.cells if cell.status == "finished"}
+    minutes = {cell.name: cell.state.get("spent", math.nan) / 60 for cell in study.cells if cell.status == "finished"}
     table = frame[["cell"]].copy()
     table["millions of parameters"] = frame.get("parameters", math.nan) / 1e6
     table["minutes in all"] = frame["cell"].map(minutes)
@@ -120,15 +120,19 @@ def notes_of(study: StudyFolder) -> list[str]:
 def _failure_html(cell: CellStatus) -> str:
     "A cell that did not finish: its reason and, folded, the traceback of its notebook."
     path, traceback = cell.folder / "failure.json", ""
-    if cell.status == "failed" and path.exists():
-        text = escape(read_json(path)["traceback"])
-        traceback = f"<details><summary>traceback</summary><pre>{text}</pre></details>"
-    return f"<li><b>{escape(cell.name)}</b> {cell.status}: {escape(cell.reason)}{traceback}</li>"
+    if cell.status == "failed" and os.path.lexists(path):
+        try:
+            text = read_checked(path, "failure")["traceback"]
+        except WorkbenchError as error:
+            text = str(error)
+        traceback = f"<details><summary>traceback</summary><pre>{escape(text)}</pre></details>"
+    return f"<li><b>{escape(cell.name)}</b> {escape(cell.status)}: {escape(cell.reason)}{traceback}</li>"
 
 
 def failures_html(study: StudyFolder) -> str:
-    "A list of the cells that failed, were stopped or were interrupted."
-    items = [_failure_html(cell) for cell in study.cells if cell.status in ("failed", "stopped", "interrupted")]
+    "A list of the cells that failed, were stopped, were interrupted or are damaged."
+    troubled = ("failed", "stopped", "interrupted", "damaged")
+    items = [_failure_html(cell) for cell in study.cells if cell.status in troubled]
     return f"<ul>{''.join(items)}</ul>" if items else "<p>None.</p>"
 
 # %% ../../nbs/618_studies.report.ipynb #61ee0525
@@ -150,6 +154,8 @@ def provenance(study: StudyFolder) -> pd.DataFrame:
         **fingerprints,
         **about["record"],
     }
+    if about.get("models"):
+        items["own models"] = json.dumps(about["models"])
     return pd.DataFrame({"item": list(items), "value": [str(value) for value in items.values()]})
 
 # %% ../../nbs/618_studies.report.ipynb #2d1ea659
@@ -158,7 +164,7 @@ REPORT_STYLE = """<style>
 table.study td,table.study th{text-align:right;padding:2px 8px}
 table.rows1 td:nth-child(-n+1),table.rows2 td:nth-child(-n+2),table.rows3 td:nth-child(-n+3),
 table.rows1 th:nth-child(-n+1),table.rows2 th:nth-child(-n+2),table.rows3 th:nth-child(-n+3){text-align:left}
-.failed{color:#8F2D0A} .queued,.running,.stopped,.interrupted{color:#565E68}
+.failed{color:#8F2D0A} .damaged{color:#8F2D0A} .queued,.running,.stopped,.interrupted{color:#565E68}
 pre{overflow-x:auto;font-size:12px}</style>"""
 
 
@@ -166,21 +172,24 @@ def _lead_html(study: StudyFolder) -> str:
     "The first paragraph of the page: the question, and how much of the study is done."
     size, data = study.about["size"], study.about["data"]
     text = (
-        f"{escape(study.study.question)} Study {escape(study.study.name)}, size {size}, data {escape(data)}: "
+        f"{escape(study.study.question)} Study {escape(study.study.name)}, size {escape(size)}, data {escape(data)}: "
         f"{study.counts['finished']} of {len(study.cells)} cells finished. Research software, not a medical device."
     )
     if size == "smoke":
         text += " <b>Size smoke shows that everything runs; its figures are not results.</b>"
+    for sentence in study.warnings:
+        text += f" <b>{escape(sentence)}.</b>"
     return text
 
 # %% ../../nbs/618_studies.report.ipynb #722b698c
 def _legend_html(study: StudyFolder) -> str:
     "How to read the tables, and the notes of the cells."
-    regimes = sorted({cell.experiment().training.regime for cell in study.cells})
+    known = [known_experiment(cell) for cell in study.cells]
+    regimes = sorted({experiment.training.regime for experiment in known if experiment})
     text = 'Ours first, best in bold; published figures below in <span class="paper">ochre</span>. '
     if study.about["data"] == "phantom":
         text += "They come from other data: they show where a number would be expected, not who is better. "
-    text += f"Training regimes: {', '.join(regimes)}"
+    text += f"Training regimes: {escape(', '.join(regimes) or 'not known here')}"
     if "warm-start" in regimes:
         text += " (a warm start is not the papers’ two-phase protocol)"
     text += (
@@ -188,9 +197,22 @@ def _legend_html(study: StudyFolder) -> str:
         "deviation. AP is COCO mask AP; the column before it says which lesions it counts, <b>ceiling</b> is what a "
         "perfect detector would get. The last column opens the executed notebook."
     )
-    return f'<p class="note">{text}</p>' + notes_html(notes_of(study))
+    return f'<p class="note">{text}</p>' + notes_html([*_unknown(study), *notes_of(study)])
 
 
+def _unknown(study: StudyFolder) -> list[str]:
+    "A sentence on the cells whose experiment cannot be made here, with the reason of the first."
+    reasons = []
+    for cell in study.cells:
+        try:
+            cell.experiment()
+        except InputError as error:
+            reasons.append(str(error))
+    if not reasons:
+        return []
+    return [f"The settings of {len(reasons)} cells cannot be shown, their scores can: {reasons[0]}."]
+
+# %% ../../nbs/618_studies.report.ipynb #e437abbe
 def _frame_html(frame: pd.DataFrame) -> str:
     "A plain table, missing values as dashes."
 
@@ -223,7 +245,7 @@ def _sections(study: StudyFolder, tables: list[FilledTable]) -> list[tuple[str, 
 def _write_tables(out: Path, study: StudyFolder, tables: list[FilledTable]) -> None:
     for number, filled in enumerate(tables, 1):
         title = re.sub(r"[^A-Za-z0-9]+", "-", filled.table.title).strip("-").lower()
-        name = f"{number}-{title or 'table'}"
+        name = f"{number}-{title[:80] or 'table'}"
         write_atomic(out / f"{name}.csv", table_frame(filled).to_csv(index=False))
         write_atomic(out / f"{name}.tex", table_latex(filled))
     write_atomic(out / "results.csv", results(study).to_csv(index=False))
@@ -236,6 +258,9 @@ def write_report(folder: str | Path, *, notebook: bool = True) -> Path:
     an executed `report.ipynb`. Raises `InputError` for a folder that is not a study.
     """
     study = StudyFolder.open(folder)
+    own = study_notebook("study_report")
+    if notebook:
+        notebook_parameters(own, ["folder"])  # without papermill this is said before any work
     out = study.folder / "report"
     with storage("making the folder", out):
         out.mkdir(exist_ok=True)
@@ -245,5 +270,5 @@ def write_report(folder: str | Path, *, notebook: bool = True) -> Path:
     page = write_page(out / "report.html", title, lead, _sections(study, tables))
     if notebook:
         parameters = {"folder": str(study.folder.resolve())}
-        execute_notebook(study_notebook("study_report"), out / "report.ipynb", parameters, progress=False)
+        execute_notebook(own, out / "report.ipynb", parameters, progress=False)
     return page

@@ -13,8 +13,9 @@ from typing import Any
 
 import pandas as pd
 
+from ..errors import InputError
 from ..evaluation.detection import AP_OF, ap_columns, lesion_figures
-from ..files import read_json
+from ..schemas import read_checked
 from .folder import StudyFolder
 from .orders import order_columns
 
@@ -37,7 +38,8 @@ def figures_of(metrics: Mapping[str, Any], split: str = "test") -> dict[str, flo
         if split in baseline:
             figures[f"weighted F1 of {name}"] = baseline[split]["classification"]["weighted_f1"]
     figures |= ap_columns(scores.get("detection")) | order_columns(scores.get("orders"))
-    return {name: float(value) for name, value in figures.items() if isinstance(value, (int, float))}
+    numbers = {name: value for name, value in figures.items() if isinstance(value, (int, float))}
+    return {name: float(value) for name, value in numbers.items() if abs(value) < math.inf}
 
 
 def rule_of(metrics: Mapping[str, Any], split: str = "test") -> str:
@@ -50,16 +52,17 @@ def cost_of(run: Path) -> dict[str, float | str]:
 
     Empty for a notebook of your own that did not write them.
     """
-    if not (run / "cost.json").exists():
+    try:
+        cost = read_checked(run / "cost.json", "cost")
+    except InputError:
         return {}
-    cost = read_json(run / "cost.json")
-    if "training" not in cost:
+    if "seconds" not in cost.get("training", {}):
         return {}
     training, threads = cost["training"], cost["training"]["threads"]
     return {
         "training minutes": training["seconds"] / 60,
         "slices/s": cost.get("evaluation", {}).get("slices_per_second", math.nan),
-        "GPU GiB": training["gpu_gib"],
+        "GPU GiB": training.get("gpu_gib"),
         "device": f"{training['device']}, {threads} thread{'s' * (threads > 1)}",
     }
 

@@ -7,15 +7,14 @@ __all__ = ['SMOKE', 'PAPER', 'AGGREGATORS', 'REGIONAL_BASELINES', 'PLAIN', 'PRIN
            'TWO', 'TRANSFER', 'RANKING', 'PROTOCOL', 'STUDIES', 'find_study']
 
 # %% ../../nbs/603_studies.shipped.ipynb #1bb20843
-from pathlib import Path
+import os
 
-from ..errors import InputError, nearest
+from ..errors import InputError, nearest, shown
 from ..evaluation.detection import SEGMENTATION, SEGMENTATION_REFERENCE
 from ..models.backbones import BACKBONES, CLASSIFIERS
 from ..models.protocol import Protocol
 from .grid import Grid
-from .orders import ORDERS
-from .study import CLASSIFICATION, Study, Table, read_study
+from .study import CLASSIFICATION, ORDERS, Study, Table, read_study
 
 # %% ../../nbs/603_studies.shipped.ipynb #a8d2adb3
 SMOKE = dict(
@@ -206,6 +205,6 @@ def find_study(name: str) -> Study:
     "A shipped study by its name, or a study of your own from a JSON file. Raises `InputError` when there is neither."
     if name in STUDIES:
         return STUDIES[name]
-    if name.endswith(".json") or Path(name).exists():
+    if name.endswith(".json") or os.path.isfile(name):
         return read_study(name)
-    raise InputError(f"study '{name}' is unknown, {nearest(name, STUDIES)} A study of your own is a .json file")
+    raise InputError(f"study '{shown(name)}' is unknown, {nearest(name, STUDIES)} A study of your own is a .json file")

@@ -14,11 +14,10 @@ import pandas as pd
 
 from ..evaluation.detection import AP_OF, SEGMENTATION, ap_rule
 from ..evaluation.published import published, published_on
-from .folder import CellStatus, StudyFolder
+from .folder import CellStatus, StudyFolder, known_experiment
 from .grid import matches_labels
-from .orders import ORDERS
 from .results import figures_of, rule_of
-from .study import Table
+from .study import ORDERS, Table
 
 # %% ../../nbs/616_studies.tables.ipynb #e927fde1
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Figure:
 
     mean: float | None = None
     deviation: float | None = None
-    interval: tuple[float, float] | None = None
+    interval: tuple[float | None, float | None] | None = None
     n: int = 0
     published: float | None = None
     published_on: str = ""
@@ -40,6 +39,8 @@ class Figure:
         "The deviation or the interval as text; empty where there is neither."
         if self.n > 1:
             return f"± {self.deviation:.3f}"
+        if self.interval and None in self.interval:
+            return "–"  # a single patient has no interval
         return f"{self.interval[0]:.2f}–{self.interval[1]:.2f}" if self.interval else ""
 
 
@@ -119,23 +120,29 @@ def _rule(cells: Sequence[CellStatus]) -> str:
     measured = [rule_of(cell.metrics) for cell in cells if cell.status == "finished"]
     if any(measured):
         return " / ".join(dict.fromkeys(rule for rule in measured if rule))
-    experiment = cells[0].experiment()
-    if experiment.one_shot.model == "classifier":
+    experiment = known_experiment(cells[0])
+    if experiment is None or experiment.one_shot.model == "classifier":
         return ""
     return ap_rule([name for name in experiment.objects.names if name != "lung"])
 
 
-def _interval(metrics: Mapping[str, Any]) -> tuple[float, float] | None:
+def _interval(metrics: Mapping[str, Any]) -> tuple[float | None, float | None] | None:
     "The interval of a run's weighted F1 over patients."
     interval = ((metrics.get("test") or {}).get("classification") or {}).get("f1_interval")
     return tuple(interval) if interval else None
 
 
+def _network(cell: CellStatus) -> tuple[str, str]:
+    "Model and backbone of a cell: of its experiment, or as its settings name them where nobody imported the model."
+    if experiment := known_experiment(cell):
+        return experiment.one_shot.model, experiment.detector.backbone
+    return str(cell.cell.settings.get("model", "")), str(cell.cell.settings.get("backbone", ""))
+
+# %% ../../nbs/616_studies.tables.ipynb #9e8f66aa
 def _figures(table: Table, labels: tuple[str, ...], cells: Sequence[CellStatus]) -> dict[str, Figure]:
     "The figures of the row with these labels and cells."
     metrics = [cell.metrics for cell in cells if cell.status == "finished"]
-    experiment = cells[0].experiment()
-    source = table.printed_row(labels, experiment.one_shot.model, experiment.detector.backbone)
+    source = table.printed_row(labels, *_network(cells[0]))
     printed, measured_on = (published(*source), published_on(*source)) if source else ({}, {})
     figures = {}
     for name in table.figures:

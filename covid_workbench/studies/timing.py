@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..headless import isolated_python
 from ..models.oneshot import image_loss
 from ..runs.experiment import Experiment
 from ..runs.load import build_model, choose_device
@@ -140,7 +141,7 @@ def measure(experiments: Sequence[Experiment], budget: float) -> list[dict[str, 
     """
     program = "from covid_workbench.studies.timing import _measure_all; _measure_all()"
     request = json.dumps({"budget": budget, "experiments": [experiment.flat() for experiment in experiments]})
-    done = subprocess.run([sys.executable, "-c", program], input=request, capture_output=True, text=True)
+    done = subprocess.run([*isolated_python(), "-c", program], input=request, capture_output=True, text=True)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["its process was killed; out of memory?"]
         raise InputError(f"the estimate failed: {lines[-1]}; --no-estimate starts without one")

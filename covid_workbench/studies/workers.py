@@ -14,7 +14,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from ..errors import InputError
+from ..errors import InputError, shown
+from ..files import read_json
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -51,12 +52,26 @@ def _connect(kind: str, address: str) -> "Client":
     "A client of the running scheduler at an address, or described by a file."
     from distributed import Client
 
+    if os.path.exists(address):
+        address = str(read_json(address).get("address"))
     try:
-        return Client(scheduler_file=address) if os.path.exists(address) else Client(address, timeout=20)
-    except (OSError, ValueError) as error:
-        raise InputError(f"executor {kind}: no scheduler answers there, and there is no such file: {error}") from None
+        return Client(address, timeout=20)
+    except Exception as error:  # of many kinds, for an address that is none
+        reason = shown(error, 200)
+        raise InputError(f"executor {kind}: no scheduler answers there, and there is no such file: {reason}") from None
 
 
+@contextlib.contextmanager
+def _safe_path() -> Iterator[None]:
+    "Processes that start in the block import nothing from the working folder, nor do those that they start."
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop("PYTHONSAFEPATH") if before is None else os.environ.update(PYTHONSAFEPATH=before)
+
+# %% ../../nbs/611_studies.workers.ipynb #b1168dd1
 @contextlib.contextmanager
 def _dask(kind: str, workers: int) -> Iterator[concurrent.futures.Executor]:
     try:
@@ -69,6 +84,7 @@ def _dask(kind: str, workers: int) -> Iterator[concurrent.futures.Executor]:
             client = _connect(kind, address)
         else:
             options = dict(threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0")
+            stack.enter_context(_safe_path())
             with handling_signal(signal.SIGINT, signal.SIG_IGN):  # the workers inherit this
                 cluster = stack.enter_context(LocalCluster(n_workers=workers, **options))
             client = Client(cluster)
@@ -77,8 +93,14 @@ def _dask(kind: str, workers: int) -> Iterator[concurrent.futures.Executor]:
 # %% ../../nbs/611_studies.workers.ipynb #dc4f2282
 def check_executor(kind: str | concurrent.futures.Executor) -> None:
     "Raise `InputError` for the name of an executor that `workers_of` does not know."
-    if isinstance(kind, str) and kind not in ("local", "dask") and not kind.startswith("dask:"):
-        raise InputError(f"executor '{kind}' is unknown; choose local, dask, dask:ADDRESS or dask:SCHEDULER_FILE")
+    if isinstance(kind, concurrent.futures.Executor):
+        return
+    if kind not in ("local", "dask") and not (
+        isinstance(kind, str) and kind.isprintable() and kind[:5] == "dask:" != kind
+    ):
+        raise InputError(
+            f"executor '{shown(kind)}' is unknown; choose local, dask, dask:ADDRESS or dask:SCHEDULER_FILE"
+        )
 
 
 @contextlib.contextmanager

@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 
 from ..errors import WorkbenchError
-from ..files import read_json
 from ..runs.run import Run
+from ..schemas import read_checked, read_checked_csv
 
 # %% ../../nbs/810_widgets.confusion.ipynb #e23d184d
 @dataclass(frozen=True, eq=False)
@@ -72,10 +72,11 @@ def confusion_of(run: Run, split: str = "test") -> Confusion | str:
     try:
         rows = _predictions(run, split)
         pairs = list(zip(rows["label"], rows["predicted"]))
-    except (OSError, KeyError, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError):
-        if "confusion" not in metrics:
+    except (WorkbenchError, KeyError):
+        names, counts = tuple(metrics.get("class_names", classes)), metrics.get("confusion", [])
+        if [len(row) for row in counts] != [len(names)] * len(names):
             return f"There are no predictions for {split} slices with a label."
-        return Confusion(tuple(metrics.get("class_names", classes)), metrics["confusion"], None, UNLINKED)
+        return Confusion(names, counts, None, UNLINKED)
     counts = [[pairs.count((true, called)) for called in classes] for true in classes]
     agrees = not metrics or metrics.get("confusion") == counts
     return Confusion(classes, counts, rows, "" if agrees else OTHER_COUNTS)
@@ -84,12 +85,13 @@ def confusion_of(run: Run, split: str = "test") -> Confusion | str:
 def _scored(run: Run, split: str) -> dict[str, Any]:
     "The classification part of a run's metrics; empty if there is none or it cannot be read."
     try:
-        return (read_json(run.folder / "metrics.json").get(split) or {}).get("classification") or {}
-    except (WorkbenchError, AttributeError):
+        return read_checked(run.folder / "metrics.json", "metrics").get(split, {}).get("classification") or {}
+    except WorkbenchError:
         return {}
 
 
 def _predictions(run: Run, split: str) -> pd.DataFrame:
     "Rows of a run's `predictions.csv` for the labelled slices of a split."
-    rows = pd.read_csv(run.folder / "predictions.csv", keep_default_na=False, dtype={"id": str, "patient": str})
+    path, types = run.folder / "predictions.csv", {"id": str, "patient": str, "label": str, "predicted": str}
+    rows = read_checked_csv(path, "predictions", keep_default_na=False, dtype=types)
     return rows[(rows["split"] == split) & rows["label"].isin(run.experiment.one_shot.classes)]

@@ -19,19 +19,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..errors import WorkbenchError
+from ..files import read_file
 from ..runs.run import Run
 
 # %% ../../nbs/809_widgets.curves.ipynb #39472e01
 STAGE_EPOCHS = {"segmentation": "detector_epochs", "aggregator": "aggregator_epochs"}  # other stages: epochs
-LOG_LINE = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d+ (.+?)(?:: steps (\d+) to (\d+)| step (\d+): (\{.*\}))")
+LOG_LINE = re.compile(
+    r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d+ (.+?)(?:: steps (\d{1,12}) to (\d{1,12})| step (\d{1,12}): (\{.*\}))"
+)
 SEGMENTATION = "loss_segmentation"
 
 
 def _complete_lines(path: Path) -> bytes:
-    "The complete lines of a file; nothing if it does not exist."
+    "The complete lines of a file; nothing if there is none that can be read."
     try:
-        content = path.read_bytes()
-    except OSError:
+        content = read_file(path)
+    except WorkbenchError:
         return b""
     return content[: content.rfind(b"\n") + 1]
 
@@ -47,7 +51,7 @@ def _rows(path: Path) -> pd.DataFrame:
         return empty
     if not {"stage", "step", "seconds"} <= set(rows):
         return empty
-    numbers = rows.drop(columns="stage").apply(pd.to_numeric, errors="coerce")
+    numbers = rows.drop(columns="stage").apply(pd.to_numeric, errors="coerce").replace([np.inf, -np.inf], np.nan)
     return pd.concat([rows["stage"], numbers], axis=1).dropna(subset=["stage", "step"])
 
 # %% ../../nbs/809_widgets.curves.ipynb #e2d62d15
@@ -55,7 +59,7 @@ def _scores(text: str) -> dict[str, float] | None:
     "The scores of a validation as columns of a history; None if the text cannot be read."
     try:
         return {f"validation_{name}": float(value) for name, value in json.loads(text).items()}
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
 
 
@@ -70,7 +74,10 @@ def _read_log(path: Path) -> tuple[list[dict[str, Any]], dict[str, int]]:
         if not (match := LOG_LINE.fullmatch(line.strip())):
             continue
         time, stage, start, end, step, scores = match.groups()
-        time = datetime.fromisoformat(time)
+        try:
+            time = datetime.fromisoformat(time)
+        except ValueError:  # month 13
+            continue
         if end:
             totals[stage] = int(end)
             started[stage] = time, int(start)

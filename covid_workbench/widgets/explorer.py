@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def open_view(runs: Runs, data: str | Path | SliceTable | None, *, split: str, d
     if not 1 <= len(runs) <= 3:
         raise InputError(f"{len(runs)} runs: the explorer shows one, two or three side by side")
     if data is None:
-        table = runs[0].table.split(split)
+        table = runs[0].shown_table().split(split)
     else:
         table = data if isinstance(data, SliceTable) else open_source(data, pictures=True)
     if not len(table):
@@ -86,7 +87,7 @@ def several_runs(slices: W.Widget, panes: Sequence[RunPane], names: Sequence[str
     "The layout of two or three runs; `below` tells how they differ."
     columns = []
     for letter, name, pane in zip("ABC", names, panes):
-        title = W.HTML(f"<b class='cw-letter'>{letter}</b> <b>{name}</b>")
+        title = W.HTML(f"<b class='cw-letter'>{letter}</b> <b>{escape(name)}</b>")
         parts = [title, pane.verdict, pane.canvas, pane.panel, pane.affinity, pane.agreement, pane.orders]
         columns.append(W.VBox(parts))
         columns[-1].add_class("cw-pane")

@@ -104,7 +104,7 @@ def _candidates(folder: Path, root: Path, skipped: Skipped, depth: int = 5) -> I
         try:
             yield from _cells(StudyFolder.open(folder), root, skipped)
             children = [folder / "shared"] if "shared" in names else []
-        except (WorkbenchError, KeyError, TypeError, ValueError) as error:
+        except (WorkbenchError, KeyError, TypeError, ValueError, AttributeError, OSError) as error:
             reason = f"its study cannot be read, its runs are shown without their labels: {error}"
             skipped.append((str(folder), reason))
     for child in children:
@@ -126,8 +126,8 @@ def _cells(study: StudyFolder, root: Path, skipped: Skipped) -> Iterator[_Candid
         name = prefix + one.cell.name
         if (one.folder / "run" / "experiment.json").is_file():
             yield _Candidate(one.folder / "run", name, study.folder.name, one.cell.labels, one.folder)
-        elif one.status == "failed":
-            skipped.append((name, f"failed: {one.state.get('reason') or 'see its log.txt'}"))
+        elif one.status in ("failed", "damaged"):
+            skipped.append((name, f"{one.status}: {one.state.get('reason') or 'see its log.txt'}"))
         else:
             waiting += 1
     if waiting:
@@ -164,9 +164,9 @@ def newest_runs(start: str | Path = ".") -> Path | None:
 
 # %% ../../nbs/807_widgets.run_folders.ipynb #83821d9f
 def status_of(found: FoundRun) -> tuple[str, str]:
-    "finished, running, interrupted, stopped or failed, and a few words about it."
+    "finished, running, interrupted, stopped, failed or damaged, and a few words about it."
     state = _cell_state(found)
-    if state.get("status") in ("running", "interrupted", "stopped", "failed"):
+    if state.get("status") in ("running", "interrupted", "stopped", "failed", "damaged"):
         return state["status"], state.get("reason") or _progress(state.get("progress") or {})
     if not found.run.complete:
         held = is_held(found.run.folder / ".lock")

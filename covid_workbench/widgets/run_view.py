@@ -298,7 +298,8 @@ def _figure_rows(figures: Mapping[str, Any], regime: str) -> list[list[str]]:
     "Name, value and a remark for each figure that the run has."
     remarks = dict.fromkeys(("AP@0.5", "AP@0.75", "AP@[.5:.95]"), figures.get(AP_OF))
     remarks["AP@0.5 ceiling"] = CEILING
-    if interval := figures.get("interval"):
+    interval = figures.get("interval") or [None]
+    if None not in interval:
         remarks["weighted F1"] = f"95 % {interval[0]:.2f}–{interval[1]:.2f}, over patients"
     names = ("weighted F1", "accuracy", "AP@0.5", "AP@[.5:.95]", "AP@0.5 merged", "AP@0.5 ceiling", BEST)
     rows = [[name, f"{figures[name]:.3f}", remarks.get(name) or ""] for name in names if figures.get(name) is not None]

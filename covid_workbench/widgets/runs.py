@@ -285,7 +285,7 @@ class _OpenedRuns(_DrawnRuns):
 class _WatchedRuns(_OpenedRuns):
     "Follows runs in training, as long as somebody looks."
 
-    watcher: Watcher
+    watcher: Watcher | None = None
     _was_on_screen = False
 
     async def _look(self) -> str:
@@ -339,7 +339,8 @@ class _ConnectedRuns(_WatchedRuns):
 
     def close(self) -> None:
         "Stop watching and take the view away."
-        self.watcher.stop()
+        if self.watcher:
+            self.watcher.stop()
         super().close()
 
 # %% ../../nbs/814_widgets.runs.ipynb #86e1ca51

@@ -8,8 +8,10 @@ __all__ = ['NOTICE', 'PAGE_STYLE', 'picture_of', 'page_of']
 # %% ../../nbs/805_widgets.saved.ipynb #6b400355
 import base64
 import json
+import math
 from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 import ipywidgets as W
 import numpy as np
@@ -139,7 +141,16 @@ def _parts_as_json(parts: Sequence[Part], links: Sequence[tuple[Part, str, Part,
         "links": [[numbers[a], one, numbers[b], other] for a, one, b, other in links if a in numbers and b in numbers],
         "modules": {type(part).__name__: str(part._esm) for part in parts},
     }
-    return json.dumps(told, ensure_ascii=False).replace("</", "<\\/")
+    return json.dumps(_finite(told), ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
+
+
+def _finite(value: Any) -> Any:
+    "Plain values with None for what is no finite number; JSON has none, and a page with one would stay blank."
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 # %% ../../nbs/805_widgets.saved.ipynb #edcf9e72
 PAGE_STYLE = """
@@ -157,7 +168,7 @@ def page_of(explorer: W.Widget, title: str) -> str:
     layout = "".join(_boxes(child, parts) for child in explorer.children)
     script, style = ((STATIC / name).read_text(encoding="utf-8") for name in ("page.js", "explorer.css"))
     data = _parts_as_json(parts, explorer.links)
-    return (
+    page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
         f"<style>{style}{PAGE_STYLE}</style></head>"
@@ -165,3 +176,4 @@ def page_of(explorer: W.Widget, title: str) -> str:
         f'<script type="application/json" id="told">{data}</script>'
         f'<script type="module">{script}</script></body></html>'
     )
+    return page.encode(errors="backslashreplace").decode()  # a name that is no UTF-8 would stop the page being written

@@ -16,8 +16,8 @@ import pandas as pd
 
 from ..errors import WorkbenchError
 from ..evaluation.detection import AP_OF
-from ..files import read_json
 from ..runs.run import Run
+from ..schemas import read_checked
 from ..studies.results import figures_of, rule_of
 from .curves import read_history
 from .run_folders import FoundRun, Skipped, find_runs, status_of
@@ -29,15 +29,15 @@ def run_figures(found: FoundRun, history: pd.DataFrame) -> dict[str, Any]:
     `interval` is that of the weighted F1; `note` says what is missing and why.
     """
     figures, note = _test_figures(found.run.folder / "metrics.json")
-    own, detector = float(history["x_minutes"].max()) if len(history) else 0.0, 0.0
+    own, detector = history["x_minutes"].max() if len(history) else 0.0, 0.0
     try:
         detector = found.run.detector.training_seconds / 60 if found.run.detector else 0.0
-    except (WorkbenchError, KeyError, ValueError):
-        note = note or "minutes without those of its detector, whose folder is missing"
+    except (WorkbenchError, KeyError, ValueError, TypeError, RecursionError):
+        note = note or "minutes without those of its detector, whose folder is missing or damaged"
     best = history["validation_f1"].max() if "validation_f1" in history else np.nan
     return figures | {
         "best validation F1": None if pd.isna(best) else float(best),
-        "minutes": own + detector if own + detector else None,
+        "minutes": float(own + detector) if own + detector > 0 else None,  # NaN is not more than 0
         "note": note,
     }
 
@@ -47,12 +47,12 @@ def _test_figures(path: Path) -> tuple[dict[str, Any], str]:
     if not path.is_file():
         return {"interval": None}, ""
     try:
-        metrics = read_json(path)
+        metrics = read_checked(path, "metrics")
         figures = figures_of(metrics) | {AP_OF: rule_of(metrics) or None}
         classification = (metrics.get("test") or {}).get("classification") or {}
         return figures | {"interval": classification.get("f1_interval")}, ""
     except (WorkbenchError, KeyError, TypeError, AttributeError) as error:
-        return {"interval": None}, f"metrics.json cannot be read: {error}"
+        return {"interval": None}, f"metrics.json cannot be read: {str(error).replace(f'{path.parent}/', '')}"
 
 # %% ../../nbs/811_widgets.snapshot.ipynb #43b1d718
 @dataclass(frozen=True, eq=False)

@@ -133,6 +133,7 @@ function render({ model, el }) {
           ),
           ...rows,
         ),
+        ...(model.get("note") ? [h("p", { class: "cw-note cw-empty", text: model.get("note") })] : []),
       );
       said.textContent = changed ? `what-if: ${words}` : `${classes[best]} ${now[best].toFixed(2)}, ${right}`;
     });

@@ -1,0 +1,3 @@
+"""The classes of hostile inputs, a module each."""
+
+from . import configs, options, pictures, runs, settings, studies, surroundings, tables, weights
