@@ -213,7 +213,7 @@ def _refuse_weights(model: nn.Module) -> None:
     except InputError as error:
         raise NotFiniteError(str(error)) from None
 
-
+# %% ../../nbs/304_evaluation.inference.ipynb #5d2722b2
 def score_slices(
     model: nn.Module,
     dataset: SliceDataset,

@@ -170,7 +170,7 @@ def _moments(
             raise InputError(f"{where}: of parameter {number} there is only optimizer.{number}.{min(own)}; {advice}")
     return moments
 
-
+# %% ../../nbs/401_training.loop.ipynb #b1c2bfac
 def _write_checkpoint(progress: _Progress) -> None:
     "Write the history of a run, then its checkpoint; neither if a number in it is none."
     folder, moments = progress.run.folder, progress.optimizer.state_dict()["state"]
@@ -205,27 +205,16 @@ class _Stepper(_Progress):
             loss = sum(value for value in terms.values() if value.requires_grad)
             values = average({name: float(value.detach()) for name, value in terms.items()})
             row |= values
-            self._check_losses(values, step)
+            for wrong in (name for name, value in values.items() if not math.isfinite(value)):
+                diverge(self, step, f"{wrong} is {values[wrong]}")
             self.optimizer.zero_grad()
             loss.backward()
             average_gradients(self.parameters)
             average_buffers(self.model)
-            norm = self._gradient_norm()
+            norm = _gradient_norm(self.parameters, self.training.gradient_clip)
             self.optimizer.step()
             self._check_step(norm, values, step)
         return row
-
-    def _gradient_norm(self) -> torch.Tensor:
-        "The norm of all gradients together, before they are clipped to `gradient_clip` if that is set."
-        if self.training.gradient_clip:
-            return nn.utils.clip_grad_norm_(self.parameters, self.training.gradient_clip)
-        return nn.utils.get_total_norm([value.grad for value in self.parameters if value.grad is not None])
-
-    def _check_losses(self, values: dict[str, float], step: int) -> None:
-        "Mark the run as diverged if a loss is not finite."
-        for name, value in values.items():
-            if not math.isfinite(value):
-                diverge(self, step, f"{name} is {value}")
 
     def _check_step(self, norm: torch.Tensor, values: dict[str, float], step: int) -> None:
         "Mark the run as diverged if gradients, weights or running statistics are not finite after a step."
@@ -237,6 +226,13 @@ class _Stepper(_Progress):
             diverge(self, step, f"{wrong} is not finite after the step ({_largest(values)})")
 
 # %% ../../nbs/401_training.loop.ipynb #6330aae3
+def _gradient_norm(parameters: Sequence[nn.Parameter], clip: float) -> torch.Tensor:
+    "The norm of all gradients together; they are clipped to a norm of `clip` if that is not 0."
+    if clip:
+        return nn.utils.clip_grad_norm_(parameters, clip)
+    return nn.utils.get_total_norm([value.grad for value in parameters if value.grad is not None])
+
+
 def _largest(values: dict[str, float]) -> str:
     "The largest loss of a step, in words."
     losses = {name: value for name, value in values.items() if name.startswith("loss")} or values
