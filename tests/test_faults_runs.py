@@ -94,7 +94,6 @@ def test_a_damaged_file_is_named(copy, name, damage):
         ("experiment.json", lambda content: content.update(training=[1]), "training"),
         ("experiment.json", lambda content: content["training"].update(epochs="many"), "epochs"),
         ("experiment.json", lambda content: content["one_shot"].pop("roi_batch"), "roi_batch"),
-        ("metrics.json", lambda content: content["test"].pop("classification"), "test.classification"),
         ("metrics.json", lambda content: content["test"]["classification"].update(weighted_f1="good"), "weighted_f1"),
         ("warm_start.json", lambda content: content.update(detector=7), "detector"),
         ("warm_start.json", lambda content: content.update(detector="."), "detector"),
