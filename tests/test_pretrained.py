@@ -11,7 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 import torchvision
-from conftest import assignments, tiny
+from conftest import as_older, assignments, tiny
 from test_bad_input import refused
 
 from covid_workbench.errors import InputError
@@ -233,6 +233,7 @@ def test_runs_from_when_it_was_a_switch(command, finished, tmp_path, monkeypatch
     monkeypatch.setattr(torch.hub, "download_url_to_file", lambda *words, **options: pytest.fail("asked the network"))
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     shutil.copytree(finished.folder, tmp_path / "old")
+    as_older(tmp_path / "old")
     content = json.loads((tmp_path / "old" / "experiment.json").read_text())
     content["detector"]["pretrained"] = written
     (tmp_path / "old" / "experiment.json").write_text(json.dumps(content))
