@@ -557,13 +557,27 @@ def test_one_bad_picture_of_forty(tmp_path):
     assert [path for path, _ in missing] == [str(tmp_path / "none.png")] and "no such" in missing[0][1]
     for memory in (1e9, 0):
         good, broken = answers.readable(table, memory=memory)
-        assert len(good) == 39 and [path for path, _ in broken] == [str(paths[7])] and "7.png" in broken[0][1]
+        assert len(good) == 39 and [name for name, _ in broken] == ["7"] and "7.png" in broken[0][1]
         assert all(
             good.read(row).pixels[0, 0] == int(good.frame["id"][row]) for _ in range(2) for row in range(len(good))
         )
     says(("none.png",), answers.table_of_files, [*paths, tmp_path / "none.png"])
     says(("none.png",), answers.table_of_files, [tmp_path / "none.png"], [])
     says(("7.png",), answers.readable, answers.table_of_files([paths[7]]))
+
+
+def test_predict_keeps_what_it_has(command, finished, phantom, tmp_path):
+    whole = sorted(phantom.glob("*/*/*/*.png"))[:3]
+    half = tmp_path / "half.png"
+    half.write_bytes(whole[0].read_bytes()[:300])
+    words = ("predict", finished.folder, *whole, half, tmp_path / "none.png")
+    code, out, err = command(*words, "--out", tmp_path / "first")
+    assert code == 1 and "3 slices" in out and "2 of 5" in err and "half.png" in err and "none.png" in err
+    code, out, err = command(*words, "--out", tmp_path / "second", "--skip-broken")
+    assert code == 0 and not err and "2 of 5 slices" in out and "half.png" in out
+    for folder in ("first", "second"):
+        told = json.loads((tmp_path / folder / "predictions.json").read_text())
+        assert len(told["slices"]) == 3 and [entry["id"] for entry in told["broken"]] == [str(words[-1]), "half"]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from ..data.dataset import SliceDataset
 from ..errors import InputError, storage
 from ..evaluation.answers import dataset_for, readable, rounded, surely, table_of_files
 from ..evaluation.detection import Detections, detections_to_coco
-from ..evaluation.inference import Prediction, predict_slices
+from ..evaluation.inference import NO_REGION, Prediction, predict_slices
 from ..files import safe_names, write_atomic
 from .pictures import overlay_png
 from ..runs.load import load_model
@@ -36,6 +36,8 @@ def answer_entry(prediction: Prediction, file: str, names: Sequence[str]) -> dic
     if prediction.logits is not None:
         chances = dict(zip(prediction.classes, rounded(prediction.probabilities, 6)))
         entry |= {"class": prediction.predicted, "probabilities": chances}
+    if prediction.no_region:
+        entry["note"] = NO_REGION
     if prediction.boxes is not None:
         slots = zip(prediction.boxes, prediction.scores, prediction.attention.T)
         entry["regions"] = [
@@ -73,7 +75,7 @@ def refuse_answers(out: Path) -> None:
 # %% ../../nbs/503_reports.answer_files.ipynb #2ab527eb
 @dataclass
 class AnswerFolder:
-    "The answers of a run, written slice by slice: `entries`, and the files that are `broken` with the reason."
+    "The answers of a run, written slice by slice: `entries`, and the slices that are `broken` with the reason."
 
     out: Path
     run: Run
@@ -107,10 +109,10 @@ NOTE = "Research software, not a medical device."
 
 
 def write_predictions(path: Path, run: Path, entries: Sequence[dict], broken: Sequence[tuple[str, str]] = ()) -> None:
-    "Write `predictions.json`, one line a slice; `broken` are files that could not be read, with the reason."
+    "Write `predictions.json`, one line a slice; `broken` are slices that could not be read, with the reason."
     lines = ",\n".join(json.dumps(entry, allow_nan=False) for entry in entries)
     about = f'"note": {json.dumps(NOTE)}, "run": {json.dumps(str(run))}'
-    left_out = [{"file": name, "why": why} for name, why in broken]
+    left_out = [{"id": name, "why": why} for name, why in broken]
     about += f', "broken": {json.dumps(left_out)}' if left_out else ""
     write_atomic(path, f'{{{about}, "slices": [\n{lines}\n]}}\n')
 
@@ -120,11 +122,12 @@ def write_answers(
 ) -> AnswerFolder:
     """Answer pictures, folders or slice tables (`files`) into the new folder `out`; lesions below `score` are left out.
 
-    Slices that cannot be read are left out and listed in `broken`. Raises `InputError` where all of them are broken,
+    Slices and paths that cannot be read are left out and listed in `broken`. Raises `InputError` where all are broken,
     and for a folder in use, `StorageError` when writing fails.
     """
     refuse_answers(Path(out))
-    table, broken = readable(table_of_files(files), progress=True)
-    folder = AnswerFolder(Path(out), run, dataset_for(run, table), broken)
+    unread: list[tuple[str, str]] = []
+    table, broken = readable(table_of_files(files, unread), progress=True)
+    folder = AnswerFolder(Path(out), run, dataset_for(run, table), unread + broken)
     folder.write(load_model(run, device), score=score, batch=batch)
     return folder

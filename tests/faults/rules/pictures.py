@@ -1,6 +1,7 @@
 """Pictures and masks: cut, flipped, of wrong modes, bombs, pipes, links, giants, changed after training."""
 
 import io
+import json
 import os
 import struct
 import zlib
@@ -11,7 +12,7 @@ from random import Random
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from ..base import Try, either, fine, rule, said
+from ..base import Check, Outcome, Try, either, fine, rule, said
 from ..material import World, evaluate_try, predict_try, train_words
 from ..values import ANY_FILE, damage, rewrite
 
@@ -204,21 +205,27 @@ def one_of_many(chance: Random, world: World) -> Try:
         damage(chance, bad, {kind: ANY_FILE[kind]})
     else:
         rewrite(bad, MAKERS[kind](chance))
-    skip = chance.random() < 0.5
-    more = ["--skip-broken"] if skip else []
-    check = either(said("s3"), _left_out)
-    one = predict_try(world, folder, names=["s3"], fine=check if skip or kind in ("pipe", "truncated") else said("s3"))
-    one.words += more
-    one.input = f"one of eight: {kind}{' --skip-broken' if skip else ''}"
-    return one
+    # a pipe is no picture of a folder; a cut one may have all its pixels
+    check = either(said("s3"), _answers(7 if kind == "pipe" else 8)) if kind in ("pipe", "truncated") else said("s3")
+    return predict_try(world, folder, names=["s3"], fine=check, input=f"one of eight: {kind}")
 
 
-def _left_out(outcome) -> str:
-    "Seven answers (a pipe is no picture in a folder), or eight with the cut one read in part: neither in silence."
-    import json
+def _answers(number: int) -> Check:
+    def check(outcome: Outcome) -> str:
+        slices = json.loads((outcome.scratch / "out" / "predictions.json").read_text())["slices"]
+        return "" if len(slices) == number else f"{len(slices)} answers instead of {number}"
 
-    slices = json.loads((outcome.scratch / "out" / "predictions.json").read_text())["slices"]
-    return "" if len(slices) == 7 or all("class" in one for one in slices) else f"{len(slices)} slices"
+    return check
+
+
+@rule(2)
+def skipped(chance: Random, world: World) -> Try:
+    "train --skip-broken: a slice that cannot be read is left out, and named."
+    path = chance.choice(sorted(world.data.glob("*/*/*/*.png")))
+    what, valid = change(chance, path)
+    words = [*train_words(world, aggregator_epochs=0.3, detector_epochs=0.3), "--skip-broken"]
+    names = [path.name, path.stem, "slices.csv", f"{path.parent.parent.name}_1_{path.stem}"]
+    return Try(words, names, fine if valid else said(names[-1]), input=f"train --skip-broken: {what}")
 
 
 @rule(2)
@@ -253,10 +260,8 @@ def names(chance: Random, world: World) -> Try:
     )
 
 
-def _pictured(number: int):
+def _pictured(number: int) -> Check:
     def check(outcome) -> str:
-        import json
-
         slices = json.loads((outcome.scratch / "out" / "predictions.json").read_text())["slices"]
         pictures = list((outcome.scratch / "out" / "overlays").iterdir())
         return (
@@ -275,6 +280,7 @@ def twice(chance: Random, world: World) -> Try:
     other.parent.mkdir()
     other.write_bytes(world.picture.read_bytes())
     second = chance.choice([world.picture, other])
-    one = predict_try(world, world.picture, second, names=[world.picture.stem, world.picture.name], fine=_pictured(2))
+    one = predict_try(world, world.picture, second, names=[world.picture.stem, world.picture.name])
+    one.fine = _pictured(2) if second == other else either(_pictured(2), _pictured(1))
     one.input = f"{world.picture.name} and {second.parent.name}/{second.name}"
     return one
