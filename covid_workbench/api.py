@@ -293,7 +293,7 @@ def predict_any(run: OpenRun, inputs: Inputs, score: float, batch: int) -> Answe
     predictions = predict_slices(run.model, dataset, batch=batch)
     return Answers([surely(prediction, score) for prediction in predictions], dataset, branch_names(run.model))
 
-
+# %% ../nbs/902_api.ipynb #86a84ebc
 def attention_table(run: OpenRun, split: str) -> AttentionTable:
     "`OpenRun.attention`; `InputError` for a model without regions."
     table = run.scored_table().split(split)
