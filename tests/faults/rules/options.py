@@ -334,7 +334,9 @@ def parity(chance: Random, world: World) -> Try:
         if chance.random() < 0.5:
             content = (folder / name).read_bytes()
             (folder / name).write_bytes(content[: chance.randrange(len(content))])
-    one = Try(["parity", folder], [name], input=f"{name}: {os.path.getsize(folder / name)} bytes", changes=())
+    one = Try(
+        ["parity", folder], [name, "x_state_names"], input=f"{name}: {os.path.getsize(folder / name)} bytes", changes=()
+    )
     one.quiet = True
     return one
 
