@@ -39,7 +39,7 @@ from covid_workbench.evaluation.answers import (
     region_frame,
     surely,
 )
-from .evaluation.inference import Prediction, predict_slices
+from .evaluation.inference import Prediction, no_region_note, predict_slices
 from .locks import exclusive
 from .models import zoo
 from .models.cards import CARDS, display_name
@@ -225,7 +225,7 @@ def answer_picture(answers: Answers, item: int, width: int = 360) -> SlicePictur
         attention=prediction.attention,
         truth=stored.mask,
         detections=prediction.detections,
-        title=f"{prediction.id}: {prediction.predicted or 'lesions alone'}",
+        title=f"{prediction.id}: {prediction.predicted or 'lesions alone'}" + no_region_note(prediction),
         width=width,
         class_names=answers.dataset.objects.names,
     )

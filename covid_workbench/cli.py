@@ -275,7 +275,10 @@ def predict(args: argparse.Namespace) -> None:
         many = len(done.broken) + len(done.entries)
         named = "; ".join(why for _, why in done.broken[:3])
         more = f"; and {len(done.broken) - 3} more, see {done.out / 'predictions.json'}" if len(done.broken) > 3 else ""
-        raise StorageError(f"{len(done.broken)} of {many} slices could not be read and have no answer: {named}{more}")
+        said = f"{len(done.broken)} of {many} slices could not be read and have no answer: {named}{more}"
+        if not args.skip_broken:
+            raise StorageError(said)
+        print(f"Note: {said}")
 
 
 def predict_arguments(command: argparse.ArgumentParser) -> None:
@@ -286,6 +289,8 @@ def predict_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--score", type=number(0, 1), default=0.5, help=least)
     command.add_argument("--batch", type=whole_number(1, 4096), default=8, help="slices at a time (default 8)")
     command.add_argument("--device", type=device_word, default="auto", help="auto, cpu or cuda")
+    skip = "success although some slices cannot be read; they are listed"
+    command.add_argument("--skip-broken", action="store_true", help=skip)
 
 # %% ../nbs/903_cli.ipynb #010bda9c
 def json_argument(command: argparse.ArgumentParser) -> None:

@@ -37,21 +37,44 @@ def max_pixels() -> int:
     return int(text)
 
 # %% ../nbs/007_picture_files.ipynb #ea3f0517
-_PILLOW = threading.Lock()  # its limit and Python's warning filters belong to the whole process
+_PILLOW = threading.Lock()  # its limit, Python's warnings and the standard error belong to the whole process
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 @contextmanager
-def _opened(content: bytes) -> Iterator[Image.Image]:
-    "The picture in `content`, of one of `FORMATS`, its pixels not decoded yet."
-    with _PILLOW, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+def _in_silence(content: bytes) -> Iterator[None]:
+    "Nobody is warned of anything while the picture in `content` is decoded."
+    with _PILLOW:
+        warn, warnings.showwarning = warnings.showwarning, lambda *about, **more: None
+        kept = _muted() if content.startswith(_TIFF) else None
         try:
-            image = Image.open(io.BytesIO(content), formats=FORMATS)
+            yield
         finally:
-            Image.MAX_IMAGE_PIXELS = limit
-    with image:
-        yield image
+            warnings.showwarning = warn
+            if kept is not None:
+                os.dup2(kept, 2)
+                os.close(kept)
+
+
+def _muted() -> int | None:
+    "Send the standard error of this process nowhere; returns where it went before, None if it is closed."
+    try:
+        kept = os.dup(2)
+    except OSError:
+        return None
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    return kept
+
+# %% ../nbs/007_picture_files.ipynb #c5cbcd1b
+def _opened(content: bytes) -> Image.Image:
+    "The picture in `content`, of one of `FORMATS`, its pixels not decoded yet."
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        return Image.open(io.BytesIO(content), formats=FORMATS)
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
 
 # %% ../nbs/007_picture_files.ipynb #4af72e8a
 def _check_picture(image: Image.Image, mode: str | None, where: str) -> None:
@@ -78,7 +101,7 @@ def read_picture(path: str | Path, where: str = "picture", mode: str | None = No
     name = f"{where}: {shown(path, 300)}"
     content = _content(path, where)
     try:
-        with _opened(content) as image:
+        with _in_silence(content), _opened(content) as image:
             _check_picture(image, mode, name)
             image.load()
             return np.asarray(image.convert(mode) if mode else image)

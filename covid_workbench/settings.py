@@ -147,7 +147,7 @@ def read_assignments(pairs: list[str]) -> dict[str, str]:
     for pair in pairs:
         key, equals, value = (part.strip() for part in pair.partition("="))
         if not equals or not key:
-            raise InputError(f"'{shown(pair)}' is not of the form key=value")
+            raise InputError(f"setting '{shown(pair)}' is not of the form key=value")
         if read.setdefault(key, value) != value:
             raise InputError(f"setting {shown(key)} is given twice, as {shown(read[key])} and as {shown(value)}")
     return read

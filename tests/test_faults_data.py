@@ -17,6 +17,7 @@ import pytest
 from conftest import assignments, tiny
 from PIL import Image, PngImagePlugin
 
+import covid_workbench
 from covid_workbench import hashes
 from covid_workbench.data import phantom as phantoms
 from covid_workbench.data import sources, splits
@@ -26,6 +27,7 @@ from covid_workbench.evaluation import answers
 from covid_workbench.evaluation.evaluate import evaluate
 from covid_workbench.runs import datasets
 from covid_workbench.runs.run import Run
+from covid_workbench.training.train import detector_run
 
 HEADER = "id,patient,image\n"
 
@@ -173,6 +175,16 @@ def test_a_picture_replaced_after_the_check_is_checked_again(tmp_path):
     datasets.check_slices(table, tmp_path / "shared", progress=False)
     replace_unseen(path, b"?" * path.stat().st_size)
     says(("slice s3", "3.bmp", "--skip-broken"), datasets.check_slices, table, tmp_path / "shared", progress=False)
+
+
+def test_what_was_computed_on_other_contents_is_not_used(tmp_path):
+    "All pictures inverted, as BMPs of the same size: the detector that a warm start shares is another one."
+    table, experiment = table_in(tmp_path / "data"), tiny(model="attention")
+    _, before = detector_run(experiment, table, tmp_path)
+    assert detector_run(experiment, table, tmp_path)[1] == before
+    for path in table.root.glob("*.bmp"):
+        replace_unseen(path, inverted(path))
+    assert detector_run(experiment, table, tmp_path)[1] != before
 
 
 @pytest.mark.parametrize("damage", ["changed", "gone", "table", "record"])
@@ -362,10 +374,16 @@ def text_bomb() -> bytes:
     return file.getvalue()
 
 
-def saved(mode: str, kind: str = "TIFF") -> bytes:
+def saved(mode: str, kind: str = "TIFF", **options) -> bytes:
     file = io.BytesIO()
-    Image.new(mode, (8, 8)).save(file, kind)
+    Image.new(mode, (8, 8)).save(file, kind, **options)
     return file.getvalue()
+
+
+def broken_tiff() -> bytes:
+    "A TIFF whose compressed pixels are none; libtiff has something to say about it."
+    content = saved("L", compression="tiff_deflate")
+    return content.replace(zlib.compress(b"")[:1], b"\0", 1)
 
 
 BAD_PICTURES = {
@@ -379,6 +397,8 @@ BAD_PICTURES = {
     "between": (lambda: png_of(12_000, 12_000), ("12000x12000", "COVID_WORKBENCH_MAX_PIXELS")),
     "no width": (lambda: png_of(0, 8), ()),
     "text bomb": (text_bomb, ("truncated or damaged",)),
+    "damaged TIFF": (broken_tiff, ("truncated or damaged",)),
+    "cut TIFF": (lambda: saved("L", compression="tiff_lzw")[:-30], ()),
     "LAB": (lambda: saved("LAB"), ("LAB", "grey")),
     "16 bits": (lambda: saved("I;16"), ("8-bit",)),
     "floats": (lambda: saved("F"), ("8-bit",)),
@@ -390,8 +410,14 @@ def test_a_picture_that_cannot_be_read(tmp_path, name, capfd):
     make, words = BAD_PICTURES[name]
     table = table_in(tmp_path, slices=2)
     (tmp_path / "1.bmp").write_bytes(make())
+    with pytest.warns() as warned, pytest.raises(InputError):
+        warnings.warn("this one alone", stacklevel=1)
+        table.read(1)
+    assert len(warned) == 1
     says(("slice s1", "1.bmp", *words), table.read, 1)
     assert capfd.readouterr() == ("", "")
+    os.write(2, b"heard")
+    assert capfd.readouterr().err == "heard"
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder", "missing"])
@@ -459,6 +485,13 @@ def test_masks_with_values_that_mean_nothing(tmp_path, stored, words):
     says(("slice a", "m.tif", *words), SliceTable(pd.DataFrame([row]), tmp_path).read, 0)
 
 
+def test_pictures_are_opened_in_one_place():
+    package = Path(covid_workbench.__file__).parent
+    opening = [path.name for path in package.rglob("*.py") if "Image.open(" in path.read_text()]
+    assert opening == ["picture_files.py"]
+    assert "formats=FORMATS" in (package / "picture_files.py").read_text()
+
+
 # -- one broken slice among many
 
 
@@ -524,13 +557,27 @@ def test_one_bad_picture_of_forty(tmp_path):
     assert [path for path, _ in missing] == [str(tmp_path / "none.png")] and "no such" in missing[0][1]
     for memory in (1e9, 0):
         good, broken = answers.readable(table, memory=memory)
-        assert len(good) == 39 and [path for path, _ in broken] == [str(paths[7])] and "7.png" in broken[0][1]
+        assert len(good) == 39 and [name for name, _ in broken] == ["7"] and "7.png" in broken[0][1]
         assert all(
             good.read(row).pixels[0, 0] == int(good.frame["id"][row]) for _ in range(2) for row in range(len(good))
         )
     says(("none.png",), answers.table_of_files, [*paths, tmp_path / "none.png"])
     says(("none.png",), answers.table_of_files, [tmp_path / "none.png"], [])
     says(("7.png",), answers.readable, answers.table_of_files([paths[7]]))
+
+
+def test_predict_keeps_what_it_has(command, finished, phantom, tmp_path):
+    whole = sorted(phantom.glob("*/*/*/*.png"))[:3]
+    half = tmp_path / "half.png"
+    half.write_bytes(whole[0].read_bytes()[:300])
+    words = ("predict", finished.folder, *whole, half, tmp_path / "none.png")
+    code, out, err = command(*words, "--out", tmp_path / "first")
+    assert code == 1 and "3 slices" in out and "2 of 5" in err and "half.png" in err and "none.png" in err
+    code, out, err = command(*words, "--out", tmp_path / "second", "--skip-broken")
+    assert code == 0 and not err and "2 of 5 slices" in out and "half.png" in out
+    for folder in ("first", "second"):
+        told = json.loads((tmp_path / folder / "predictions.json").read_text())
+        assert len(told["slices"]) == 3 and [entry["id"] for entry in told["broken"]] == [str(words[-1]), "half"]
 
 
 @pytest.mark.parametrize(

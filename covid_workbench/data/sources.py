@@ -151,7 +151,7 @@ def join_patients(table: SliceTable) -> SliceTable:
                 f"{path}: none of its {len(named)} patients of source {source} is in {table.name}: it says "
                 f"'{named[0]}', the slices '{present[0]}'"
             )
-    persons = keys.map(person_of).fillna(table.frame["person"])
+    persons = [person_of.get(key, person) for key, person in zip(keys, table.frame["person"])]
     return table.with_rows(table.frame.assign(person=persons))
 
 # %% ../../nbs/058_data.sources.ipynb #0c6d5c7e

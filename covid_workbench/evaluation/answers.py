@@ -21,7 +21,7 @@ from ..data.slices import Slice, SliceTable
 from ..data.sources import open_source
 from ..errors import InputError, WorkbenchError, shown
 from .detection import Detections
-from .inference import Prediction
+from .inference import NO_REGION, Prediction
 from ..picture_files import MAX_PIXELS_VARIABLE, max_pixels
 from ..progress import progress_bar
 from ..runs.datasets import ExperimentData
@@ -135,7 +135,7 @@ class _ReadOnce(SliceTable):
 def readable(
     table: SliceTable, *, memory: float = 1e9, progress: bool = False
 ) -> tuple[SliceTable, list[tuple[str, str]]]:
-    """The slices of a table that can be read, and (file, reason) of each other one.
+    """The slices of a table that can be read, and (id, reason) of each other one.
 
     They are read for this, and kept for whoever reads them first, up to `memory` bytes. Raises `InputError` if not one
     can be read.
@@ -147,7 +147,7 @@ def readable(
         try:
             piece = table.read(row)
         except WorkbenchError as error:
-            broken.append((table.frame["image"].iloc[row], str(error)))
+            broken.append((table.frame["id"].iloc[row], str(error)))
             continue
         rows.append(row)
         if memory > 0:
@@ -198,21 +198,25 @@ def branch_names(model: nn.Module) -> tuple[str, ...]:
 
 
 def class_frame(predictions: Iterable[Prediction]) -> pd.DataFrame:
-    "One row a slice: `slice`, `predicted`, and the probability of each class as `p_CLASS`."
+    """One row a slice: `slice`, `predicted`, and the probability of each class as `p_CLASS`.
+
+    A column `note` where there are slices without a region of their own.
+    """
     rows = []
     for prediction in predictions:
         row = {"slice": prediction.id, "predicted": prediction.predicted}
         if prediction.logits is not None:
             row |= {f"p_{name}": float(p) for name, p in zip(prediction.classes, prediction.probabilities)}
-        rows.append(row)
-    return pd.DataFrame(rows, columns=None if rows else ["slice", "predicted"])
+        rows.append(row | ({"note": NO_REGION} if prediction.no_region else {}))
+    frame = pd.DataFrame(rows, columns=None if rows else ["slice", "predicted"])
+    return frame.fillna({"note": ""}) if "note" in frame else frame
 
 # %% ../../nbs/310_evaluation.answers.ipynb #76604d68
 BOX = ("x0", "y0", "x1", "y1")
 
 
 def region_frame(predictions: Iterable[Prediction], branches: Sequence[str]) -> pd.DataFrame:
-    """One row a slot of a slice; none for models without regions.
+    """One row a slot of a slice; none for models without regions. Where none survived, the whole slice stands in.
 
     `rank` (from 1), `region` (slots with the same number repeat a region), the box `x0` to `y1` in pixels of the stored
     slice, `score`, `distance` of the box from the image origin, and the attention of each of `branches`.

@@ -115,7 +115,7 @@ class BoxReading:
         "even", "fewer than β regions are repeated evenly, or at random (seeded) [8, 27]", options=("even", "random")
     )
     smooth_l1_beta: float = setting(
-        1.0, "where the box loss turns from square to linear; torchvision has 1/9 today [25]", low=0
+        1.0, "where the box loss turns from square to linear; torchvision has 1/9 today [25]", low=0, high=10**6
     )
 
 # %% ../../nbs/100_models.protocol.ipynb #904b4fde

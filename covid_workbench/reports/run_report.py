@@ -19,7 +19,7 @@ from plotly.subplots import make_subplots
 
 from ..data.slices import Slice
 from ..evaluation.detection import AP_OF, SEGMENTATION, Detections, ap_columns
-from ..evaluation.inference import Prediction, predict_slices
+from ..evaluation.inference import Prediction, no_region_note, predict_slices
 from ..files import write_atomic
 from .pictures import attention_bars, signed_branches, slice_picture
 from ..runs.datasets import ExperimentData
@@ -164,7 +164,7 @@ def _attention_cell(sample: Slice, prediction: Prediction) -> str:
         regions=prediction.boxes,
         attention=weights,
         truth=sample.mask,
-        title=f"{sample.id}: {answer}",
+        title=f"{sample.id}: {answer}" + no_region_note(prediction),
         width=360,
     )
     if weights is None:

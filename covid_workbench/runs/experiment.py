@@ -21,9 +21,10 @@ from ..data.targets import OBJECT_CLASSES, ObjectClasses
 from ..errors import InputError, nearest, shown
 from ..files import read_json
 from ..models.backbones import BACKBONES
-from ..models.detector import DetectorSettings
+from ..models.detector import DetectorSettings, check_thresholds
 from ..models.oneshot import OneShotSettings
 from ..models.protocol import PAPER_OF, STATED, Protocol, protocol_of
+from ..models.sizes import check_sizes
 from ..models.zoo import card_of, card_settings, import_user_models, require_model
 from ..settings import MOST_EXACT, fill, read_value, setting
 
@@ -289,15 +290,7 @@ def _check_classes(classes: tuple[str, ...], relabel: tuple[str, ...], f1_weight
 # %% ../../nbs/200_runs.experiment.ipynb #6db21f24
 def _check_numbers(data: DataSettings, detector: DetectorSettings) -> None:
     "Raise `InputError` for thresholds in the wrong order, and for shares that leave no patient to train on."
-    for high, low in (
-        ("rpn_foreground_iou", "rpn_background_iou"),
-        ("roi_foreground_iou", "roi_background_iou"),
-        ("proposals_before_nms", "proposals"),
-    ):
-        if getattr(detector, high) < getattr(detector, low):
-            raise InputError(
-                f"setting {high}={getattr(detector, high)} must not be below {low}={getattr(detector, low)}"
-            )
+    check_thresholds(detector)
     if not data.source.strip():
         raise InputError("setting source is empty: name a data folder, or phantom")
     if data.validation + data.test >= 1:
@@ -323,6 +316,7 @@ class ExperimentGroups:
         _check_numbers(self.data, self.detector)
         _check_model(self.one_shot.model, self.detector, self.training)
         _check_classes(self.one_shot.classes, self.data.relabel, self.protocol.f1_weights)
+        check_sizes(self.detector, self.one_shot, self.data.image_size)
 
     @property
     def objects(self) -> ObjectClasses:

@@ -21,6 +21,7 @@ from ..errors import InputError, shown, storage
 from ..files import read_json, write_atomic
 from ..headless import importable_folders, notebook_parameters, study_notebook
 from ..models.zoo import record_of_models, refuse_other_models, user_models
+from ..runs.datasets import HASHES
 from ..runs.run import record_of_machine
 from ..schemas import FORMAT
 from .cell import Caller
@@ -107,10 +108,13 @@ class _Common:
     @classmethod
     def of(cls, cells: Sequence[Cell], notebook: Path, out: Path) -> "_Common":
         sources = {cell.settings["source"] for cell in cells}
+        package = package_hash()
+        hashes = out / "shared" / package / HASHES  # where the cells keep what they know of the files
         fingerprints = {
-            source: "phantom" if source == "phantom" else open_source(source).fingerprint() for source in sources
+            source: "phantom" if source == "phantom" else open_source(source).fingerprint(hashes, progress=True)
+            for source in sources
         }
-        return cls(out, _copy_notebook(notebook, out), package_hash(), fingerprints)
+        return cls(out, _copy_notebook(notebook, out), package, fingerprints)
 
     def key(self, cell: Cell, after: str) -> str:
         "The key of a cell; `after` is the key of the cell it starts from, or empty."
