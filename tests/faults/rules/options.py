@@ -174,7 +174,8 @@ def demo(chance: Random, world: World) -> Try:
             (["--set", "regime=fine-tune"], ["regime", "start_from"]),
         ]
     )
-    words = ["demo", "--out", world.out, "--preset", "smoke", *extra]
+    start = [] if "--summarise" in extra else ["--out", world.out, "--preset", "smoke"]
+    words = ["demo", *start, *extra]
     return Try(words, names, changes=(), limit=20, input=" ".join(extra))
 
 

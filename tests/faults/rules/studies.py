@@ -50,7 +50,8 @@ def others_as_they_were(world: World, command: str, cell: str) -> Check:
 def _honest(now: object, row: object) -> bool:
     "Whether a damaged cell is shown as such, or left out, or with nothing but the figures that it had."
     if isinstance(now, dict):
-        return all(row.get(name, value) == value for name, value in now.items())
+        figures = {name: value for name, value in now.items() if not name.endswith("(seeds)")}  # but how many there are
+        return all(row.get(name, value) == value for name, value in figures.items())
     return now is None or now == row or "damaged" in str(now)
 
 
