@@ -8,6 +8,7 @@ import select
 import shutil
 import signal
 import sys
+import tempfile
 import time
 import traceback
 import warnings
@@ -123,6 +124,7 @@ def _set_up(one: Try, scratch: Path, output: Path) -> None:
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
     os.environ.update({"TMPDIR": str(scratch / "tmp"), "HOME": str(scratch / "home")} | one.environment)
+    tempfile.tempdir = None  # found anew, by the TMPDIR of the try
     os.chdir(scratch / one.cwd)
 
 

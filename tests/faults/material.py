@@ -208,7 +208,8 @@ def train_words(world: World, *more: object, **changes: object) -> list:
     "A training into out/run on the data of the world; `more` are assignments, in place of ours of the same name."
     given = {str(word).partition("=")[0].strip() for word in more}
     ours = [word for word in settings(**changes) if word.partition("=")[0] not in given]
-    return ["train", world.out / "run", "--preset", "smoke", "--data", world.data, "--set", *ours, *more]
+    data = [] if "source" in given else ["--data", world.data]
+    return ["train", world.out / "run", "--preset", "smoke", *data, "--set", *ours, *more]
 
 
 def evaluate_try(world: World, run: Path | None = None, **options: object) -> Try:

@@ -174,7 +174,8 @@ def demo(chance: Random, world: World) -> Try:
             (["--set", "regime=fine-tune"], ["regime", "start_from"]),
         ]
     )
-    words = ["demo", "--out", world.out, "--preset", "smoke", *extra]
+    start = [] if "--summarise" in extra else ["--out", world.out, "--preset", "smoke"]
+    words = ["demo", *start, *extra]
     return Try(words, names, changes=(), limit=20, input=" ".join(extra))
 
 
@@ -334,7 +335,9 @@ def parity(chance: Random, world: World) -> Try:
         if chance.random() < 0.5:
             content = (folder / name).read_bytes()
             (folder / name).write_bytes(content[: chance.randrange(len(content))])
-    one = Try(["parity", folder], [name], input=f"{name}: {os.path.getsize(folder / name)} bytes", changes=())
+    one = Try(
+        ["parity", folder], [name, "x_state_names"], input=f"{name}: {os.path.getsize(folder / name)} bytes", changes=()
+    )
     one.quiet = True
     return one
 
