@@ -48,7 +48,6 @@ from .runs.datasets import relabelled
 from .runs.experiment import GROUP_OF, Experiment
 from .runs.load import load_model
 from .runs.run import Run
-from .schemas import read_checked_csv
 from .training.train import train as train_experiment
 
 # %% ../nbs/902_api.ipynb #d93e30ce
@@ -266,14 +265,6 @@ class OpenRun(Run):
         "The trained model in evaluation mode; `InputError` for a run that is not complete."
         return load_model(self, "auto")
 
-    @property
-    def predictions(self) -> pd.DataFrame:
-        "The answer for every slice of the splits that were evaluated; `InputError` before that."
-        path = self.folder / "predictions.csv"
-        if not path.exists():
-            raise InputError(f"{self.folder} was not evaluated yet: call evaluate() first")
-        return read_checked_csv(path, "predictions", keep_default_na=False)
-
     def evaluate(self, splits: Sequence[str] = ("validation", "test"), **options: Any) -> dict[str, Any]:
         "Score the run on whole splits; the metrics, which are written into the run. `options`: `device`, `progress`."
         return scoring.evaluate(self, splits=splits, **options)
@@ -302,10 +293,10 @@ def predict_any(run: OpenRun, inputs: Inputs, score: float, batch: int) -> Answe
     predictions = predict_slices(run.model, dataset, batch=batch)
     return Answers([surely(prediction, score) for prediction in predictions], dataset, branch_names(run.model))
 
-
+# %% ../nbs/902_api.ipynb #86a84ebc
 def attention_table(run: OpenRun, split: str) -> AttentionTable:
     "`OpenRun.attention`; `InputError` for a model without regions."
-    table = run.table.split(split)
+    table = run.scored_table().split(split)
     predictions = list(predict_slices(run.model, dataset_for(run, table), detections=False))
     branches = branch_names(run.model)
     regions = region_frame(predictions, branches)

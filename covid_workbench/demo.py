@@ -302,7 +302,7 @@ def run_demo(
     runs = {model: demo.study(model) for model in OURS}
     slowest = max(run.training_seconds for run in runs.values())
     runs |= {model: demo.baseline(model) for model in POOLED}
-    parts = ExperimentData(experiment, runs["lstm2"].table)
+    parts = ExperimentData(experiment, runs["lstm2"].scored_table())
     runs["classifier"] = demo.baseline("classifier", epochs=demo.classifier_epochs(slowest, parts))
     results, detector = compare(runs, parts), lesion_scores(runs["lstm2"])
     seconds = time.monotonic() - started

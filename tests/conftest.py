@@ -1,6 +1,7 @@
 """Small things that many tests share: a phantom on disk, a trained run, the shell."""
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -108,6 +109,18 @@ def shell(*words, **options) -> subprocess.CompletedProcess:
         timeout=300,
         **options,
     )
+
+
+def as_older(run: Path, *settings: str) -> None:
+    "Make the run in a folder one from before the hashes in its record, without some `settings` that came later."
+    content = json.loads((run / "experiment.json").read_text())
+    content.pop("format")
+    for name in ("settings_sha256", "slices_sha256"):
+        content["record"].pop(name)
+    for group in content.values():
+        for name in settings:
+            isinstance(group, dict) and group.pop(name, None)
+    (run / "experiment.json").write_text(json.dumps(content))
 
 
 def contents(folder: Path) -> dict[str, bytes]:

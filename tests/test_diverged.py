@@ -52,7 +52,7 @@ def test_a_training_that_diverges(command, tmp_path, phantom):
     run = Run.open(tmp_path / "run")
     assert not run.complete and "diverged at step" in repr(run) and run.diverged["learning_rate"] == 1
     assert len(run.history) == run.diverged["step"] - 1 and np.isfinite(run.history["loss_image"]).all()
-    before = contents(tmp_path)
+    before = contents(run.folder)
     for more in (
         (*words, "--resume"),
         ("evaluate", run.folder),
@@ -60,7 +60,7 @@ def test_a_training_that_diverges(command, tmp_path, phantom):
         ("train", tmp_path / "next", "--from", run.folder),
     ):
         refused(command, *more, says=("diverged at step", "other settings"))
-    assert contents(tmp_path) == before
+    assert contents(run.folder) == before and not (tmp_path / "out").exists() and not (tmp_path / "next").exists()
 
 
 class Toy(nn.Module):
@@ -278,3 +278,18 @@ def test_a_run_that_diverged_gives_its_last_checkpoint_to_another(finished, copy
     run = train(copy.experiment.replace(**recipe), tmp_path / "next", table=finished.table, progress=False)
     ours, theirs = load_model(run).state_dict(), load_model(finished).state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_the_loss_that_copies_wait_for_may_be_infinite(tmp_path):
+    "Copies of the heads are renewed when the loss falls below the last one, which is infinite before the first step."
+    experiment = tiny(model="lstm1", protocol="released")
+    run = Run.create(
+        tmp_path / "run", experiment, SliceTable(pd.DataFrame([dict(id="a", patient="P1", image="a.png")]))
+    )
+    model = build_model(experiment)
+    save_tensors(run.folder / "weights.safetensors", model.state_dict())
+    assert float(load_model(run).regions.last_loss) == math.inf
+    model.regions.last_loss.fill_(math.nan)
+    save_tensors(run.folder / "weights.safetensors", model.state_dict())
+    with pytest.raises(InputError, match="regions.last_loss"):
+        load_model(run)

@@ -1,4 +1,4 @@
-"""Settings of models: each has bounds, and those that make no network, or one that no machine holds, end in a sentence."""
+"""Settings of models: each has bounds, and those that make no network, or none that a machine holds, are refused."""
 
 import dataclasses
 

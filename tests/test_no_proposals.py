@@ -1,5 +1,6 @@
-"""A slice without a proposal is answered: no lesions, and the whole slice in place of its regions. In every model, batch
-and training, and whatever is asked of it.
+"""A slice without a proposal is answered: no lesions, and the whole slice in place of its regions.
+
+In every model, batch and training, and whatever is asked of it.
 """
 
 import itertools

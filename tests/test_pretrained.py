@@ -11,15 +11,16 @@ import pytest
 import safetensors.torch
 import torch
 import torchvision
-from conftest import assignments, tiny
+from conftest import as_older, assignments, tiny
 from test_bad_input import refused
 
 from covid_workbench.errors import InputError
 from covid_workbench.evaluation.evaluate import evaluate
 from covid_workbench.files import load_tensors
+from covid_workbench.models import weights as weight_files
 from covid_workbench.models.backbones import build_backbone
 from covid_workbench.models.classifier import build_classifier
-from covid_workbench.models.weights import sha256_of
+from covid_workbench.models.weights import pretrained_file, read_weights, sha256_of
 from covid_workbench.runs.experiment import Experiment
 from covid_workbench.runs.load import build_model, load_model
 from covid_workbench.runs.run import Run
@@ -232,6 +233,7 @@ def test_runs_from_when_it_was_a_switch(command, finished, tmp_path, monkeypatch
     monkeypatch.setattr(torch.hub, "download_url_to_file", lambda *words, **options: pytest.fail("asked the network"))
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     shutil.copytree(finished.folder, tmp_path / "old")
+    as_older(tmp_path / "old")
     content = json.loads((tmp_path / "old" / "experiment.json").read_text())
     content["detector"]["pretrained"] = written
     (tmp_path / "old" / "experiment.json").write_text(json.dumps(content))
@@ -239,3 +241,45 @@ def test_runs_from_when_it_was_a_switch(command, finished, tmp_path, monkeypatch
     assert run.experiment.detector.pretrained == means
     load_model(run)
     assert Experiment.make("smoke", pretrained=str(written).lower()).detector.pretrained == means
+
+
+@pytest.fixture
+def pickled(tmp_path):
+    torch.save({"weight": torch.ones(2, 3)}, tmp_path / "weights.pth")
+    return tmp_path / "weights.pth"
+
+
+def test_the_reader_of_a_pickle_imports_nothing_from_the_working_folder(pickled, tmp_path, monkeypatch):
+    for name in ("torch.py", "json.py"):
+        (tmp_path / name).write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    monkeypatch.chdir(tmp_path)
+    assert read_weights("weights.pth")["weight"].equal(torch.ones(2, 3))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_reader_of_a_pickle_has_limits(pickled, tmp_path, monkeypatch):
+    "A few bytes that describe a tensor of a terabyte; a file that takes too long."
+    torch.save({"weight": torch.zeros(1).expand(2**38)}, tmp_path / "bomb.pth")
+    with pytest.raises(InputError, match=r"bomb.pth.*1,099,511,627,776 bytes, many times the file"):
+        read_weights(tmp_path / "bomb.pth")
+    monkeypatch.setattr(weight_files, "PATIENCE", 0.01)
+    with pytest.raises(InputError, match="not opened within 0.01 seconds"):
+        read_weights(pickled)
+
+
+def test_weights_that_are_no_numbers_are_refused(weights):
+    with pytest.raises(InputError, match=r"mine.safetensors: tensor layer2.0.bn1.bias holds 128 of 128"):
+        build_backbone(
+            "resnet18",
+            cut="layer2",
+            channels=8,
+            pretrained=str(weights({"layer2.0.bn1.bias": torch.full((128,), torch.nan)})),
+        )
+
+
+@pytest.mark.parametrize("name", ["~nobody-of-that-name/weights.pth", "x" * 5000, "a\0b", ".", ""])
+def test_names_that_are_no_files(name):
+    with pytest.raises(InputError, match="no such file"):
+        pretrained_file(name, "resnet18")
+    with pytest.raises(InputError, match="no such file"):
+        read_weights(name)

@@ -9,7 +9,7 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import assignments, tiny
+from conftest import as_older, assignments, tiny
 from PIL import Image
 
 from covid_workbench.data.dataset import SliceDataset
@@ -412,8 +412,9 @@ def test_names_without_a_source_say_nothing_alone(phantom, tmp_path):
 
 def test_a_run_from_before_notes_opens(finished, tmp_path):
     shutil.copytree(finished.folder, tmp_path / "run")
+    as_older(tmp_path / "run", "allow_crossing")
     content = json.loads((tmp_path / "run" / "experiment.json").read_text())
-    del content["record"]["notes"], content["data"]["allow_crossing"]
+    del content["record"]["notes"]
     (tmp_path / "run" / "experiment.json").write_text(json.dumps(content))
     old = pd.read_csv(tmp_path / "run" / "slices.csv", dtype=str, keep_default_na=False).drop(columns="person")
     old.to_csv(tmp_path / "run" / "slices.csv", index=False)

@@ -292,7 +292,9 @@ def test_other_settings_are_other_cells(whole, tmp_path):
     names = {cell.folder.name for cell in StudyFolder.open(whole).cells}
     study = Study.from_dict(TINY_STUDY | {"settings": TINY_STUDY["settings"] | {"hidden_size": 4, "threads": 1}})
     assert not names & {cell.folder.name for cell in prepare_study(study, tmp_path / "a").cells}
-    same = Study.from_dict(TINY_STUDY | {"settings": TINY_STUDY["settings"] | {"threads": 1}})
+    threads = Study.from_dict(TINY_STUDY | {"settings": TINY_STUDY["settings"] | {"threads": 7}})  # another last bit
+    assert not names & {cell.folder.name for cell in prepare_study(threads, tmp_path / "c").cells}
+    same = Study.from_dict(TINY_STUDY | {"settings": TINY_STUDY["settings"] | {"checkpoint_minutes": 1}})
     assert names == {cell.folder.name for cell in prepare_study(same, tmp_path / "b").cells}
 
 

@@ -26,6 +26,7 @@ from ..files import refuse_non_finite
 from ..models.protocol import Protocol
 from ..models.sampling import paste_masks
 from ..progress import progress_bar
+from ..runs.load import numbers_of
 
 # %% ../../nbs/304_evaluation.inference.ipynb #3135ab70
 NO_REGION = "no region survived; the whole slice stands in"
@@ -227,11 +228,11 @@ def _class_scores(
 def _refuse_weights(model: nn.Module) -> None:
     "Raise `NotFiniteError` for such weights: a detector of them finds nothing, which looks like a score."
     try:
-        refuse_non_finite(model.state_dict(), "the model")
+        refuse_non_finite(numbers_of(model.state_dict()), "the model")
     except InputError as error:
         raise NotFiniteError(str(error)) from None
 
-
+# %% ../../nbs/304_evaluation.inference.ipynb #5d2722b2
 def score_slices(
     model: nn.Module,
     dataset: SliceDataset,

@@ -373,7 +373,7 @@ def detect_lesions(
 
 # %% ../../nbs/105_models.detector.ipynb #b112cf61
 def sizes_of_levels(settings: DetectorSettings) -> tuple[tuple[float, ...], ...]:
-    "The anchor sizes of each level of the pyramid. Raises `InputError` if there is not one a level where there must be."
+    "The anchor sizes of each level of the pyramid. Raises `InputError` where one a level is needed and missing."
     if settings.anchor_spread != "one" or settings.levels == 1:
         return (settings.anchor_sizes,) * settings.levels
     if len(settings.anchor_sizes) != settings.levels:

@@ -197,8 +197,8 @@ def create_model(
     """A model by name, with random weights and the settings of its paper or, with `protocol="released"`, of its code.
 
     Any setting of detector, regions or protocol may be changed by name. `object_classes`: kinds of lesion that the
-    detector tells apart, by default the paper's. Raises `InputError` for a wrong name or value, for settings that do not
-    fit each other, and for weights that this machine cannot hold.
+    detector tells apart, by default the paper's. Raises `InputError` for a wrong name or value, for settings that
+    do not fit each other, and for weights that this machine cannot hold.
     """
     model = read_value(model, str, "model")
     if not isinstance(protocol, str | Protocol):

@@ -67,7 +67,7 @@ def evaluate_orders(
         )
     experiment = run.experiment
     model = load_model(run, device or experiment.training.device)
-    dataset = ExperimentData(experiment, run.table).dataset(split, labelled=True)
+    dataset = ExperimentData(experiment, run.scored_table()).dataset(split, labelled=True)
     description, seed = f"orders of {split}", experiment.training.seed
     predictions = _predictions_by_order(
         model, dataset, random=random, seed=seed, description=description, progress=progress

@@ -26,7 +26,7 @@ from ..evaluation.inference import NotFiniteError
 from ..files import load_tensors, refuse_non_finite, save_tensors, write_atomic
 from ..progress import progress_bar
 from ..runs.experiment import TrainingSettings
-from ..runs.load import refuse_misfits
+from ..runs.load import UNTIL_FIRST_STEP, numbers_of, refuse_misfits
 from ..runs.run import DivergedError, Run, run_logger
 from ..schemas import check_content
 from .distributed import average, average_buffers, average_gradients, rank
@@ -126,6 +126,7 @@ class _Progress:
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.training.optimizer]
         self.parameters = [parameter for parameter in stage.parameters if parameter.requires_grad]
         self.optimizer = kind(self.parameters, lr=stage.learning_rate, weight_decay=self.training.weight_decay)
+        self.running = [value for name, value in model.named_buffers() if not name.endswith(UNTIL_FIRST_STEP)]
         self.step, self.seconds, self.best_score, self.best = 0, 0.0, -math.inf, {}
         self.rows = run.history.query("stage != @stage.name").to_dict("records")
         self.log = run_logger(run.folder) if rank() == 0 else logging.getLogger("silent")
@@ -169,14 +170,14 @@ def _moments(
             raise InputError(f"{where}: of parameter {number} there is only optimizer.{number}.{min(own)}; {advice}")
     return moments
 
-
+# %% ../../nbs/401_training.loop.ipynb #b1c2bfac
 def _write_checkpoint(progress: _Progress) -> None:
     "Write the history of a run, then its checkpoint; neither if a number in it is none."
     folder, moments = progress.run.folder, progress.optimizer.state_dict()["state"]
     tensors = {f"model.{name}": value for name, value in progress.model.state_dict().items()}
     tensors |= {f"best.{name}": value for name, value in progress.best.items()}
     tensors |= {f"optimizer.{number}.{key}": value for number, state in moments.items() for key, value in state.items()}
-    if wrong := first_not_finite(tensors):
+    if wrong := first_not_finite(numbers_of(tensors)):
         diverge(progress, progress.step - 1, f"{wrong} is not finite")
     write_atomic(folder / "history.csv", pd.DataFrame(progress.rows).to_csv(index=False))
     note = {
@@ -204,38 +205,34 @@ class _Stepper(_Progress):
             loss = sum(value for value in terms.values() if value.requires_grad)
             values = average({name: float(value.detach()) for name, value in terms.items()})
             row |= values
-            self._check_losses(values, step)
+            for wrong in (name for name, value in values.items() if not math.isfinite(value)):
+                diverge(self, step, f"{wrong} is {values[wrong]}")
             self.optimizer.zero_grad()
             loss.backward()
             average_gradients(self.parameters)
             average_buffers(self.model)
-            norm = self._gradient_norm()
+            norm = _gradient_norm(self.parameters, self.training.gradient_clip)
             self.optimizer.step()
             self._check_step(norm, values, step)
         return row
-
-    def _gradient_norm(self) -> torch.Tensor:
-        "The norm of all gradients together, before they are clipped to `gradient_clip` if that is set."
-        if self.training.gradient_clip:
-            return nn.utils.clip_grad_norm_(self.parameters, self.training.gradient_clip)
-        return nn.utils.get_total_norm([value.grad for value in self.parameters if value.grad is not None])
-
-    def _check_losses(self, values: dict[str, float], step: int) -> None:
-        "Mark the run as diverged if a loss is not finite."
-        for name, value in values.items():
-            if not math.isfinite(value):
-                diverge(self, step, f"{name} is {value}")
 
     def _check_step(self, norm: torch.Tensor, values: dict[str, float], step: int) -> None:
         "Mark the run as diverged if gradients, weights or running statistics are not finite after a step."
         if not norm.isfinite():
             diverge(self, step, _gradient_words(self.model, norm, values))
-        if finite_norms([*self.parameters, *self.model.buffers()]):
+        if finite_norms([*self.parameters, *self.running]):
             return
-        if wrong := first_not_finite(self.model.state_dict()):
+        if wrong := first_not_finite(numbers_of(self.model.state_dict())):
             diverge(self, step, f"{wrong} is not finite after the step ({_largest(values)})")
 
 # %% ../../nbs/401_training.loop.ipynb #6330aae3
+def _gradient_norm(parameters: Sequence[nn.Parameter], clip: float) -> torch.Tensor:
+    "The norm of all gradients together; they are clipped to a norm of `clip` if that is not 0."
+    if clip:
+        return nn.utils.clip_grad_norm_(parameters, clip)
+    return nn.utils.get_total_norm([value.grad for value in parameters if value.grad is not None])
+
+
 def _largest(values: dict[str, float]) -> str:
     "The largest loss of a step, in words."
     losses = {name: value for name, value in values.items() if name.startswith("loss")} or values
@@ -318,7 +315,7 @@ def _read_checkpoint(run: Run, model: nn.Module, stages: list[Stage]) -> tuple[d
         own = tensors_under(tensors, part)
         if own or part == "model." or note["step"] == steps[note["stage"]]:  # before the first look there is no best
             refuse_misfits(own, model.state_dict(), f"{path}: {part}*")
-    refuse_non_finite(tensors, str(path))
+    refuse_non_finite(numbers_of(tensors), str(path))
     return tensors, note
 
 # %% ../../nbs/401_training.loop.ipynb #ba80ac15

@@ -30,7 +30,7 @@ from ..models.weights import pretrained_file, sha256_of
 from ..runs.datasets import ExperimentData, check_slices, prepare_data, readable_slices
 from ..runs.experiment import Experiment
 from ..runs.lineage import start_notes
-from ..runs.load import adopt_weights, build_model, choose_device, load_model, refuse_misfits
+from ..runs.load import adopt_weights, build_model, choose_device, load_model, numbers_of, refuse_misfits
 from ..runs.run import NOT_RESULTS, DivergedError, Run, note_cost, run_logger, threads_of
 from .distributed import rank, wait_for_all
 from .loop import run_stages, tensors_under
@@ -208,7 +208,7 @@ def _prepare(
     fine_tune = experiment.training.regime == "fine-tune"
     if model is None:
         model = build_model(experiment, pretrained=needs_pretrained(experiment, folder))
-    refuse_non_finite(model.state_dict(), "the model to train")
+    refuse_non_finite(numbers_of(model.state_dict()), "the model to train")
     parts = ExperimentData(experiment, prepare_data(experiment.data, shared, progress=progress, table=table))
     if experiment.data.skip_broken:
         parts.table = readable_slices(parts.table, shared, progress=progress)
@@ -321,7 +321,7 @@ def _train(
         stages.insert(0, aggregator_stage(model, parts, features, device))
         _log_augmentation(run)
     run_stages(run, model, stages, progress=progress)
-    refuse_non_finite(model.state_dict(), f"{run.folder}: the trained model")
+    refuse_non_finite(numbers_of(model.state_dict()), f"{run.folder}: the trained model")
     wait_for_all()
     if rank() == 0:
         # the weights come last: they say that the run is complete

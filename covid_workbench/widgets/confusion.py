@@ -81,7 +81,7 @@ def confusion_of(run: Run, split: str = "test") -> Confusion | str:
     agrees = not metrics or metrics.get("confusion") == counts
     return Confusion(classes, counts, rows, "" if agrees else OTHER_COUNTS)
 
-
+# %% ../../nbs/810_widgets.confusion.ipynb #129258f5
 def _scored(run: Run, split: str) -> dict[str, Any]:
     "The classification part of a run's metrics; empty if there is none or it cannot be read."
     try:

@@ -53,7 +53,7 @@ def open_view(runs: Runs, data: str | Path | SliceTable | None, *, split: str, d
     if not 1 <= len(runs) <= 3:
         raise InputError(f"{len(runs)} runs: the explorer shows one, two or three side by side")
     if data is None:
-        table = runs[0].table.split(split)
+        table = runs[0].shown_table().split(split)
     else:
         table = data if isinstance(data, SliceTable) else open_source(data, pictures=True)
     if not len(table):

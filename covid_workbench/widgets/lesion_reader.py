@@ -122,7 +122,7 @@ def slices_to_browse(run: Run, data: str | Path | SliceTable | None = None, spli
             "patients"
         )
     if data is None:
-        table = run.table.split(split)
+        table = run.scored_table().split(split)
     else:
         table = data if isinstance(data, SliceTable) else open_source(data, pictures=True)
     if not len(table):

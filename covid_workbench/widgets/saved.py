@@ -132,7 +132,7 @@ def _boxes(widget: W.Widget, parts: list[Part]) -> str:
     classes = " ".join(("widget-box", *getattr(widget, "_dom_classes", ())))
     return f'<div class="{escape(classes)}">{inside}</div>' if inside else ""
 
-
+# %% ../../nbs/805_widgets.saved.ipynb #79baef64
 def _parts_as_json(parts: Sequence[Part], links: Sequence[tuple[Part, str, Part, str]]) -> str:
     "Traits, links and browser modules of the parts, safe inside a script element."
     numbers = {part: number for number, part in enumerate(parts)}
