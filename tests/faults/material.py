@@ -216,7 +216,9 @@ def evaluate_try(world: World, run: Path | None = None, **options: object) -> Tr
     "Evaluation of a run of the world."
     run = run or world.run
     changes = tuple(f"world/{run.name}/{name}" for name in RUN_FILES)
-    return Try(["evaluate", run], **{"changes": (*changes, "world/shared/checked", "out")} | options)
+    return Try(
+        ["evaluate", run], **{"changes": (*changes, "world/shared/checked", "world/shared/hashes", "out")} | options
+    )
 
 
 def predict_try(world: World, *inputs: object, run: Path | None = None, **options: object) -> Try:

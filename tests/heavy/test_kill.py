@@ -207,7 +207,7 @@ def test_ablate(material, tmp_path):
     took(killer, words(tmp_path / "whole", 0))
     while not killer.enough:
         out, rounds = tmp_path / f"round{rounds}", rounds + 1
-        killer.until_done(lambda attempt, out=out: words(out, attempt), (1, 18), children=0.4)
+        killer.until_done(lambda attempt, out=out: words(out, attempt), (1, 14), children=0.4)
         assert finished_results(out) == finished_results(tmp_path / "whole") and len(finished_results(out)) == 4
         for run in sorted((tmp_path / "whole" / "cells").glob("*/run")):
             same_run(out / "cells" / run.parent.name / "run", run)
