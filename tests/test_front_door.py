@@ -145,9 +145,9 @@ def test_a_module_trains_and_holds_what_was_trained(data, tmp_path):
     cw.train(fresh, data, tmp_path / "a", preset="smoke", progress=False, resume=True, **steps)
     assert weights_hash(fresh) == weights_hash(model)
     (run.folder / "weights.safetensors").unlink()  # as if killed before the first checkpoint
-    for other in (small(), run.experiment):
+    for other, preset in ((small(), "smoke"), (run.experiment, None)):
         with pytest.raises(cw.InputError, match="started from a model made in Python"):
-            cw.train(other, data, tmp_path / "a", preset="smoke", progress=False, resume=True, **steps)
+            cw.train(other, data, tmp_path / "a", preset=preset, progress=False, resume=True, **steps)
     with pytest.raises(cw.InputError, match="belongs to the model"):
         cw.train(fresh, data, tmp_path / "b", preset="smoke", hidden_size=8)
     with pytest.raises(cw.InputError, match="not made by create_model"):

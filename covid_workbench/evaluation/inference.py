@@ -31,7 +31,7 @@ from ..runs.load import numbers_of
 # %% ../../nbs/304_evaluation.inference.ipynb #3135ab70
 NO_REGION = "no region survived; the whole slice stands in"
 
-
+# %% ../../nbs/304_evaluation.inference.ipynb #36d6b2b8
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """The model's answer for one slice, in pixels of the stored slice.
@@ -70,12 +70,17 @@ class Prediction:
         return None if self.logits is None else self.classes[int(self.logits.argmax())]
 
     def __repr__(self):
-        classes = lesions = ""
-        if self.logits is not None:
-            classes = ", ".join(f"{name} {p:.2f}" for name, p in zip(self.classes, self.probabilities))
-        if self.detections is not None:
-            lesions = f"; {len(self.detections)} lesions"
-        return f"Prediction for {self.id}: {classes}{lesions}" + no_region_note(self)
+        return _in_words(self)
+
+# %% ../../nbs/304_evaluation.inference.ipynb #a262a44d
+def _in_words(prediction: Prediction) -> str:
+    classes = lesions = ""
+    if prediction.logits is not None:
+        chances = zip(prediction.classes, prediction.probabilities)
+        classes = ", ".join(f"{name} {p:.2f}" for name, p in chances)
+    if prediction.detections is not None:
+        lesions = f"; {len(prediction.detections)} lesions"
+    return f"Prediction for {prediction.id}: {classes}{lesions}" + no_region_note(prediction)
 
 
 def no_region_note(prediction: Prediction) -> str:
