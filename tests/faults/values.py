@@ -241,7 +241,9 @@ JSON_FILE = ANY_FILE | {
 }
 TEXT_FILE = ANY_FILE | {
     "lines": _cut_line,
-    "header": lambda chance, path: rewrite(path, path.read_bytes().splitlines(keepends=True)[0]) or "header only",
+    "header": lambda chance, path: (
+        rewrite(path, b"".join(path.read_bytes().splitlines(keepends=True)[:1])) or "header only"
+    ),
     "nul": lambda chance, path: rewrite(path, path.read_bytes().replace(b",", b"\x00,", 5)) or "NUL bytes",
     "not utf-8": lambda chance, path: rewrite(path, path.read_bytes() + b"\xff\xfe,\x80\n") or "no UTF-8",
 }

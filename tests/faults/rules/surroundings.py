@@ -196,7 +196,7 @@ def strange_names(chance: Random, world: World) -> Try:
     else:
         shutil.copytree(world.run.parent, folder)
         one = Try(["evaluate", folder / "run"], fine=fine, changes=(name.decode("utf-8", "backslashreplace"),))
-    one.names, one.input = ["UTF-8", "name", "folder", "caf", "-x", "lines"], f"{kind} in {name[:40]!r}"
+    one.names, one.input = ["UTF-8", "name", "folder", "caf", "-x", "lines", "source"], f"{kind} in {name[:40]!r}"
     return one
 
 
