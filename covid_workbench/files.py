@@ -45,8 +45,10 @@ def write_atomic(path, content: bytes | str) -> None:
 
 # %% ../nbs/001_files.ipynb #e62fc7d0
 def append_to(path: str | os.PathLike) -> TextIO:
-    "A text file, opened to be appended to. Raises `StorageError`, also where `path` is a link."
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)  # Windows makes no links by chance
+    "A text file, opened to be appended to. Raises `StorageError`, also where `path` is a link or a pipe."
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    for name in ("O_NOFOLLOW", "O_NONBLOCK"):  # a pipe that nobody reads is not waited for; Windows has neither
+        flags |= getattr(os, name, 0)
     with storage("writing", path):
         return os.fdopen(os.open(path, flags, 0o666), "a", encoding="utf-8")
 

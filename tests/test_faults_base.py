@@ -8,7 +8,7 @@ import subprocess
 import pytest
 import torch
 
-from covid_workbench.errors import InputError, StorageError, shown
+from covid_workbench.errors import InputError, StorageError
 from covid_workbench.files import (
     append_to,
     load_tensors,
@@ -171,6 +171,9 @@ def test_planted_links_are_not_followed(tmp_path, monkeypatch):
     for write in (append_to, lambda path: exclusive(path).__enter__()):
         with pytest.raises(StorageError):
             write(folder / ("log.txt" if write is append_to else ".lock"))
+    os.mkfifo(folder / "pipe")
+    with pytest.raises(StorageError):  # nobody reads it; it is not waited for
+        append_to(folder / "pipe")
     write_atomic(folder / "state.json", "{}")
     monkeypatch.setenv("COVID_WORKBENCH_PROGRESS_FILE", str(folder / "progress.json"))
     monkeypatch.setattr("covid_workbench.progress._last_report", -10)

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['AGGREGATOR_TRAINING', 'DETECTOR_PROTOCOL', 'starts_warm', 'needs_pretrained', 'check_weights', 'note_weights',
-           'weight_notes', 'detector_run', 'warm_detector', 'weights_hash', 'check_start', 'threads_for', 'train']
+           'weight_notes', 'detector_run', 'warm_detector', 'weights_hash', 'check_start', 'threads_for', 'train',
+           'check_room']
 
 # %% ../../nbs/405_training.train.ipynb #c4e5aa5f
 import contextlib
@@ -26,6 +27,7 @@ from ..files import load_tensors, refuse_non_finite, save_tensors, write_atomic
 from ..locks import exclusive
 from ..models.oneshot import OneShotSettings
 from ..models.protocol import Protocol
+from ..models.sizes import check_memory
 from ..models.weights import pretrained_file, sha256_of
 from ..runs.datasets import ExperimentData, check_slices, prepare_data, readable_slices
 from ..runs.experiment import Experiment
@@ -278,6 +280,14 @@ def train(
         return _train_here(experiment, folder, shared, resume or not first, progress, wait, table, model)
 
 # %% ../../nbs/405_training.train.ipynb #8de72dfb
+def check_room(experiment: Experiment, device: torch.device) -> None:
+    "Raise `InputError` if a step of training takes more memory than the device has."
+    training = experiment.training
+    batch = max(training.segmentation_batch + training.segmentation_empty, training.classification_batch)
+    there = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
+    check_memory(experiment.detector, experiment.one_shot, experiment.data.image_size, batch, there)
+
+# %% ../../nbs/405_training.train.ipynb #86c50c64
 def _train_here(
     experiment: Experiment,
     folder: Path,
@@ -291,6 +301,7 @@ def _train_here(
     "`train`, on the CPU threads that were set."
     first = rank() == 0
     pretrained, device = needs_pretrained(experiment, folder), choose_device(experiment.training.device)
+    check_room(experiment, device)
     network, parts, stages, notes = _prepare(experiment, folder, shared, device, progress, table, model)
     if not first:  # of several processes the first one makes the folder
         wait_for_all()

@@ -17,6 +17,7 @@ from ..errors import InputError
 from ..evaluation.classification import classification_scores
 from ..files import load_tensors, refuse_non_finite, save_tensors
 from ..models.oneshot import OneShotModel, image_loss
+from ..models.sizes import machine_memory
 from ..progress import progress_bar
 from ..runs.datasets import ExperimentData
 from ..runs.seeds import rows_of_steps
@@ -59,6 +60,17 @@ def _read_batch(model: OneShotModel, dataset: SliceDataset, rows: range) -> torc
     return regions
 
 # %% ../../nbs/404_training.warm_start.ipynb #3894a405
+def _room_for(count: int, regions: torch.Tensor) -> torch.Tensor:
+    "Memory for the `regions` (B, β, ...) of `count` slices. Raises `InputError` where the machine has less."
+    needed, there = 2 * count * regions[0].numel(), machine_memory()
+    if needed > there:
+        raise InputError(
+            f"the regions of {count:,} slices take {needed / 2**30:,.0f} GB of memory, and {there / 2**30:,.0f} GB are "
+            "there; lower roi_batch or mask_channels, take fewer slices, or train with regime=two-phase"
+        )
+    return torch.empty(count, *regions.shape[1:], dtype=torch.float16)
+
+# %% ../../nbs/404_training.warm_start.ipynb #f0f9e209
 def cached_regions(
     model: OneShotModel, dataset: SliceDataset, path: Path, key: str, *, progress: bool = True
 ) -> torch.Tensor:
@@ -74,7 +86,7 @@ def cached_regions(
         rows = range(start, min(start + 8, len(dataset)))
         regions = _read_batch(model, dataset, rows)
         if kept is None:
-            kept = torch.empty(len(dataset), *regions.shape[1:], dtype=torch.float16)
+            kept = _room_for(len(dataset), regions)
         kept[start : start + len(regions)] = regions
     save_tensors(path, {"features": kept}, {"key": key})
     return kept
