@@ -33,13 +33,8 @@ NO_REGION = "no region survived; the whole slice stands in"
 
 # %% ../../nbs/304_evaluation.inference.ipynb #36d6b2b8
 @dataclass(frozen=True, eq=False)
-class Prediction:
-    """The model's answer for one slice, in pixels of the stored slice.
-
-    `logits` (K,) or None; `attention` (branches, β), `boxes` (β, 4), `scores` (β,), `regions` (β,) and `labels` (β,) of
-    the ranked regions, or None for a model without regions. Where no region survived, the label is 0 and the box is the
-    whole slice.
-    """
+class _Numbers:
+    "The numbers of a `Prediction`."
 
     id: str
     classes: tuple[str, ...]
@@ -55,6 +50,16 @@ class Prediction:
     def no_region(self) -> bool:
         "Whether no region survived, so that the whole slice stands in."
         return self.labels is not None and not self.labels.any()
+
+# %% ../../nbs/304_evaluation.inference.ipynb #55296654
+@dataclass(frozen=True, eq=False, repr=False)
+class Prediction(_Numbers):
+    """The model's answer for one slice, in pixels of the stored slice.
+
+    `logits` (K,) or None; `attention` (branches, β), `boxes` (β, 4), `scores` (β,), `regions` (β,) and `labels` (β,) of
+    the ranked regions, or None for a model without regions. Where no region survived, the label is 0 and the box is the
+    whole slice.
+    """
 
     @property
     def probabilities(self) -> np.ndarray | None:
