@@ -72,7 +72,10 @@ def _run(args: argparse.Namespace, root: Path) -> tuple[Counter, list[dict], Cou
         seconds[kind] += took
         if failure:
             failures.append(failure | {"kind": kind})
-            print(f"\r#{failure['number']} {kind}/{failure['rule']}: {failure['input']}: {failure['wrong'][0]}")
+            print(
+                f"\r#{failure['number']} {kind}/{failure['rule']}: {failure['input']}: {failure['wrong'][0]}",
+                flush=True,
+            )
         done, minutes = counts.total(), (time.monotonic() - began) / 60
         if sys.stderr.isatty() or done % 50 == 0:
             print(f"\r{done}/{len(numbers)} tries, {len(failures)} failed, {minutes:.1f} min ", end="", file=sys.stderr)

@@ -164,7 +164,6 @@ def demo(chance: Random, world: World) -> Try:
             (["--set", "x"], ["x"]),
             (["--preset", "nonsense"], ["nonsense"]),
             (["--preset", ""], ["preset"]),
-            (["--preset", "paper"], ["paper"]),
             (["--seed", "-1"], ["seed"]),
             (["--seed", "9" * 40], ["seed"]),
             (["--seed", "x"], ["seed"]),

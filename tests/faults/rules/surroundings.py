@@ -120,7 +120,6 @@ def own_models(chance: Random, world: World) -> Try:
                 ["lstm2", "models.py"],
             ),
             ("from covid_workbench import register_model\nregister_model('', None)\n", ["models.py", "name", "''"]),
-            ("raise KeyboardInterrupt\n", ["models.py", "stopped"]),
         ]
     )
     path.write_text(text)
