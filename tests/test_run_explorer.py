@@ -169,7 +169,11 @@ def test_a_study_brings_its_labels_and_its_queue(tmp_path):
     assert (cells[2].cell.name, "failed: no memory") in left and any(
         "1 cell of the study not started" in why for _, why in left
     )
-    (cells[0].folder / "state.json").write_text("{")  # a damaged study still shows its runs
+    (cells[0].folder / "state.json").write_text("{")  # a damaged cell is damaged alone
+    found, left = find_runs(tmp_path / "study")
+    assert [one.labels["head"] for one in found] == ["short", "short"]
+    assert [status_of(one)[0] for one in found] == ["damaged", "finished"]
+    (tmp_path / "study" / "manifest.json").write_text("{")  # a damaged study still shows its runs
     found, left = find_runs(tmp_path / "study")
     assert len(found) == 2 and "without their labels" in left[0][1]
 

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from conftest import as_older, assignments, tiny
 from PIL import Image
+from torch import nn
 
 from covid_workbench.data.dataset import SliceDataset
 from covid_workbench.data.phantom import PhantomSettings, write_phantom
@@ -202,7 +203,7 @@ def test_an_interval_resamples_the_patients_that_are_counted(finished):
     held = finished.table.where(finished.table.frame["label"] != "").split("test")
     frames = [held.frame.assign(id=f"{name}_" + held.frame["id"], source=name) for name in ("a", "b", "c")]
     data = ExperimentData(finished.experiment, finished.table).dataset_of(table(*frames, root=held.root))
-    model, wanted = mock.Mock(), held.patients.nunique() * 3
+    model, wanted = nn.Identity(), held.patients.nunique() * 3
     answers = [
         inference.Prediction(name, CLASS_NAMES, None, np.array([0.0, 1.0, 2.0]), None, None, None, None)
         for name in data.table.frame["id"]
