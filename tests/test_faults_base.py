@@ -8,7 +8,7 @@ import subprocess
 import pytest
 import torch
 
-from covid_workbench.errors import InputError, StorageError, shown
+from covid_workbench.errors import InputError, StorageError
 from covid_workbench.files import (
     append_to,
     load_tensors,
