@@ -182,7 +182,7 @@ def execute_notebook(
         message = f"{part}: cell {error.cell_index} failed: {error.ename}: {_without_colours(error.evalue)}"
         raise NotebookError(message, _without_colours("\n".join(error.traceback))) from None
     except Exception as error:  # a kernel that died, a notebook that cannot be read
-        last_line = _without_colours(str(error)).strip().splitlines()[-1]
+        last_line = (_without_colours(str(error)).strip().splitlines() or [""])[-1]
         raise NotebookError(f"{part}: {type(error).__name__}: {last_line}") from error
     with storage("writing", output):
         os.replace(part, output)

@@ -652,3 +652,16 @@ def test_labels_read_as_others(tmp_path):
         (["CP=Normal", "CP=COVID-19"], ("CP is read as Normal and as COVID-19",)),
     ):
         says(words, datasets.relabelled, table, wrong)
+
+
+@pytest.mark.parametrize("table", ["slices.csv", "patients.csv"])
+@pytest.mark.parametrize("kind", ["folder", "pipe", "link to nothing"])
+def test_a_table_that_is_no_file_is_not_passed_over(phantom, tmp_path, table, kind):
+    "The folder holds slices that another layout could read."
+    folder = tmp_path / "data"
+    shutil.copytree(phantom, folder)
+    (folder / table).unlink(missing_ok=True)
+    make = {"folder": os.mkdir, "pipe": os.mkfifo, "link to nothing": lambda path: os.symlink("nothing", path)}
+    make[kind](folder / table)
+    with pytest.raises(InputError, match=table):
+        sources.open_source(folder)

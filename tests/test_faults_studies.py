@@ -9,6 +9,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 from conftest import tiny
 from studies_kit import TINY_STUDY, toy_study, write_study
 
@@ -504,6 +505,9 @@ def test_odd_notebooks(tmp_path, command):
         assert code == 2 and "x.ipynb" in error and "notebook" in error and not (tmp_path / "out").exists(), error
 
 
+WITHOUT_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+
+
 @pytest.mark.parametrize(
     "words, says",
     [
@@ -521,6 +525,10 @@ def test_odd_notebooks(tmp_path, command):
         (("--gpus", ","), "is no GPU"),
         (("--gpus", "x"), "is no GPU"),
         (("--gpus", "1,1"), "name each GPU once"),
+        pytest.param(("--gpus", "99"), "no GPU on this machine", marks=WITHOUT_GPU),
+        (("--data", ""), "--data is empty"),
+        (("--data", "/dev/null"), "/dev/null"),
+        (("--target", "/nowhere"), "/nowhere"),
         (("--executor", ""), "executor ''"),
         (("--executor", "dask:"), "executor 'dask:'"),
         (("--size", "huge"), "size 'huge'"),
@@ -596,3 +604,16 @@ def test_a_cell_prepared_by_nobody(tmp_path):
     assert damage_of(cell.folder)[0] == "cell.json" and read_state(cell.folder)["status"] == "damaged"
     with pytest.raises(InputError, match="continue it with --resume"):
         execute_cell(str(cell.folder), Caller(caller.notebook))
+
+
+@pytest.mark.parametrize("status, says", [("failed", "why was not recorded"), ("interrupted", "process is gone")])
+def test_a_reason_that_is_missing_is_not_made_up(tmp_path, status, says):
+    cell = StudyFolder.open(prepare_study(Study.from_dict(TINY_STUDY), tmp_path / "out").folder).cells[0]
+    (cell.folder / "state.json").write_text(json.dumps({"status": status, "attempt": 1}))
+    assert says in StudyFolder.open(tmp_path / "out").cells[0].reason
+
+
+@pytest.mark.parametrize("name, build", [("", dict), ("../x", dict), (None, dict), ("a" * 65, dict), ("mine", None)])
+def test_a_model_without_a_name_or_a_builder_is_no_model(name, build):
+    with pytest.raises(InputError, match="model"):
+        zoo.register_model(name, build, description="none")

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PICTURES', 'CLASS_FOLDERS', 'CLASS_NUMBERS', 'LAYOUTS', 'read_class_folders', 'read_flat_names',
            'read_lesion_folders', 'read_lesion_names', 'read_covid_semiseg', 'read_plain_pictures', 'join_patients',
-           'open_source']
+           'open_source', 'check_path']
 
 # %% ../../nbs/058_data.sources.ipynb #c55e42ff
 import os
@@ -139,7 +139,7 @@ def join_patients(table: SliceTable) -> SliceTable:
     Without that file it is returned as it is. Raises `InputError` for a file that is damaged or does not fit.
     """
     path = table.root / "patients.csv"
-    if not path.is_file():
+    if not os.path.lexists(path):
         return table
     person_of = _read_persons(path, table)
     keys = pd.Series(list(zip(table.frame["source"], table.frame["patient"])), table.frame.index, dtype=object)
@@ -204,7 +204,7 @@ def open_source(folder: str | Path, *, pictures: bool = False) -> SliceTable:
     no slices.
     """
     folder = Path(folder)
-    _refuse_odd_path(folder, pictures)
+    check_path(folder, pictures)
     if folder.suffix == ".csv":
         return join_patients(SliceTable.from_csv(folder))
     if pictures and folder.is_file():
@@ -213,7 +213,7 @@ def open_source(folder: str | Path, *, pictures: bool = False) -> SliceTable:
             folder.parent,
             str(folder),
         )
-    if (folder / "slices.csv").is_file():
+    if os.path.lexists(folder / "slices.csv"):  # what is no file is refused, not passed over
         return join_patients(SliceTable.from_csv(folder / "slices.csv"))
     rows = [row for read in LAYOUTS.values() for row in read(folder)]
     if not rows and pictures:
@@ -227,7 +227,7 @@ def open_source(folder: str | Path, *, pictures: bool = False) -> SliceTable:
     return join_patients(SliceTable(frame, folder, str(folder)))
 
 # %% ../../nbs/058_data.sources.ipynb #55032fa1
-def _refuse_odd_path(path: Path, pictures: bool) -> None:
+def check_path(path: Path, pictures: bool = False) -> None:
     "Raise `InputError` unless `path` is a folder, a table or, with `pictures`, a file; and for a name without UTF-8."
     if os.fsencode(path).decode(errors="ignore") != str(path):
         raise InputError(f"{shown(path, 300)}: the name is no UTF-8; rename the folder or file")

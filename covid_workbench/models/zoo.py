@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import importlib.util
 import os
+import re
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,14 @@ def register_model(
 
     `build(channels, beta, hidden_size, classes, second_linear, classifier_width)` gives a module (B, β, C) ->
     `Evidence`. `settings`: where they differ from LSTM+Attention. `any_beta`: no weight belongs to a slot, so that
-    what-ifs may change β. Raises `InputError` for a name that is taken.
+    what-ifs may change β. Raises `InputError` for a name that is taken or is none, and for what cannot build a model.
     """
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][\w.+-]{0,63}", name):
+        raise InputError(
+            f"model '{shown(name)}': a name has letters, digits and '-', '_', '.', '+', at most 64 of them"
+        )
+    if not callable(build):
+        raise InputError(f"model '{name}': build is {shown(build)}; give a function that returns a module")
     if name in MODELS:
         raise InputError(f"model '{name}' is there already; choose another name")
     AGGREGATORS[name] = build
@@ -78,7 +85,8 @@ def import_user_models() -> None:
         except InputError:
             raise
         except (Exception, SystemExit) as error:
-            raise InputError(f"{path}, named in COVID_WORKBENCH_MODELS: {type(error).__name__}: {error}") from error
+            said = f"{type(error).__name__}: {shown(error, 300)}"
+            raise InputError(f"{path}, named in COVID_WORKBENCH_MODELS: {said}") from error
         _imported[path] = {"file": str(path), "sha256": digest, "models": sorted(set(CARDS) - before)}
 
 # %% ../../nbs/115_models.zoo.ipynb #c485eb2a

@@ -66,16 +66,26 @@ def _preview(args: argparse.Namespace, cells: "Sequence[Cell]", workers: int) ->
 
 def _introduce(args: argparse.Namespace, study: "Study", given: dict[str, str], count: int) -> None:
     "Print what runs, and what a reader of its tables would not expect."
-    import torch
-
     from covid_workbench.studies.study import replaced_by
 
     data, question = shown(args.data, 300), shown(study.question, 1000)
     print(f"{study.name} ({args.size}, data {data}): {question}\n{count} cells", flush=True)
     for sentence in replaced_by(study, given):
         print(f"Note: {sentence}; the label stays", flush=True)
+
+
+def _check_sources(args: argparse.Namespace) -> None:
+    "Raise `InputError` for data that are not there, and for GPUs on a machine that has none."
+    import torch
+
+    from covid_workbench.data.sources import check_path
+
+    if not args.data:
+        raise InputError("--data is empty: name a data folder, or phantom")
+    for source in {args.data, args.target} - {"", "phantom"}:
+        check_path(Path(source))
     if args.gpus is not None and args.executor == "local" and not torch.cuda.is_available():
-        print("Note: PyTorch finds no GPU on this machine; cells whose device is auto run on the CPU", flush=True)
+        raise InputError(f"--gpus {shown(args.gpus)}: PyTorch finds no GPU on this machine; leave --gpus out")
 
 # %% ../../nbs/619_studies.commands.ipynb #dd2910bb
 def ablate(args: argparse.Namespace) -> int:
@@ -91,6 +101,7 @@ def ablate(args: argparse.Namespace) -> int:
     names = ("executor", "workers", "threads", "timeout", "memory", "retries")
     options = {name: getattr(args, name) for name in names} | {"gpus": gpus}
     check_options(**options)
+    _check_sources(args)
     cells = study.cells(**grid) if args.dry_run else check_study(study, args.out, **grid, resume=args.resume)
     _introduce(args, study, given, len(cells))
     _preview(args, cells, len(gpus) or args.workers)

@@ -49,7 +49,8 @@ class CellStatus:
     @property
     def reason(self) -> str:
         "Why a cell failed, was stopped, was interrupted or cannot be read."
-        return self.state.get("reason", "its process is gone; continue with --resume")
+        gone = "its process is gone" if self.status == "interrupted" else "why was not recorded"
+        return self.state.get("reason", f"{gone}; continue with --resume")
 
     @property
     def metrics(self) -> dict[str, Any]:

@@ -114,7 +114,7 @@ def ablate(chance: Random, world: World) -> Try:
 
 
 FINE_ABLATE = {(name, zero) for name in ("--threads", "--timeout", "--memory", "--retries") for zero in ("0", "-0")}
-FINE_ABLATE |= {(name, "1.5") for name in ("--timeout", "--memory")} | {("--gpus", ",")}
+FINE_ABLATE |= {(name, "1.5") for name in ("--timeout", "--memory")}
 FINE_ABLATE |= {(name, "１２") for name in ("--threads", "--retries", "--workers", "--seeds", "--memory", "--timeout")}
 FINE_ABLATE |= {(name, "2e9") for name in ("--timeout", "--memory")} | {
     (name, "1000000000") for name in ("--timeout", "--memory")
