@@ -86,7 +86,9 @@ def end(work: Callable[[], int | None], say: Callable[[str], None]) -> int:
     except OSError as error:
         if isinstance(error, BrokenPipeError) and _reader_is_gone():
             return 1
-        return _told(say, f"{error.filename or 'the system says'}: {error.strerror or error}", StorageError.exit_code)
+        return _told(
+            say, f"{shown(error.filename or 'the system says', 300)}: {error.strerror or error}", StorageError.exit_code
+        )
     except Exception as error:
         if os.environ.get("COVID_WORKBENCH_DEBUG") == "1":
             raise

@@ -231,9 +231,10 @@ def check_path(path: Path, pictures: bool = False) -> None:
     "Raise `InputError` unless `path` is a folder, a table or, with `pictures`, a file; and for a name without UTF-8."
     if os.fsencode(path).decode(errors="ignore") != str(path):
         raise InputError(f"{shown(path, 300)}: the name is no UTF-8; rename the folder or file")
-    if path.is_dir() or path.is_file() and (pictures or path.suffix == ".csv"):
+    is_file = os.path.isfile(path)  # false, and no error, for a name that is too long for the system
+    if os.path.isdir(path) or is_file and (pictures or path.suffix == ".csv"):
         return
-    if path.is_file():
+    if is_file:
         raise InputError(f"{shown(path, 300)} is a file; name a folder of slices or a slices.csv")
     if path.suffix == ".csv":
         raise InputError(f"{shown(path, 300)}: no such slice table")

@@ -82,8 +82,12 @@ def _check_sources(args: argparse.Namespace) -> None:
 
     if not args.data:
         raise InputError("--data is empty: name a data folder, or phantom")
-    for source in {args.data, args.target} - {"", "phantom"}:
-        check_path(Path(source))
+    for word, source in (("--data", args.data), ("--target", args.target)):
+        try:
+            if source not in ("", "phantom"):
+                check_path(Path(source))
+        except InputError as error:
+            raise InputError(f"{word}: {error}") from None
     if args.gpus is not None and args.executor == "local" and not torch.cuda.is_available():
         raise InputError(f"--gpus {shown(args.gpus)}: PyTorch finds no GPU on this machine; leave --gpus out")
 
