@@ -73,7 +73,7 @@ pytest: $(BIN)/.stamp
 
 TRIES ?= 2000
 
-test-faults: $(BIN)/.stamp  ## hostile inputs by rule over every command, in two processes (about 20 minutes)
+test-faults: $(BIN)/.stamp  ## hostile inputs by rule over every command, in two processes (about 7 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults --seed $(SEED) --tries $(TRIES) --processes $(WORKERS)
 
 test-kill: $(BIN)/.stamp  ## a hundred kills at random moments over train, evaluate, demo and studies (about 25 minutes)

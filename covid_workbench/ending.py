@@ -101,7 +101,7 @@ def _flush() -> None:
     except BrokenPipeError:
         _reader_is_gone()  # after all of the work: no failure of it
 
-
+# %% ../nbs/010_ending.ipynb #a43ceb20
 def _told(say: Callable[[str], None], message: object, code: int) -> int:
     say(one_line(message))
     return code

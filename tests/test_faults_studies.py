@@ -529,6 +529,7 @@ WITHOUT_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a G
         (("--data", ""), "--data is empty"),
         (("--data", "/dev/null"), "/dev/null"),
         (("--target", "/nowhere"), "/nowhere"),
+        (("--target", "phantom"), "leave --target out"),
         (("--executor", ""), "executor ''"),
         (("--executor", "dask:"), "executor 'dask:'"),
         (("--size", "huge"), "size 'huge'"),
@@ -617,3 +618,13 @@ def test_a_reason_that_is_missing_is_not_made_up(tmp_path, status, says):
 def test_a_model_without_a_name_or_a_builder_is_no_model(name, build):
     with pytest.raises(InputError, match="model"):
         zoo.register_model(name, build, description="none")
+
+
+def test_a_cluster_that_does_not_answer_leaves_no_study(tmp_path, monkeypatch):
+    def away(*_):
+        raise InputError("no scheduler answers")
+
+    monkeypatch.setattr(runner, "workers_of", away)
+    with pytest.raises(InputError, match="no scheduler"):
+        runner.run_cells(Study.from_dict(TINY_STUDY), tmp_path / "out", executor="dask:tcp://127.0.0.1:1")
+    assert not (tmp_path / "out" / "manifest.json").exists()

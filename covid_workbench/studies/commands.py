@@ -73,7 +73,7 @@ def _introduce(args: argparse.Namespace, study: "Study", given: dict[str, str], 
     for sentence in replaced_by(study, given):
         print(f"Note: {sentence}; the label stays", flush=True)
 
-
+# %% ../../nbs/619_studies.commands.ipynb #9d051712
 def _check_sources(args: argparse.Namespace) -> None:
     "Raise `InputError` for data that are not there, and for GPUs on a machine that has none."
     import torch

@@ -274,8 +274,8 @@ def run_cells(
     out, workers = Path(out).resolve(), len(gpus) or workers
     limits = Limits(threads or max(1, _cores() // workers), 60 * timeout, memory)
     with exclusive(out / ".lock", wait=2, what="running this study"), handling_signal(signal.SIGTERM, interrupt):
-        prepare_study(study, out, **options, resume=resume)
-        with workers_of(executor, workers) as pool:
+        with workers_of(executor, workers) as pool:  # first: a cluster that does not answer leaves no study behind
+            prepare_study(study, out, **options, resume=resume)
             slots = workers if gpus or executor == "local" else 10**6  # other executors have a queue of their own
             crew = Crew(pool, caller_of(study, out), limits, slots, list(gpus))
             return _run_to_end(out, crew, Attempts(retries), show)

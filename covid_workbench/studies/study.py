@@ -247,6 +247,10 @@ def _check_choice(study: "Study", size: str, target: str, seeds: int) -> None:
             raise InputError(f"size '{shown(name)}' is unknown, {nearest(name, SIZES)}")
     if target and not any(grid.target for grid in study.grids):
         raise InputError(f"study {study.name} has no second data source; leave --target out")
+    if target == "phantom":
+        raise InputError(
+            "target=phantom would be the first source again; leave --target out for the study's own phantom"
+        )
     for what, text in (("name", study.name), *(("title", table.title) for table in study.tables)):
         if not text.strip() or not text.isprintable() or len(text) > 300:
             raise InputError(f"{what} '{shown(text)}' of a study must be 1 to 300 characters on one line")
