@@ -98,7 +98,7 @@ docs: $(BIN)/.stamp  ## the documentation site in _docs: every notebook executed
 	$(BIN)/python docs/build.py
 
 lock: $(BIN)/.stamp  ## requirements.lock from settings.ini
-	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra notebook --extra cluster --extra dev --extra docs setup.py -o requirements.lock
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra notebook --extra volumes --extra cluster --extra dev --extra docs setup.py -o requirements.lock
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url tests/browser/requirements.in -o tests/browser/requirements.lock
 
 lab: $(BIN)/.stamp  ## the explorers in JupyterLab, on the newest run (loopback, token on)

@@ -44,6 +44,7 @@ setup(
     install_requires=settings["requirements"].split(),
     extras_require={
         "notebook": settings["notebook_requirements"].split(),
+        "volumes": settings["volumes_requirements"].split(),
         "cluster": settings["cluster_requirements"].split(),
         "dev": settings["dev_requirements"].split(),
         "docs": settings["docs_requirements"].split(),

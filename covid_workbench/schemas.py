@@ -137,6 +137,7 @@ def _check_format(value: Any, field: str) -> None:
 _HASHES = ("settings_sha256?", "slices_sha256?", "pretrained_sha256?", "start_sha256?")
 RECORD = object_of(
     {"notes?": list_of(TEXT), "data": TEXT, "data_root": TEXT, "data_beside?": TEXT, "cpu_threads?": TEXT}
+    | {"dataset?": OBJECT, "data_roots?": list_of(TEXT), "data_besides?": list_of(TEXT)}
     | dict.fromkeys(_HASHES, TEXT)
 )
 _GROUPS = dict.fromkeys(("data", "detector", "one_shot", "protocol", "training"), OBJECT)

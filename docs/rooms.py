@@ -19,8 +19,8 @@ class Room:
 
 # fmt: off
 ROOMS = (
-    Room("base", "Base", 0, 49, "Errors that people can act on, atomic files, settings, progress bars and locks."),
-    Room("data", "Data", 50, 99, "Slices, patients and lesion targets, from data sets on disk or drawn as a phantom."),
+    Room("base", "Base", 0, 39, "Errors that people can act on, atomic files, settings, progress bars and locks."),
+    Room("data", "Data", 40, 99, "Slices, volumes, patients, lesions: from data sets on disk or drawn as a phantom."),
     Room("models", "Models", 100, 199, "Backbones, the lesion detector, its regions, and aggregators that read them."),
     Room("runs", "Runs", 200, 299, "An experiment, the folder that its run leaves, and the model read back from it."),
     Room("evaluation", "Evaluation", 300, 399, "Scores of lesions and classes, published figures, what-if questions."),

@@ -16,10 +16,12 @@ from pathlib import Path
 import pandas as pd
 
 from ..data.dataset import SliceDataset
+from ..data.description import DataDescription
 from ..data.phantom import PhantomSettings, write_phantom
-from ..data.slices import CLASS_NAMES, SPLITS, SliceTable
-from ..data.sources import open_source
+from ..data.slices import SPLITS, SliceTable
+from ..data.sources import open_sources
 from ..data.splits import source_words, split_by_patient
+from ..data.windows import window_of
 from ..errors import InputError, WorkbenchError, nearest, storage
 from ..files import write_atomic
 from ..locks import exclusive
@@ -36,20 +38,20 @@ def relabelled(table: SliceTable, pairs: Sequence[str]) -> SliceTable:
     """
     if not pairs:
         return table
-    read_as = _read_pairs(pairs)
+    read_as = _read_pairs(pairs, table.description)
     unused = [name for name in read_as if not (table.frame["label"] == name).any()]
     notes = [f"relabel={name}={read_as[name]} changes nothing: no slice has the label {name}." for name in unused]
     return table.with_rows(table.frame.assign(label=table.frame["label"].replace(read_as)), *notes)
 
 
-def _read_pairs(pairs: Sequence[str]) -> dict[str, str]:
+def _read_pairs(pairs: Sequence[str], held: DataDescription) -> dict[str, str]:
     "label -> the label it is read as."
     read_as: dict[str, str] = {}
     for pair in pairs:
         stored, _, meant = pair.partition("=")
         for name in (stored, meant):
-            if name not in CLASS_NAMES:
-                raise InputError(f"relabel={pair}: label '{name}' is unknown, {nearest(name, CLASS_NAMES)}")
+            if name not in held.classes:
+                raise InputError(f"relabel={pair}: label '{name}' is unknown, {nearest(name, held.classes)}")
         if read_as.setdefault(stored, meant) != meant:
             raise InputError(f"relabel: {stored} is read as {read_as[stored]} and as {meant}; name it once")
     return read_as
@@ -109,7 +111,9 @@ def prepare_data(
     if data.source == "phantom":
         table = _phantom_table(data, shared, progress, workers)
     else:
-        table = open_source(data.source)
+        table = open_sources([data.source, *data.also], data.format)
+    if data.window:
+        table = table.described(table.description.replace(window=window_of(data.window)))
     return relabelled(split_by_patient(table, **split), data.relabel)
 
 # %% ../../nbs/203_runs.datasets.ipynb #0fcdeefa

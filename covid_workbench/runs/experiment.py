@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['REGIMES', 'TINY', 'SMOKE', 'SMALL', 'PRESETS', 'TWEAKS', 'KINDS', 'GROUP_OF', 'NOT_RESULTS', 'DataSettings',
            'RegimeSettings', 'OptimizerSettings', 'BatchSettings', 'AugmentationSettings', 'TrainingSettings',
-           'ExperimentGroups', 'preset_values', 'Experiment', 'settings_hash', 'was_edited', 'settings_in_json',
-           'settings_of_paper']
+           'ExperimentGroups', 'preset_values', 'described_values', 'Experiment', 'settings_hash', 'was_edited',
+           'settings_in_json', 'settings_of_paper']
 
 # %% ../../nbs/200_runs.experiment.ipynb #023b543b
 import dataclasses
@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..data.slices import CLASS_NAMES
-from ..data.targets import OBJECT_CLASSES, ObjectClasses
+from ..data.description import CLASS_NAMES, OBJECT_CLASSES, ObjectClasses, check_names, objects_of
+from ..data.sources import describe_sources
+from ..data.windows import window_of
 from ..errors import InputError, nearest, shown
 from ..files import read_json
 from ..models.backbones import BACKBONES
@@ -40,7 +41,11 @@ class DataSettings:
         "grey values by the slice's own mean and deviation (image), or by ImageNet's (imagenet)",
         options=("image", "imagenet"),
     )
-    objects: str = setting("lung+lesions", "what the detector learns to find", options=tuple(OBJECT_CLASSES))
+    objects: str = setting(
+        "lung+lesions",
+        "what the detector learns to find: GGO, merged, lesions, lung+lesions, another choice that the data set's "
+        "dataset.json names, or mask values written out, as in cavity=2,nodule=3+4",
+    )
     min_lesion_area: int = setting(
         100,
         "connected components of this many pixels, or fewer, are left out; pixels of the network's picture, so that "
@@ -65,6 +70,18 @@ class DataSettings:
     phantom_scanners: tuple[int, ...] = setting(
         (1, 2, 3, 4, 5, 6), "scanners of the phantom's patients, by number", low=1, high=6, length=(1, 6)
     )
+    also: tuple[str, ...] = setting(
+        (), "further data folders beside source; 'lesions=' or 'labels=' before one takes its masks or its labels alone"
+    )
+    format: str = setting("", "layout of the data folders, see covid-workbench data formats; empty: it is recognised")
+    window: str = setting(
+        "",
+        "HU window of volumes: lung, wide, mediastinum, bone or LOW:HIGH; empty: that of the data set, or else lung",
+    )
+    train_slices: int = setting(
+        0, "so many labelled training slices, the same number of each class, drawn by split_seed; 0 takes all", low=0
+    )
+    test_slices: int = setting(0, "so many labelled test slices, likewise; 0 takes all", low=0)
     relabel: tuple[str, ...] = setting(
         (), "image labels read as others, such as CP=Normal for a data source that tells COVID-19 from everything else"
     )
@@ -268,19 +285,22 @@ def _check_model(model: str, detector: DetectorSettings, training: TrainingSetti
         raise InputError("setting regime=fine-tune: model=mask-rcnn has no image classes")
 
 # %% ../../nbs/200_runs.experiment.ipynb #0b2e5bd2
-def _check_classes(classes: tuple[str, ...], relabel: tuple[str, ...], f1_weights: str) -> None:
+def _check_classes(classes: tuple[str, ...], relabel: tuple[str, ...], f1_weights: str, phantom: bool) -> None:
     "Raise `InputError` for wrong names of image classes, in `classes` and in pairs of `relabel`."
-    for name in classes:
-        if name not in CLASS_NAMES:
-            raise InputError(f"setting classes: '{name}' is unknown, {nearest(name, CLASS_NAMES)}")
+    for setting_name, names in (
+        ("classes", classes),
+        ("relabel", [name for pair in relabel for name in pair.split("=")]),
+    ):
+        for name in names if phantom else ():  # which classes other data have is seen when they are opened
+            if name not in CLASS_NAMES:
+                raise InputError(f"setting {setting_name}: '{shown(name)}' is unknown, {nearest(name, CLASS_NAMES)}")
+    check_names(dict.fromkeys(classes), "setting classes: class")
     if len(set(classes)) != len(classes) or len(classes) < 2:
         raise InputError(f"setting classes={','.join(classes)}: name at least two different classes")
     for pair in relabel:
         if pair.count("=") != 1:
             raise InputError(f"setting relabel: '{pair}' is not of the form LABEL=LABEL, such as CP=Normal")
-        for name in pair.split("="):
-            if name not in CLASS_NAMES:
-                raise InputError(f"setting relabel: '{name}' is unknown, {nearest(name, CLASS_NAMES)}")
+        check_names(dict.fromkeys(pair.split("=")), "setting relabel: class")
     if f1_weights == "fixed" and classes != CLASS_NAMES:
         known = ", ".join(CLASS_NAMES)
         raise InputError(
@@ -293,6 +313,9 @@ def _check_numbers(data: DataSettings, detector: DetectorSettings) -> None:
     check_thresholds(detector)
     if not data.source.strip():
         raise InputError("setting source is empty: name a data folder, or phantom")
+    objects_of(data.objects)
+    if data.window:
+        window_of(data.window)
     if data.validation + data.test >= 1:
         raise InputError(f"settings validation={data.validation} and test={data.test} leave no patient to train on")
 
@@ -315,13 +338,14 @@ class ExperimentGroups:
         "Raise `InputError` for settings that do not fit each other."
         _check_numbers(self.data, self.detector)
         _check_model(self.one_shot.model, self.detector, self.training)
-        _check_classes(self.one_shot.classes, self.data.relabel, self.protocol.f1_weights)
+        phantom = self.data.source == "phantom"
+        _check_classes(self.one_shot.classes, self.data.relabel, self.protocol.f1_weights, phantom)
         check_sizes(self.detector, self.one_shot, self.data.image_size)
 
     @property
     def objects(self) -> ObjectClasses:
         "What the detector learns to find."
-        return OBJECT_CLASSES[self.data.objects]
+        return objects_of(self.data.objects)
 
     def to_json(self) -> str:
         "The settings as JSON, in groups."
@@ -349,6 +373,22 @@ def preset_values(preset: str, protocol: str, settings: dict[str, Any]) -> dict[
     return protocol_of(protocol, model).settings() | card | PRESETS[preset] | TWEAKS.get((preset, model), {})
 
 # %% ../../nbs/200_runs.experiment.ipynb #f1084782
+def described_values(values: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    "Classes and objects that the data set of `values` says, but for those `given`; nothing where it is as the papers'."
+    source, also = values.get("source", "phantom"), values.get("also", ())
+    if source == "phantom" or not isinstance(source, str):
+        return {}
+    described = describe_sources([source, *([also] if isinstance(also, str) else also)], values.get("format", ""))
+    for name in read_value(given.get("classes", ()), tuple[str, ...], "classes"):
+        if name not in described.classes:
+            raise InputError(f"setting classes: '{shown(name)}' is unknown, {nearest(name, described.classes)}")
+    found = {} if "classes" in given or described.classes == CLASS_NAMES else {"classes": described.classes}
+    choice = values.get("objects", DataSettings.objects)
+    if choice in described.objects and OBJECT_CLASSES.get(choice) != described.objects[choice]:
+        found["objects"] = str(described.objects[choice])
+    return found
+
+# %% ../../nbs/200_runs.experiment.ipynb #580505ef
 @dataclass(frozen=True)
 class Experiment(ExperimentGroups):
     "All settings of a run. Make one with `Experiment.make`, which checks every name and value."
@@ -358,10 +398,12 @@ class Experiment(ExperimentGroups):
         """An experiment from a preset and flat settings by name.
 
         `protocol`: paper, released or default; without it, the preset's. The preset `paper` takes every value of the
-        model's card; the small ones have their own detector and training and take the rest.
-        Raises `InputError` for a wrong name or value, with the nearest right one.
+        model's card; the small ones have their own detector and training and take the rest. Classes and objects that
+        are not given are those of the data set. Raises `InputError` for a wrong name or value, with the nearest right
+        one.
         """
-        return cls._filled(preset_values(preset, protocol, settings) | settings)
+        values = preset_values(preset, protocol, settings) | settings
+        return cls._filled(values | described_values(values, settings))
 
     @classmethod
     def _filled(cls, values: dict[str, Any]) -> "Experiment":
@@ -392,7 +434,7 @@ NOT_RESULTS = ("device", "checkpoint_minutes", "skip_broken")  # settings that d
 
 def settings_hash(content: dict[str, Any]) -> str:
     "SHA-256 of the settings in the content of a run's `experiment.json`, without those that change no result."
-    free = (*NOT_RESULTS, "source")
+    free = (*NOT_RESULTS, "source", "also", "format")
     groups = {group: content[group] for group in KINDS if isinstance(content.get(group), dict)}
     kept = [[group, name, value] for group, own in groups.items() for name, value in own.items() if name not in free]
     return hashlib.sha256(json.dumps(sorted(kept, key=lambda entry: entry[:2])).encode()).hexdigest()

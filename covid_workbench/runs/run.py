@@ -24,6 +24,8 @@ import pandas as pd
 import torch
 
 import covid_workbench
+from ..data.description import DataDescription, as_json, description_of
+from ..data.planes import file_of
 from ..data.slices import SliceTable
 from ..errors import InputError, WorkbenchError, shown, storage
 from ..files import append_to, read_file, write_atomic
@@ -90,6 +92,14 @@ class RunSlices:
         return read_checked(self.folder / "experiment.json", "experiment")["record"]
 
     @property
+    def description(self) -> DataDescription:
+        "Classes, mask values, colours and window of its data. Raises `InputError` where the record of them is damaged."
+        try:
+            return description_of(self.record.get("dataset", {}))
+        except InputError as error:
+            raise InputError(f"{self.folder / 'experiment.json'}: record.dataset: {error}") from None
+
+    @property
     def notes(self) -> list[str]:
         "Sentences about the data that belong beside every score of the run."
         return self.record.get("notes", [])
@@ -101,10 +111,16 @@ class RunSlices:
         Raises `InputError` if `slices.csv` is not the one that the run wrote; pictures are not looked at.
         """
         record, path = self.record, self.folder / "slices.csv"
-        root, beside = Path(record["data_root"]), self.folder / record.get("data_beside", "")
+        roots = [
+            Path(root) if os.path.exists(root) or not (self.folder / beside).is_dir() else self.folder / beside
+            for root, beside in zip(
+                record.get("data_roots", [record["data_root"]]),
+                record.get("data_besides", [record.get("data_beside", "")]),
+            )
+        ]
         if record.get("slices_sha256", "") not in ("", _sha256(path)):
             raise InputError(f"{path} is not the table that the run wrote: it was edited or cut; put it back")
-        return SliceTable.from_csv(path, root if root.exists() or not beside.is_dir() else beside)
+        return SliceTable.from_csv(path, roots, self.description)
 
     def scored_table(self) -> SliceTable:
         "The `table`, for scoring: `InputError` as well if a picture is missing or is not the one of the training."
@@ -175,10 +191,11 @@ def check_data(folder: Path, table: SliceTable, recorded: str) -> None:
 
 def missing_file(table: SliceTable) -> str:
     "The first slice without its picture or mask, in words; empty if all files are there."
-    for column in ("image", "mask"):
-        for name, slice_id in zip(table.frame[column], table.frame["id"]):
-            if name and not (table.root / name).is_file():
-                return f"slice {shown(slice_id)}: no file {table.root / name}"
+    for column in ("image", "mask", "lungs"):
+        for name, folder, slice_id in zip(table.frame[column], table.frame["folder"], table.frame["id"]):
+            path = table.roots[folder] / name
+            if name and not os.path.isfile(file_of(path)):
+                return f"slice {shown(slice_id)}: no file {path}"
     return ""
 
 # %% ../../nbs/201_runs.run.ipynb #8889b999
@@ -311,15 +328,20 @@ def _write_new(folder: Path, experiment: Experiment, table: SliceTable, notes: S
     with storage("making the folder", folder):
         folder.mkdir(parents=True, exist_ok=True)
     table.save(folder / "slices.csv")
-    root, content = table.root.resolve(), dataclasses.asdict(experiment)
+    roots, content = [root.resolve() for root in table.roots], dataclasses.asdict(experiment)
+    besides = [os.path.relpath(root, folder.resolve()) for root in roots]
     record = record_of_machine() | {
         "notes": list(notes),
         "data": table.fingerprint(),
         "slices_sha256": _sha256(folder / "slices.csv"),
         "settings_sha256": settings_hash(content),
-        "data_root": str(root),
-        "data_beside": os.path.relpath(root, folder.resolve()),
+        "data_root": str(roots[0]),
+        "data_beside": besides[0],
     }
+    if len(roots) > 1:
+        record |= {"data_roots": list(map(str, roots)), "data_besides": besides}
+    if said := as_json(table.description):
+        record["dataset"] = said
     if own := [entry for entry in record_of_models() if experiment.one_shot.model in entry["models"]]:
         record["models"] = own
     write_atomic(folder / "experiment.json", json.dumps({"format": FORMAT} | content | {"record": record}, indent=1))
