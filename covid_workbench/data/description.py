@@ -74,9 +74,7 @@ def check_names(names: Iterable[Any], what: str) -> tuple[str, ...]:
     plain = [name.casefold() for name in checked]
     twice = [name for at, name in enumerate(checked) if plain.index(name.casefold()) != at]
     if twice:
-        raise InputError(
-            f"{what} '{twice[0]}' occurs twice, or differs by case alone from another; choose another name"
-        )
+        raise InputError(f"{what} '{twice[0]}' occurs twice, or differs by case alone from another; rename one")
     return checked
 
 # %% ../../nbs/040_data.description.ipynb #e088f76f
@@ -90,7 +88,7 @@ def objects_of(word: str) -> ObjectClasses:
     if "=" not in word:
         names = nearest(word, OBJECT_CLASSES)
         raise InputError(
-            f"objects '{shown(word)}' is unknown, {names}; or write mask values out, as in cavity=2,nodule=3+4"
+            f"objects '{shown(word)}' is unknown, {names}; or mask values written out: cavity=2,nodule=3+4"
         )
     names, values = [], []
     for part in word.split(","):
@@ -98,7 +96,7 @@ def objects_of(word: str) -> ObjectClasses:
         found = [int(value) for value in match[2].split("+")] if match else [0]
         if not match or min(found) < 1 or max(found) > 255 or len(set(found)) < len(found):
             raise InputError(
-                f"objects: '{shown(part)}' is not of the form NAME=VALUE+VALUE, with different mask values from 1 to 255"
+                f"objects: '{shown(part)}' is not of the form NAME=VALUE+VALUE, with different values from 1 to 255"
             )
         names.append(match[1])
         values.append(tuple(sorted(found)))
@@ -109,8 +107,8 @@ def objects_of(word: str) -> ObjectClasses:
 class DataDescription:
     """What a data set says about itself.
 
-    `classes`: what a slice can be called, in the order of the model's outputs; `normal`: the one with nothing to see, or
-    empty. `mask_names`: mask value -> meaning, with 0 for background; `organs`: the values that are no lesion.
+    `classes`: what a slice can be called, in the order of the model's outputs; `normal`: the one with nothing to see,
+    or empty. `mask_names`: mask value -> meaning, with 0 for background; `organs`: the values that are no lesion.
     `objects`: what a detector may learn to find, by name. `colours`: class or meaning -> `#rrggbb`. `window`: (low,
     high) in HU that becomes grey 0..255, or None. `rescale`: (slope, intercept) that makes HU of stored 16-bit pixels,
     or None. `name`, `licence`, `source`, `citation`: one line of text each.
@@ -143,10 +141,21 @@ class DataDescription:
         return ("", *sorted(self.classes, key=lambda name: name != self.normal))
 
     def replace(self, **changes) -> "DataDescription":
-        "The same description with some fields changed."
         return dataclasses.replace(self, **changes)
 
 # %% ../../nbs/040_data.description.ipynb #3c5dab1f
+def _check_objects(held: DataDescription) -> None:
+    "Raise `InputError` for a choice of objects without a class, or with mask values that have no name."
+    for choice, objects in held.objects.items():
+        if not choice.strip() or len(choice) > LONGEST_NAME or re.search("[=,;]", choice):
+            raise InputError(f"objects '{shown(choice)}' is no name: up to {LONGEST_NAME} characters without = , ;")
+        check_names(objects.names, f"objects '{shown(choice)}': class")
+        unknown = {value for values in objects.values for value in values} - set(held.mask_names)
+        if unknown or not len(objects):
+            what = f"mask value {min(unknown)}, which mask_values does not name" if unknown else "no class"
+            raise InputError(f"objects '{choice}' has {what}")
+
+
 def _check_description(held: DataDescription) -> None:
     "Raise `InputError` for names, values, colours or windows that cannot be used."
     check_names(held.classes, "class")
@@ -160,14 +169,7 @@ def _check_description(held: DataDescription) -> None:
     for value in held.organs:
         if value not in held.mask_names or value == 0:
             raise InputError(f"organs: {shown(value)} is none of the mask values ({', '.join(names[1:])})")
-    for choice, objects in held.objects.items():
-        if not choice.strip() or len(choice) > LONGEST_NAME or re.search("[=,;]", choice):
-            raise InputError(f"objects '{shown(choice)}' is no name: up to {LONGEST_NAME} characters without = , ;")
-        check_names(objects.names, f"objects '{shown(choice)}': class")
-        unknown = {value for values in objects.values for value in values} - set(held.mask_names)
-        if unknown or not len(objects):
-            what = f"mask value {min(unknown)}, which mask_values does not name" if unknown else "no class"
-            raise InputError(f"objects '{choice}' has {what}")
+    _check_objects(held)
     for name, colour in held.colours.items():
         if name not in (*held.classes, *names) or not re.fullmatch("#[0-9a-fA-F]{6}", str(colour)):
             raise InputError(f"colours: '{shown(name)}: {shown(colour)}' is not of the form CLASS: #rrggbb")
@@ -241,9 +243,7 @@ def _objects(content: dict, names: Mapping[int, str], organs: tuple[int, ...]) -
     choices = objects_from_values(names, organs)
     for choice, classes in held.items():
         if not isinstance(classes, dict) or not all(isinstance(values, list) and values for values in classes.values()):
-            raise InputError(
-                f"objects '{shown(choice)}' must be names with lists of mask values, such as {{\"cavity\": [2]}}"
-            )
+            raise InputError(f'objects "{shown(choice)}" must be names with lists of values, such as {{"cavity": [2]}}')
         values = [tuple(sorted({_value(one, names, f"objects '{choice}'") for one in own})) for own in classes.values()]
         choices[choice] = ObjectClasses(tuple(classes), tuple(values))
     return choices
@@ -264,7 +264,7 @@ def description_of(content: Any) -> DataDescription:
     organs = _typed(content, "organs", list, "a list of mask values")
     standard = (LUNG,) if "mask_values" not in content else tuple(v for v, name in names.items() if name == "lung")
     organs = standard if organs is None else tuple(_value(one, names, "organs") for one in organs)
-    texts = {name: _typed(content, name, str, "text") or "" for name in TEXTS}
+    texts = {name: " ".join((_typed(content, name, str, "text") or "").split())[:500] for name in TEXTS}
     return DataDescription(
         classes=classes,
         normal=first if content.get("normal") is None else _typed(content, "normal", str, "the name of a class"),
@@ -274,7 +274,7 @@ def description_of(content: Any) -> DataDescription:
         colours=_typed(content, "colours", dict, "colours by name") or {},
         window=_numbers(content, "window"),
         rescale=_numbers(content, "rescale"),
-        **{name: " ".join(text.split())[:500] for name, text in texts.items()},
+        **texts,
     )
 
 # %% ../../nbs/040_data.description.ipynb #66b373d5

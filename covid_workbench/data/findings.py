@@ -23,9 +23,9 @@ LEVELS = ("error", "warning", "note")  # a run would fail or lie; a score may mi
 class Finding:
     """One thing that an audit found.
 
-    `level` of `LEVELS`; `rule` its name; `what` one sentence with counts; `mend` what to do; `evidence` the first few
-    places, each a dictionary with some of `slice`, `file`, `patient`, `other` (a second slice), `value`; `count` how many
-    places there are; `figures` numbers behind it, such as `auc`, `low`, `high`.
+    `level` of `LEVELS`; `rule` its name; `what` one sentence with counts; `mend` what to do; `evidence` the first
+    places, each a dictionary with some of `slice`, `file`, `patient`, `other` (a second slice), `value`; `count` how
+    many places there are; `figures` numbers behind it, such as `auc`, `low`, `high`.
     """
 
     level: str

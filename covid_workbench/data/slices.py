@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'NEWER', 'SPLITS', 'LONGEST', 'UNFIT', 'FLAGS', 'TURNS', 'CASTS', 'Complaint', 'CONTENT', 'Slice',
-           'read_slice', 'TableSummary', 'TableContents', 'TableParts', 'SliceTable']
+           'read_slice', 'TableSummary', 'TableContents', 'TableRows', 'TableParts', 'SliceTable']
 
 # %% ../../nbs/050_data.slices.ipynb #75cb304e
 import hashlib
@@ -64,9 +64,7 @@ class Slice:
             label = shown(self.label)
             raise InputError(f"slice {shown(self.id)}: label '{label}' is unknown, {nearest(label, classes)}")
         if not _is_picture(self.pixels) or self.mask is not None and not _is_picture(self.mask):
-            raise InputError(
-                f"slice {shown(self.id)}: pixels and mask are arrays (H, W) of uint8, of one pixel at least"
-            )
+            raise InputError(f"slice {shown(self.id)}: pixels and mask are arrays (H, W) of uint8, one pixel at least")
         if self.mask is not None and self.mask.shape != self.pixels.shape:
             sizes = f"mask {_size(self.mask)} does not match image {_size(self.pixels)}"
             raise InputError(f"slice {shown(self.id)}: {sizes}")
@@ -74,7 +72,8 @@ class Slice:
     def __repr__(self):
         return (
             f"Slice {self.id} (patient {self.patient}, scan {self.scan}, slice {self.index}): {_size(self.pixels)} "
-            f"grey {self.pixels.min()}..{self.pixels.max()}, {self.label or 'no label'}; {_mask_summary(self.mask, self.description.mask_names)}"
+            f"grey {self.pixels.min()}..{self.pixels.max()}, {self.label or 'no label'}; "
+            f"{_mask_summary(self.mask, self.description.mask_names)}"
         )
 
 # %% ../../nbs/050_data.slices.ipynb #14594014
@@ -117,7 +116,7 @@ COLUMNS = {  # column -> the value that a row gets when the column is missing (N
     "patient_unknown": False,
     "folder": 0,
 }
-NEWER = list(COLUMNS)[list(COLUMNS).index("person") :]  # left out of files and hashes where a table does not use them
+NEWER = list(COLUMNS)[list(COLUMNS).index("frame") :]  # left out of files and hashes where a table does not use them
 SPLITS = ("train", "validation", "test")
 
 # %% ../../nbs/050_data.slices.ipynb #17a702c0
@@ -236,6 +235,18 @@ def _checked(frame: pd.DataFrame, name: str, held: DataDescription = STANDARD, f
     _check_values(checked, name, held, folders)
     return checked
 
+# %% ../../nbs/050_data.slices.ipynb #01cc363f
+def _check_mask_values(frame: pd.DataFrame, name: str, held: DataDescription) -> None:
+    "Raise `InputError` for a meaning in the column mask_values that is no mask value of the data set."
+    for text in frame["mask_values"].unique():
+        unknown = set(_pairs(text).values()) - set(held.mask_names)
+        if unknown:
+            slice_id = shown(frame["id"][frame["mask_values"] == text].iloc[0])
+            known = ", ".join(f"{value} {meaning}" for value, meaning in sorted(held.mask_names.items()))
+            raise InputError(
+                f"{name}: slice {slice_id}: mask_values '{text}' has the meaning {min(unknown)}; known: {known}"
+            )
+
 
 def _check_values(frame: pd.DataFrame, name: str, held: DataDescription, folders: int) -> None:
     "Raise `InputError` for an unknown label, split, mask value, frame or folder, and for an id that occurs twice."
@@ -249,14 +260,7 @@ def _check_values(frame: pd.DataFrame, name: str, held: DataDescription, folders
         if len(wrong):
             value = wrong.iloc[0][column]
             raise InputError(f"{name}: slice {shown(wrong.iloc[0]['id'])}: {column} {value} is not in {low}..{high}")
-    for text in frame["mask_values"].unique():
-        unknown = set(_pairs(text).values()) - set(held.mask_names)
-        if unknown:
-            slice_id = shown(frame["id"][frame["mask_values"] == text].iloc[0])
-            known = ", ".join(f"{value} {meaning}" for value, meaning in sorted(held.mask_names.items()))
-            raise InputError(
-                f"{name}: slice {slice_id}: mask_values '{text}' has the meaning {min(unknown)}; known: {known}"
-            )
+    _check_mask_values(frame, name, held)
     repeated = frame["id"][frame["id"].duplicated()]
     if len(repeated):
         raise InputError(f"{name}: slice id '{shown(repeated.iloc[0])}' occurs twice; ids must be unique")
@@ -315,8 +319,9 @@ def _masks_of(row: pd.Series, root: Path, held: DataDescription) -> np.ndarray |
 
 def _same_size(row: pd.Series, mask: np.ndarray, mask_name: str, pixels: np.ndarray, name: str) -> None:
     if mask.shape != pixels.shape:
+        sizes = _size(mask), _size(pixels)
         raise InputError(
-            f"slice {shown(row['id'])}: mask {_size(mask)} of {mask_name} does not match image {_size(pixels)} of {name}"
+            f"slice {shown(row['id'])}: mask {sizes[0]} of {mask_name} does not match image {sizes[1]} of {name}"
         )
 
 # %% ../../nbs/050_data.slices.ipynb #b586876b
@@ -341,9 +346,7 @@ def _cropped(array: np.ndarray, row: pd.Series) -> np.ndarray:
     x0, y0, x1, y1 = map(int, row["crop"].split())
     if x1 > array.shape[1] or y1 > array.shape[0]:
         size = _size(array)
-        raise InputError(
-            f"slice {shown(row['id'])}: crop {row['crop']} reaches beyond the image {size} of {row['image']}"
-        )
+        raise InputError(f"slice {shown(row['id'])}: crop {row['crop']} reaches beyond the {size} of {row['image']}")
     return array[y0:y1, x0:x1]
 
 # %% ../../nbs/050_data.slices.ipynb #cc6b5a3d
@@ -399,13 +402,13 @@ def _files_of(table: TableSummary) -> list[str]:
     ]
 
 
-def _shortest(frame: pd.DataFrame) -> pd.DataFrame:
-    "The frame without the newer columns that it does not use, so that older tables keep their bytes and their hash."
-    return frame.drop(columns=[name for name in NEWER if (frame[name] == COLUMNS[name]).all()])
+def _shortest(frame: pd.DataFrame, names: Sequence[str] = NEWER) -> pd.DataFrame:
+    "The frame without those newer columns that it does not use, so that older tables keep their bytes and their hash."
+    return frame.drop(columns=[name for name in names if (frame[name] == COLUMNS[name]).all()])
 
 
 def _rows_as_text(table: TableSummary) -> str:
-    rows, said = _shortest(table.frame).to_csv(index=False), as_json(table.description)
+    rows, said = _shortest(table.frame, ["person", *NEWER]).to_csv(index=False), as_json(table.description)
     return rows + (json.dumps(said, sort_keys=True) if said else "")
 
 
@@ -431,8 +434,17 @@ class TableContents(TableSummary):
         return recorded == _hash_of(_rows_as_text(self), sizes)
 
 # %% ../../nbs/050_data.slices.ipynb #72a915fc
-class TableParts(TableContents):
-    "Some of the rows of a table, or others with the same files."
+class TableRows(TableContents):
+    "Other rows with the same files; reading and writing them."
+
+    def save(self, path: str | Path) -> None:
+        "Write the table as CSV."
+        write_atomic(path, _shortest(self.frame).to_csv(index=False))
+
+    def read(self, row: int) -> Slice:
+        "The slice of one row, with its pixels and mask."
+        about = self.frame.iloc[row]
+        return read_slice(about, self.roots[about["folder"]], self.description)
 
     def where(self, condition) -> "SliceTable":
         "The rows for which the boolean Series `condition` holds."
@@ -456,6 +468,10 @@ class TableParts(TableContents):
         other.notes, other.left_out = self.notes, self.left_out
         return other
 
+# %% ../../nbs/050_data.slices.ipynb #c2a0c027
+class TableParts(TableRows):
+    "Some of the rows of a table."
+
     def without(self, left_out: dict[str, str]) -> "SliceTable":
         "The table without these slices (id -> why), which a note says; all others keep their split."
         if not left_out:
@@ -477,7 +493,7 @@ class TableParts(TableContents):
             )
         return part
 
-# %% ../../nbs/050_data.slices.ipynb #c2a0c027
+# %% ../../nbs/050_data.slices.ipynb #c3dc87c2
 class SliceTable(TableParts):
     """Slices, one per row of `frame` (columns: `COLUMNS`), with their files under `root`, or under several folders.
 
@@ -512,12 +528,3 @@ class SliceTable(TableParts):
             raise InputError(f"{path}: the table has a header and no slices")
         held = description or description_in(Path(path).parent) or STANDARD
         return cls(frame, root or Path(path).parent, str(Path(path)), held)
-
-    def save(self, path: str | Path) -> None:
-        "Write the table as CSV."
-        write_atomic(path, _shortest(self.frame).to_csv(index=False))
-
-    def read(self, row: int) -> Slice:
-        "The slice of one row, with its pixels and mask."
-        about = self.frame.iloc[row]
-        return read_slice(about, self.roots[about["folder"]], self.description)
