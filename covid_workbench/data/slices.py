@@ -26,7 +26,6 @@ from covid_workbench.data.description import (
     LUNG,
     STANDARD,
     DataDescription,
-    as_json,
     description_in,
 )
 from .planes import file_of, read_labels, read_plane
@@ -405,7 +404,7 @@ def _shortest(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _rows_as_text(table: TableSummary) -> str:
-    rows, said = _shortest(table.frame).to_csv(index=False), as_json(table.description)
+    rows, said = _shortest(table.frame).to_csv(index=False), table.description.meaning
     return rows + (json.dumps(said, sort_keys=True) if said else "")
 
 
