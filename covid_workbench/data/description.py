@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['CLASS_NAMES', 'BACKGROUND', 'LUNG', 'GROUND_GLASS', 'CONSOLIDATION', 'MASK_NAMES', 'OBJECT_CLASSES', 'UNFIT_IN_NAMES',
-           'LONGEST_NAME', 'STANDARD', 'DATASET_FILE', 'FIELDS', 'TEXTS', 'ObjectClasses', 'check_name', 'check_names',
-           'objects_of', 'DataDescription', 'objects_from_values', 'description_of', 'as_json', 'description_in',
-           'write_description']
+           'LONGEST_NAME', 'FIGURE_NAMES', 'STANDARD', 'DATASET_FILE', 'FIELDS', 'TEXTS', 'ObjectClasses', 'check_name',
+           'check_names', 'objects_of', 'DataDescription', 'objects_from_values', 'description_of', 'as_json',
+           'description_in', 'write_description']
 
 # %% ../../nbs/040_data.description.ipynb #ae166385
 import dataclasses
@@ -68,13 +68,21 @@ def check_name(name: Any, what: str) -> str:
     return name
 
 
-def check_names(names: Iterable[Any], what: str) -> tuple[str, ...]:
-    "Names of classes, different by more than case. Raises `InputError` that names the wrong one."
+FIGURE_NAMES = ("headline", "merged", "reference")  # figures of a detector beside those of its object classes
+
+
+def check_names(names: Iterable[Any], what: str, taken: tuple[str, ...] = ()) -> tuple[str, ...]:
+    "Names of classes, different by more than case, none of `taken`. Raises `InputError` that names the wrong one."
     checked = tuple(check_name(name, what) for name in names)
     plain = [name.casefold() for name in checked]
     twice = [name for at, name in enumerate(checked) if plain.index(name.casefold()) != at]
     if twice:
-        raise InputError(f"{what} '{twice[0]}' occurs twice, or differs by case alone from another; rename one")
+        raise InputError(
+            f"{what} '{twice[0]}' occurs twice, or differs by case alone from another; choose another name"
+        )
+    for name in checked:
+        if name in taken:
+            raise InputError(f"{what} cannot be called '{name}', the name of a figure; choose another name")
     return checked
 
 # %% ../../nbs/040_data.description.ipynb #e088f76f
@@ -100,7 +108,7 @@ def objects_of(word: str) -> ObjectClasses:
             )
         names.append(match[1])
         values.append(tuple(sorted(found)))
-    return ObjectClasses(check_names(names, "object class"), tuple(values))
+    return ObjectClasses(check_names(names, "object class", FIGURE_NAMES), tuple(values))
 
 # %% ../../nbs/040_data.description.ipynb #a628aad6
 @dataclass(frozen=True)
@@ -136,6 +144,11 @@ class DataDescription:
         return tuple(value for value in sorted(self.mask_names) if value and value not in self.organs)
 
     @property
+    def meaning(self) -> dict[str, Any]:
+        "The content of a `dataset.json` that says what labels, masks and pixels mean, without colours and texts."
+        return as_json(self.replace(colours={}, **dict.fromkeys(TEXTS, "")))
+
+    @property
     def severity(self) -> tuple[str, ...]:
         "The classes from nothing to see to the most telling one, with '' for no label before them."
         return ("", *sorted(self.classes, key=lambda name: name != self.normal))
@@ -149,7 +162,7 @@ def _check_objects(held: DataDescription) -> None:
     for choice, objects in held.objects.items():
         if not choice.strip() or len(choice) > LONGEST_NAME or re.search("[=,;]", choice):
             raise InputError(f"objects '{shown(choice)}' is no name: up to {LONGEST_NAME} characters without = , ;")
-        check_names(objects.names, f"objects '{shown(choice)}': class")
+        check_names(objects.names, f"objects '{shown(choice)}': class", FIGURE_NAMES)
         unknown = {value for values in objects.values for value in values} - set(held.mask_names)
         if unknown or not len(objects):
             what = f"mask value {min(unknown)}, which mask_values does not name" if unknown else "no class"

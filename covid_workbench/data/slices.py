@@ -27,7 +27,6 @@ from covid_workbench.data.description import (
     LUNG,
     STANDARD,
     DataDescription,
-    as_json,
     description_in,
 )
 from .planes import file_of
@@ -413,7 +412,7 @@ def _shortest(frame: pd.DataFrame, names: Sequence[str] = NEWER) -> pd.DataFrame
 
 
 def _rows_as_text(table: TableSummary) -> str:
-    rows, said = _shortest(table.frame, ["person", *NEWER]).to_csv(index=False), as_json(table.description)
+    rows, said = _shortest(table.frame, ["person", *NEWER]).to_csv(index=False), table.description.meaning
     return rows + (json.dumps(said, sort_keys=True) if said else "")
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from ..data.colours import object_colours
 from ..data.dataset import SliceDataset
 from ..errors import InputError, storage
 from ..evaluation.answers import dataset_for, readable, rounded, surely, table_of_files
@@ -93,14 +94,16 @@ class AnswerFolder:
 
     def _lesions(self, model: nn.Module, score: float, batch: int) -> Iterator[tuple[str, Detections]]:
         "The lesions of one slice after the other, once its entry is made and its overlay written."
-        frame, names = self.data.table.frame, self.run.experiment.objects.names
+        frame, objects = self.data.table.frame, self.run.experiment.objects
+        names, colours = objects.names, object_colours(objects, self.run.description)
         files = safe_names(list(frame["id"]))
         for number, found in enumerate(predict_slices(model, self.data, batch=batch, progress="predicting")):
             prediction = surely(found, score)
             entry = answer_entry(prediction, frame["image"].iloc[number], names)
             if prediction.detections is not None:
                 entry["overlay"] = f"overlays/{files[number]}.png"
-                overlay_png(self.data.slice(number).pixels, prediction.detections, self.out / entry["overlay"], names)
+                pixels, path = self.data.slice(number).pixels, self.out / entry["overlay"]
+                overlay_png(pixels, prediction.detections, path, names, colours)
                 yield prediction.id, prediction.detections
             self.entries.append(entry)
 

@@ -137,7 +137,7 @@ class SlicePane(RunParts):
     def show(self) -> None:
         "Show the slice, with the run's own answer first."
         opened, stored, order = self.view.open, self.view.open.slice, self.view.asked.order
-        pixels, truth = stored.pixels, truth_outlines(stored.mask)
+        pixels, truth = stored.pixels, truth_outlines(stored.mask, stored.description)
         self._show_regions(opened.regions, crops_of(pixels, [region["box"] for region in opened.regions]))
         set_traits([self.canvas], pixels=pixels.tobytes(), shape=list(pixels.shape), truth=truth)
         set_traits([self.panel], **panel_traits(self.view))
