@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['REGIMES', 'TINY', 'SMOKE', 'SMALL', 'PRESETS', 'TWEAKS', 'KINDS', 'GROUP_OF', 'NOT_RESULTS', 'DataSettings',
            'RegimeSettings', 'OptimizerSettings', 'BatchSettings', 'AugmentationSettings', 'TrainingSettings',
-           'ExperimentGroups', 'preset_values', 'described_values', 'Experiment', 'settings_hash', 'was_edited',
-           'settings_in_json', 'settings_of_paper']
+           'ExperimentGroups', 'preset_values', 'described_values', 'values_described', 'Experiment', 'settings_hash',
+           'was_edited', 'settings_in_json', 'settings_of_paper']
 
 # %% ../../nbs/200_runs.experiment.ipynb #023b543b
 import dataclasses
@@ -16,7 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..data.description import CLASS_NAMES, OBJECT_CLASSES, ObjectClasses, check_names, objects_of
+from covid_workbench.data.description import (
+    CLASS_NAMES,
+    OBJECT_CLASSES,
+    DataDescription,
+    ObjectClasses,
+    check_names,
+    objects_of,
+)
+from ..data.slices import COLUMNS
 from ..data.sources import describe_sources
 from ..data.windows import window_of
 from ..errors import InputError, nearest, shown
@@ -73,7 +81,14 @@ class DataSettings:
     also: tuple[str, ...] = setting(
         (), "further data folders beside source; 'lesions=' or 'labels=' before one takes its masks or its labels alone"
     )
-    format: str = setting("", "layout of the data folders, see covid-workbench data formats; empty: it is recognised")
+    format: str = setting(
+        "",
+        "layout of the data folders, see covid-workbench data formats, or one for each, separated by commas; empty: it "
+        "is recognised",
+    )
+    columns: tuple[str, ...] = setting(
+        (), "columns of a csv by the names that they have there, such as id=ImageId, label=diagnosis"
+    )
     window: str = setting(
         "",
         "HU window of volumes: lung, wide, mediastinum, bone or LOW:HIGH; empty: that of the data set, or else lung",
@@ -81,6 +96,7 @@ class DataSettings:
     train_slices: int = setting(
         0, "so many labelled training slices, the same number of each class, drawn by split_seed; 0 takes all", low=0
     )
+    validation_slices: int = setting(0, "so many labelled validation slices, likewise; 0 takes all", low=0)
     test_slices: int = setting(0, "so many labelled test slices, likewise; 0 takes all", low=0)
     relabel: tuple[str, ...] = setting(
         (), "image labels read as others, such as CP=Normal for a data source that tells COVID-19 from everything else"
@@ -316,6 +332,11 @@ def _check_numbers(data: DataSettings, detector: DetectorSettings) -> None:
     objects_of(data.objects)
     if data.window:
         window_of(data.window)
+    for pair in data.columns:
+        name, _, there = pair.partition("=")
+        if not there.strip() or name not in COLUMNS:
+            near = f": {shown(name)} is unknown, {nearest(name, COLUMNS)}" * (bool(there) and name not in COLUMNS)
+            raise InputError(f"setting columns: '{shown(pair)}' is not of the form COLUMN=NAME, as in id=ImageId{near}")
     if data.validation + data.test >= 1:
         raise InputError(f"settings validation={data.validation} and test={data.test} leave no patient to train on")
 
@@ -338,7 +359,7 @@ class ExperimentGroups:
         "Raise `InputError` for settings that do not fit each other."
         _check_numbers(self.data, self.detector)
         _check_model(self.one_shot.model, self.detector, self.training)
-        phantom = self.data.source == "phantom"
+        phantom = self.data.source == "phantom" and not self.data.also
         _check_classes(self.one_shot.classes, self.data.relabel, self.protocol.f1_weights, phantom)
         check_sizes(self.detector, self.one_shot, self.data.image_size)
 
@@ -375,10 +396,17 @@ def preset_values(preset: str, protocol: str, settings: dict[str, Any]) -> dict[
 # %% ../../nbs/200_runs.experiment.ipynb #f1084782
 def described_values(values: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     "Classes and objects that the data set of `values` says, but for those `given`; nothing where it is as the papers'."
-    source, also = values.get("source", "phantom"), values.get("also", ())
-    if source == "phantom" or not isinstance(source, str):
+    source, window = values.get("source", "phantom"), values.get("window", "")
+    also, columns = (read_value(values.get(name, ()), tuple[str, ...], name) for name in ("also", "columns"))
+    if source == "phantom" and not also or not isinstance(source, str):
         return {}
-    described = describe_sources([source, *([also] if isinstance(also, str) else also)], values.get("format", ""))
+    window = window_of(window) if isinstance(window, str) and window else None
+    described = describe_sources([source, *also], values.get("format", ""), columns=columns, window=window)
+    return values_described(described, values, given)
+
+
+def values_described(described: DataDescription, values: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    "Classes and objects that a description says beside the settings `values`, but for those `given`."
     for name in read_value(given.get("classes", ()), tuple[str, ...], "classes"):
         if name not in described.classes:
             raise InputError(f"setting classes: '{shown(name)}' is unknown, {nearest(name, described.classes)}")
@@ -434,7 +462,7 @@ NOT_RESULTS = ("device", "checkpoint_minutes", "skip_broken")  # settings that d
 
 def settings_hash(content: dict[str, Any]) -> str:
     "SHA-256 of the settings in the content of a run's `experiment.json`, without those that change no result."
-    free = (*NOT_RESULTS, "source", "also", "format")
+    free = (*NOT_RESULTS, "source", "also", "format", "columns")
     groups = {group: content[group] for group in KINDS if isinstance(content.get(group), dict)}
     kept = [[group, name, value] for group, own in groups.items() for name, value in own.items() if name not in free]
     return hashlib.sha256(json.dumps(sorted(kept, key=lambda entry: entry[:2])).encode()).hexdigest()
