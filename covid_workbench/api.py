@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import fnmatch
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,12 +21,12 @@ from torch import nn
 # %% auto #0
 __all__ = ['OBJECTS_OF_COUNT', 'list_models', 'create_model', 'class_names', 'register_model', 'open_slices', 'phantom',
            'cache_folder', 'Answers', 'answer_picture', 'AttentionTable', 'OpenRun', 'predict_any', 'attention_table',
-           'explore_run', 'open_run', 'train', 'experiment_of', 'run_study']
+           'explore_run', 'open_run', 'data_settings', 'train', 'experiment_of', 'run_study']
 
 # %% ../nbs/902_api.ipynb #e123e8da
 from .data.phantom import PhantomSettings, write_phantom
 from .data.slices import CLASS_NAMES, SliceTable
-from .data.sources import open_source
+from .data.sources import open_sources, slices_named
 from .data.targets import OBJECT_CLASSES
 from .errors import InputError, nearest
 from .evaluation import evaluate as scoring
@@ -45,7 +45,7 @@ from .models import zoo
 from .models.cards import CARDS, display_name
 from .reports.pictures import SlicePicture, slice_picture
 from .runs.datasets import relabelled
-from .runs.experiment import GROUP_OF, Experiment
+from .runs.experiment import GROUP_OF, Experiment, described_values, preset_values
 from .runs.load import load_model
 from .runs.run import Run
 from .training.train import train as train_experiment
@@ -121,15 +121,27 @@ def register_model(
     zoo.register_model(name, build, description=described, settings=settings, any_beta=any_beta)
 
 # %% ../nbs/902_api.ipynb #bcdd0030
-def open_slices(folder: str | Path) -> SliceTable:
-    """The slices of a folder in any known layout, of a `slices.csv`, or plain pictures.
+def open_slices(
+    folder: str | Path | Sequence[str | Path],
+    *,
+    format: str = "",
+    columns: Mapping[str, str] | Sequence[str] = (),
+) -> SliceTable:
+    """The slices of a folder in any known layout, of a `slices.csv`, or plain pictures; or of several folders together.
 
-    Raises `InputError` where there are none, with the layouts that are known.
+    'lesions=A' takes the masks of a folder alone, 'labels=B' its classes. `format`: the layout, where it is not to be
+    recognised; several are separated by commas. `columns`: names of columns in a csv, such as {"id": "ImageId"}.
+    Raises `InputError` where there are no slices, with the layouts that are known.
 
     >>> data = open_slices("CNCB")
     >>> data.frame["label"].value_counts()
+    >>> both = open_slices(["lesions=A", "labels=B"])
     """
-    return open_source(folder, pictures=True)
+    pairs = [f"{name}={there}" for name, there in columns.items()] if isinstance(columns, Mapping) else list(columns)
+    if not format and not pairs:
+        return slices_named(folder)
+    folders = [folder] if isinstance(folder, str | Path) else folder
+    return open_sources([str(own) for own in folders], format, columns=pairs)
 
 # %% ../nbs/902_api.ipynb #7bf227c4
 def phantom(
@@ -327,9 +339,24 @@ def open_run(folder: str | Path) -> OpenRun:
     return OpenRun.open(folder)
 
 # %% ../nbs/902_api.ipynb #8dfe90ad
+def data_settings(data: SliceTable | str | Path | Sequence[str | Path], settings: Mapping[str, Any]) -> dict[str, Any]:
+    "The settings `source` and `also` of `data`. Raises `InputError` for an empty name, and beside such a setting."
+    if isinstance(data, SliceTable):
+        named = list(map(str, data.roots))
+    else:
+        named = [str(data)] if isinstance(data, str | Path) else list(map(str, data))
+    for name in ("source", "also"):
+        if name in settings:
+            raise InputError(f"data and {name} both say where the slices are; leave {name} out")
+    if not named or not all(name.strip() for name in named):
+        raise InputError("data is an empty name; give a folder, a table, or None for the phantom of the preset")
+    found = {"source": named[0], "also": () if isinstance(data, SliceTable) else tuple(named[1:])}
+    return found | {name: empty for name, empty in (("format", ""), ("columns", ())) if name not in settings}
+
+# %% ../nbs/902_api.ipynb #899cb39b
 def train(
     model: str | nn.Module | Experiment,
-    data: SliceTable | str | Path | None,
+    data: SliceTable | str | Path | Sequence[str | Path] | None,
     folder: str | Path,
     *,
     preset: str | None = None,
@@ -340,18 +367,19 @@ def train(
     """Train a model into a run folder; a complete run is returned as it is.
 
     `model`: a name, a model of `create_model` (its weights are the start, and it holds the trained ones afterwards), or
-    an `Experiment`. `data`: a table, a folder, or None for the phantom of the preset. `preset`: paper (the default),
+    an `Experiment`. `data`: a table, one or several folders (see `open_slices`), or None for the phantom of the preset.
+    `preset`: paper (the default),
     small (a laptop) or smoke (seconds); any setting by name. Raises `InputError` for what does not fit or contradicts
     itself, before anything is written.
 
     >>> run = train("lstm2", phantom(patients=60), "runs/a", preset="small", seed=1)
     """
     if data is not None:
-        if "source" in settings:
-            raise InputError("data and source both say where the slices are; leave source out")
-        if not str(data.root if isinstance(data, SliceTable) else data).strip():
-            raise InputError("data is an empty name; give a folder, a table, or None for the phantom of the preset")
-        settings["source"] = str(data.root if isinstance(data, SliceTable) else data)
+        settings |= data_settings(data, settings)
+        if isinstance(model, str) and isinstance(data, SliceTable) and len(data.roots) > 1:
+            # its folders need not be in a layout of their own, so the table says what is in them
+            values = preset_values(preset or "paper", "", settings | {"model": model}) | settings
+            settings |= described_values(values, settings, data.description)
     module = model if isinstance(model, nn.Module) else None
     experiment = experiment_of(model, preset, settings)
     table = relabelled(data, experiment.data.relabel) if isinstance(data, SliceTable) else None

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from .data.joining import read_parts
 from .errors import InputError, storage
 from .files import read_json, write_atomic
 from .headless import isolated_python, study_notebook
@@ -25,17 +26,20 @@ from .runs.run import Run
 EXPLORERS = ("attention", "runs", "lesions")
 
 
-def _parameters(runs: Sequence[str | Path], data: str | Path | None) -> dict[str, object]:
+def _parameters(runs: Sequence[str | Path], data: Sequence[str | Path]) -> dict[str, object]:
     "Values of the explorers' parameters. Raises `InputError` for a folder that is no run or does not exist."
     folders = [Run.open(run).folder.resolve() for run in runs]
     if len(folders) > 3:
         raise InputError(f"{len(folders)} runs: the explorer shows one, two or three side by side")
-    if data is not None and not Path(data).exists():
-        raise InputError(f"the data folder {data} is not there")
+    gone = [part.folder for part in read_parts(data) if not Path(part.folder).exists()]
+    if gone:
+        raise InputError(f"the data folder {gone[0]} is not there")
+    found = [(part.role, str(Path(part.folder).resolve())) for part in read_parts(data)]
+    named = [f"{role}={folder}" if role else folder for role, folder in found]
     return {
         "runs": [str(folder) for folder in folders],
         "run": str(folders[0]) if folders else "",
-        "data": str(Path(data).resolve()) if data else "",
+        "data": named if len(named) > 1 else "".join(named),
         "folder": os.path.commonpath([folder.parent for folder in folders]) if folders else "",
     }
 
@@ -68,14 +72,15 @@ def read_notebook(path: Path) -> dict[str, Any]:
 
 # %% ../nbs/901_lab.ipynb #0bad3c91
 def explorer_notebooks(
-    folder: str | Path, runs: Sequence[str | Path] = (), data: str | Path | None = None
+    folder: str | Path, runs: Sequence[str | Path] = (), data: str | Path | Sequence[str | Path] | None = None
 ) -> list[Path]:
-    """Copies of the explorers' notebooks in `folder`, with `runs` (up to three) and `data` as parameters.
+    """Copies of the explorers' notebooks in `folder`, with `runs` (up to three) and `data` (folders) as parameters.
 
     A notebook that is there already stays as it is, except for its parameters where runs or data are named.
     Raises `InputError` for a folder that is no run or does not exist, and for a file there that is no notebook,
     `StorageError` when writing fails.
     """
+    data = [data] if isinstance(data, str | Path) else list(data or ())
     values, paths = _parameters(runs, data), []
     if Path(folder).exists() and not Path(folder).is_dir():
         raise InputError(f"{folder} is a file; choose another --folder for the notebooks")

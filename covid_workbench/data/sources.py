@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CLASS_FOLDERS', 'CLASS_NUMBERS', 'LAYOUTS', 'read_class_folders', 'read_flat_names', 'read_lesion_folders',
            'read_lesion_names', 'read_covid_semiseg', 'read_plain_pictures', 'join_patients', 'open_source',
-           'open_sources', 'describe_sources', 'check_path']
+           'open_sources', 'slices_named', 'describe_sources', 'check_path']
 
 # %% ../../nbs/079_data.sources.ipynb #c55e42ff
 import os
@@ -15,7 +15,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from .agreement import Said, described_together, said_by
 from .description import STANDARD, DataDescription, description_in
+from .joining import PHANTOM, Part, join_tables, read_part, read_parts, taken
 from .slices import SliceTable
 from .source import number_in, pictures_in
 from ..errors import InputError, nearest, shown
@@ -211,15 +213,67 @@ def open_source(folder: str | Path, *, pictures: bool = False, format: str = "")
     )
     return join_patients(SliceTable(frame, folder, str(folder), description_in(folder) or STANDARD))
 
+# %% ../../nbs/079_data.sources.ipynb #5e2fff00
+def open_sources(
+    folders: Sequence[str],
+    format: str = "",
+    *,
+    columns: Sequence[str] = (),
+    window: tuple[float, float] | None = None,
+    phantom: SliceTable | None = None,
+) -> SliceTable:
+    """The slices of one or several data folders ('A', 'lesions=A', 'labels=A'); see `open_source` and `data.joining`.
 
-def open_sources(folders: Sequence[str], format: str = "") -> SliceTable:
-    "The slices of one or several data folders; see `open_source`."
-    return open_source(folders[0], format=format)
+    `format`: one for all, or one for each, separated by commas. `phantom`: what a folder of this name stands for.
+    Raises `InputError` for what does not fit together.
+    """
+    parts = read_parts(folders, format)
+    tables = [taken(_opened(part, columns, phantom), part) for part in parts]
+    return tables[0] if len(parts) == 1 else join_tables(parts, tables, window)
 
 
-def describe_sources(folders: Sequence[str], format: str = "") -> DataDescription:
-    "What the data sets in these folders say about themselves; the papers' classes where there is no such folder."
-    folder = Path(folders[0])
+def _opened(part: Part, columns: Sequence[str], phantom: SliceTable | None) -> SliceTable:
+    if part.folder == PHANTOM and phantom is not None:
+        return phantom
+    return open_source(part.folder, format=part.format, **({"columns": columns} if columns else {}))
+
+
+def slices_named(data: str | Path | Sequence[str | Path]) -> SliceTable:
+    "What a person names to look at: a folder, a picture, or several folders."
+    if isinstance(data, str | Path):
+        data = [data]
+    if len(data) == 1 and not read_part(data[0]).role:
+        return open_source(data[0], pictures=True)
+    return open_sources([str(folder) for folder in data])
+
+
+def describe_sources(
+    folders: Sequence[str],
+    format: str = "",
+    *,
+    columns: Sequence[str] = (),
+    window: tuple[float, float] | None = None,
+) -> DataDescription:
+    """What the data sets in these folders say, as one; the papers' classes where there is no such folder.
+
+    Several are opened where their classes or masks differ, since what they use decides; a phantom uses all.
+    """
+    parts = read_parts(folders, format)
+    said = [Said(part.words, _described(part)) for part in parts]
+    if len(parts) == 1:
+        return said[0].held
+    kinds = [(own.classes, own.normal, own.mask_names, own.organs, own.objects) for _, own, *_ in said]
+    if any(kind != kinds[0] for kind in kinds):
+        said = [
+            own if part.folder == PHANTOM else said_by(part.words, taken(_opened(part, columns, None), part))
+            for part, own in zip(parts, said)
+        ]
+    return described_together(said, window)[0]
+
+
+def _described(part: Part) -> DataDescription:
+    "What a part says about itself, without opening its slices."
+    folder = Path(part.folder)
     return description_in(folder.parent if folder.suffix == ".csv" else folder) or STANDARD
 
 # %% ../../nbs/079_data.sources.ipynb #55032fa1

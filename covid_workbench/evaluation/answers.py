@@ -96,8 +96,9 @@ def table_of_files(paths: Iterable[str | Path], left_out: list[tuple[str, str]] 
                 raise
             problems.append((str(path), error))
             continue
-        images = [os.path.realpath(table.root / name) for name in table.frame["image"]]
-        frames.append(table.frame.assign(image=images, mask=""))
+        files = zip(table.frame["folder"], table.frame["image"])
+        images = [os.path.realpath(table.roots[folder] / name) for folder, name in files]
+        frames.append(table.frame.assign(image=images, mask="", folder=0))
     if not frames:
         raise problems[0][1] if problems else InputError("nothing to predict: no file is named")
     if problems:

@@ -17,6 +17,7 @@ import pandas as pd
 
 from ..data.dataset import SliceDataset
 from ..data.description import DataDescription
+from ..data.joining import PHANTOM, read_parts
 from ..data.phantom import PhantomSettings, write_phantom
 from ..data.slices import SPLITS, SliceTable
 from ..data.sources import open_sources
@@ -108,12 +109,13 @@ def prepare_data(
     split = dict(validation=data.validation, test=data.test, seed=data.split_seed, allow_crossing=data.allow_crossing)
     if table is not None:
         return split_by_patient(table, **split)
-    if data.source == "phantom":
-        table = _phantom_table(data, shared, progress, workers)
-    else:
-        table = open_sources([data.source, *data.also], data.format)
-    if data.window:
-        table = table.described(table.description.replace(window=window_of(data.window)))
+    named, window = [data.source, *data.also], window_of(data.window) if data.window else None
+    phantom = None
+    if any(part.folder == PHANTOM for part in read_parts(named, data.format)):
+        phantom = _phantom_table(data, shared, progress, workers)
+    table = open_sources(named, data.format, columns=data.columns, window=window, phantom=phantom)
+    if window:
+        table = table.described(table.description.replace(window=window))
     return relabelled(split_by_patient(table, **split), data.relabel)
 
 # %% ../../nbs/203_runs.datasets.ipynb #0fcdeefa

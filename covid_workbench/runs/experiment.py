@@ -27,6 +27,7 @@ from covid_workbench.data.description import (
     description_of,
     objects_of,
 )
+from ..data.slices import COLUMNS
 from ..data.sources import describe_sources
 from ..data.windows import window_of
 from ..errors import InputError, nearest, shown
@@ -48,7 +49,14 @@ class ReadingSettings:
     also: tuple[str, ...] = setting(
         (), "further data folders beside source; 'lesions=' or 'labels=' before one takes its masks or its labels alone"
     )
-    format: str = setting("", "layout of the data folders, see covid-workbench data formats; empty: it is recognised")
+    format: str = setting(
+        "",
+        "layout of the data folders, see covid-workbench data formats, or one for each, separated by commas; empty: it "
+        "is recognised",
+    )
+    columns: tuple[str, ...] = setting(
+        (), "columns of a csv by the names that they have there, such as id=ImageId, label=diagnosis"
+    )
     window: str = setting(
         "",
         "HU window of volumes: lung, wide, mediastinum, bone or LOW:HIGH; empty: that of the data set, or else lung",
@@ -95,6 +103,7 @@ class SplitSettings:
         low=0,
         high=10**9,
     )
+    validation_slices: int = setting(0, "so many labelled validation slices, likewise; 0 takes all", low=0, high=10**9)
     test_slices: int = setting(0, "so many labelled test slices, likewise; 0 takes all", low=0, high=10**9)
 
 # %% ../../nbs/200_runs.experiment.ipynb #b84c2c10
@@ -348,6 +357,11 @@ def _check_numbers(data: DataSettings, detector: DetectorSettings) -> None:
     objects_of(data.objects)
     if data.window:
         window_of(data.window)
+    for pair in data.columns:
+        name, _, there = pair.partition("=")
+        if not there.strip() or name not in COLUMNS:
+            near = f": {shown(name)} is unknown, {nearest(name, COLUMNS)}" * (bool(there) and name not in COLUMNS)
+            raise InputError(f"setting columns: '{shown(pair)}' is not of the form COLUMN=NAME, as in id=ImageId{near}")
     if data.validation + data.test >= 1:
         raise InputError(f"settings validation={data.validation} and test={data.test} leave no patient to train on")
 
@@ -370,7 +384,7 @@ class ExperimentGroups:
         "Raise `InputError` for settings that do not fit each other."
         _check_numbers(self.data, self.detector)
         _check_model(self.one_shot.model, self.detector, self.training)
-        phantom = self.data.source == "phantom"
+        phantom = self.data.source == "phantom" and not self.data.also
         least = 1 if self.one_shot.model == "mask-rcnn" else 2  # a detector tells no image classes apart
         _check_classes(self.one_shot.classes, self.data.relabel, self.protocol.f1_weights, phantom, least)
         check_sizes(self.detector, self.one_shot, self.data.image_size)
@@ -427,10 +441,12 @@ def described_values(
 
 def source_description(values: dict[str, Any]) -> DataDescription | None:
     "What the data set of these settings says about itself; None for the phantom."
-    source, also = values.get("source", "phantom"), values.get("also", ())
-    if source == "phantom" or not isinstance(source, str):
+    source, window = values.get("source", "phantom"), values.get("window", "")
+    also, columns = (read_value(values.get(name, ()), tuple[str, ...], name) for name in ("also", "columns"))
+    if source == "phantom" and not also or not isinstance(source, str):
         return None
-    return describe_sources([source, *([also] if isinstance(also, str) else also)], values.get("format", ""))
+    window = window_of(window) if isinstance(window, str) and window else None
+    return describe_sources([source, *also], values.get("format", ""), columns=columns, window=window)
 
 
 def _names(values: dict[str, Any]) -> tuple[str, ...]:
@@ -554,7 +570,7 @@ class Experiment(ExperimentGroups):
 
 # %% ../../nbs/200_runs.experiment.ipynb #2da4b5e9
 NOT_RESULTS = ("device", "checkpoint_minutes", "skip_broken")  # settings that do not change what a run finds
-WHERE = ("source", "also", "format")  # where the data are; what they are is in their fingerprint
+WHERE = ("source", "also", "format", "columns")  # where the data are; what they are is in their fingerprint
 LATER = {name: DataSettings.__dataclass_fields__[name].default for name in ("window", "train_slices", "test_slices")}
 
 

@@ -137,7 +137,7 @@ class RunSlices(RunRecord):
 
     def shown_table(self) -> SliceTable:
         "The `scored_table`; the `table` as it is where its folder is gone, for somebody who will say where it is now."
-        return self.scored_table() if self.table.root.is_dir() else self.table
+        return self.scored_table() if all(root.is_dir() for root in self.table.roots) else self.table
 
 # %% ../../nbs/201_runs.run.ipynb #0a7945b8
 class RunFiles(RunSlices):
@@ -192,7 +192,7 @@ def check_data(folder: Path, table: SliceTable, recorded: str) -> None:
         raise InputError(f"{folder}: {gone}, which belongs to the data of this run; put it back, or start a new run")
     raise InputError(
         f"{folder}: the data changed since this run was started: rows of its table, or pictures or masks in "
-        f"{table.root}; put them back, or start a new run"
+        f"{' and '.join(map(str, table.roots))}; put them back, or start a new run"
     )
 
 

@@ -21,6 +21,7 @@ import torch
 
 from ..data.dataset import SliceDataset
 from ..data.description import STANDARD, DataDescription
+from ..data.joining import moved_to
 from ..data.slices import Slice, SliceTable
 from ..errors import InputError, WorkbenchError, nearest, shown
 from covid_workbench.evaluation.whatif import (
@@ -302,7 +303,7 @@ class SliceReader:
 
     def look_in(self, folder: str | Path) -> None:
         "Read the slices from a folder that they were moved to."
-        self._use(SliceTable(self.table.frame, folder, self.table.name, self.table.description))
+        self._use(moved_to(self.table, folder))
 
     def read(self, number: int, slice_id: str) -> ReadSlice | None:
         "A slice as run `number` reads it."

@@ -19,7 +19,7 @@ from typing import Any
 import ipywidgets as W
 
 from ..data.slices import SliceTable
-from ..data.sources import open_source
+from ..data.sources import slices_named
 from ..errors import InputError, WorkbenchError
 from ..files import write_atomic
 from ..models.cards import display_name
@@ -44,8 +44,10 @@ from .state import StateGuard, one_of, open_state
 Runs = Run | str | Path | Sequence[Run | str | Path]
 
 
-def open_view(runs: Runs, data: str | Path | SliceTable | None, *, split: str, device: str) -> AttentionView:
-    """Runs (or their folders) on slices: a data folder, a slice table, or None for the first run's `split`.
+def open_view(
+    runs: Runs, data: str | Path | Sequence[str] | SliceTable | None, *, split: str, device: str
+) -> AttentionView:
+    """Runs (or their folders) on slices: data folders, a slice table, or None for the first run's `split`.
 
     Raises `InputError` for a run that is not complete, for more than three runs, and where there are no slices.
     """
@@ -56,7 +58,7 @@ def open_view(runs: Runs, data: str | Path | SliceTable | None, *, split: str, d
     if data is None:
         table = runs[0].shown_table().split(split)
     else:
-        table = data if isinstance(data, SliceTable) else open_source(data, pictures=True)
+        table = data if isinstance(data, SliceTable) else slices_named(data)
     if not len(table):
         where = f" in the {split} split" if data is None else ""
         raise InputError(f"{table.name}: there is no slice to show{where}")
@@ -222,7 +224,9 @@ class SlicePage(AskingPage):
                     pane.show()
                 else:
                     pane.show_without_pixels(slice_id, error)
-        self.moved.layout.display = None if any(self.view.errors) and not self.table.root.exists() else "none"
+        self.moved.layout.display = (
+            None if any(self.view.errors) and not all(root.is_dir() for root in self.table.roots) else "none"
+        )
         self._ask()
 
     def _pair_again(self, iou: float) -> None:

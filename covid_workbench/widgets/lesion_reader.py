@@ -18,7 +18,7 @@ import pandas as pd
 
 from ..data.dataset import stored_area
 from ..data.slices import Slice, SliceTable
-from ..data.sources import open_source
+from ..data.sources import slices_named
 from ..errors import InputError, WorkbenchError
 from ..evaluation.detection import Detections, lesion_labels
 from ..evaluation.inference import predict_slices
@@ -112,9 +112,10 @@ def _lesion_area(table: SliceTable, row: int) -> int:
 # %% ../../nbs/816_widgets.lesion_reader.ipynb #dc1b1480
 def slices_to_browse(run: Run, data: str | Path | SliceTable | None = None, split: str = "test") -> SliceTable:
     "A slice table or folder, or the run's own `split`. Raises `InputError` that says what is missing and what to do."
-    if data is None and not run.table.root.is_dir():
+    gone = [root for root in run.table.roots if not root.is_dir()] if data is None else []
+    if gone:
         raise InputError(
-            f"the slices of {run.folder.name} were in {run.table.root}, which is not there; give their folder: "
+            f"the slices of {run.folder.name} were in {gone[0]}, which is not there; give their folder: "
             'LesionBrowser(run, "folder")'
         )
     if isinstance(data, (str, Path)) and not Path(data).exists():
@@ -125,12 +126,13 @@ def slices_to_browse(run: Run, data: str | Path | SliceTable | None = None, spli
     if data is None:
         table = run.scored_table().split(split)
     else:
-        table = data if isinstance(data, SliceTable) else open_source(data, pictures=True)
+        table = data if isinstance(data, SliceTable) else slices_named(data)
         refuse_other_masks(run, table)
     if not len(table):
         raise InputError(f"{table.name}: there is no slice to show")
-    if not table.root.is_dir():
-        raise InputError(f'{table.name}: its folder {table.root} is not there; give SliceTable(frame, root="folder")')
+    for root in table.roots:
+        if not root.is_dir():
+            raise InputError(f'{table.name}: its folder {root} is not there; give SliceTable(frame, root="folder")')
     return table
 
 # %% ../../nbs/816_widgets.lesion_reader.ipynb #f5964006
