@@ -412,14 +412,14 @@ def experiment_of(
 
 # %% ../nbs/902_api.ipynb #9aefc37e
 def _classes_that_fit(names: tuple[str, ...], described: DataDescription) -> dict[str, Any]:
-    "The classes of a data set for a model whose classes have no names of their own. Raises `InputError` for another count."
+    "The classes of a data set for a model that was given no names; `InputError` where it has more or fewer."
     if names != class_names(len(names)) or set(names) <= set(described.classes):
         return {}
     if len(names) != len(described.classes):
         raise InputError(
             f"the model tells {len(names)} classes apart, and the data set has {len(described.classes)} "
-            f"({', '.join(described.classes)}); make it with create_model(..., num_classes={len(described.classes)}), or "
-            "name some of them with classes=(...)"
+            f"({', '.join(described.classes)}); make it with create_model(..., num_classes={len(described.classes)}), "
+            "or name some of them with classes=(...)"
         )
     return {"classes": described.classes}
 

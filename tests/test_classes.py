@@ -4,11 +4,13 @@ import json
 import re
 import shutil
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from nbformat.v4 import new_code_cell, new_notebook
 from PIL import Image
-from studies_kit import ablate, write_study
+from studies_kit import write_study
 
 import covid_workbench as cw
 from covid_workbench.api import experiment_of as cw_experiment_of
@@ -21,6 +23,7 @@ from covid_workbench.data.targets import lesion_targets
 from covid_workbench.errors import InputError
 from covid_workbench.evaluation.detection import CocoScorer, Detections, lesion_figures
 from covid_workbench.reports.run_report import score_table, telling_slices
+from covid_workbench.runs.datasets import ExperimentData, prepare_data
 from covid_workbench.runs.experiment import Experiment, settings_hash
 from covid_workbench.runs.run import Run
 from covid_workbench.studies.folder import CellStatus, StudyFolder
@@ -64,8 +67,8 @@ SMALL = dict(
 )
 
 
-def write_diseases(folder, dataset=DATASET, patients=5, classes=DISEASES, values=KINDS, slices=1):
-    "A data set on disk: `patients` of each class with `slices` tiny pictures, each with all lesion kinds but the first."
+def write_diseases(folder, dataset=DATASET, patients=5, classes=DISEASES, values=KINDS, slices=1, source="clinic"):
+    "A data set on disk: `patients` of each class with `slices` tiny pictures and masks."
     random, rows = np.random.default_rng(0), []
     (folder / "pictures").mkdir(parents=True)
     for number, label in enumerate(label for label in classes for _ in range(patients)):
@@ -80,7 +83,7 @@ def write_diseases(folder, dataset=DATASET, patients=5, classes=DISEASES, values
             Image.fromarray(pixels).save(folder / "pictures" / f"{name}.png")
             Image.fromarray(mask).save(folder / "pictures" / f"{name}_mask.png")
             files = dict(image=f"pictures/{name}.png", mask=f"pictures/{name}_mask.png")
-            rows.append(dict(id=name, patient=f"p{number:02d}", index=index, label=label, source="clinic") | files)
+            rows.append(dict(id=name, patient=f"p{number:02d}", index=index, label=label, source=source) | files)
     pd.DataFrame(rows).to_csv(folder / "slices.csv", index=False)
     if dataset is not None:
         (folder / "dataset.json").write_text(json.dumps(dataset))
@@ -140,45 +143,55 @@ def test_galleries_and_answers_of_a_run(run, diseases, tmp_path):
     assert set(frame["label"][telling_slices(run)]) == set(DISEASES)
     pages = attention_gallery(run) + detection_gallery(run, score=0.0)
     assert not PAPERS.search(pages) and "true cavity" in pages and "#00AA55" in pages and "true scar" in pages
-    assert main(["predict", str(run.folder), str(diseases), "--out", str(tmp_path / "answers"), "--score", "0"]) == 0
+    few = pd.read_csv(diseases / "slices.csv")[18:]
+    few.assign(image=str(diseases) + "/" + few["image"], mask="").to_csv(tmp_path / "slices.csv", index=False)
+    shutil.copy(diseases / "dataset.json", tmp_path)
+    assert main(["predict", str(run.folder), str(tmp_path), "--out", str(tmp_path / "answers"), "--score", "0"]) == 0
     answers = json.loads((tmp_path / "answers" / "predictions.json").read_text())["slices"]
-    assert len(answers) == 20 and set(answers[0]["probabilities"]) == set(DISEASES)
+    assert len(answers) == 2 and set(answers[0]["probabilities"]) == set(DISEASES)
     found = {lesion["class"] for entry in answers for lesion in entry["lesions"]}
     assert found <= set(KINDS.values())
     coco = json.loads((tmp_path / "answers" / "lesions.coco.json").read_text())
     assert [category["name"] for category in coco["categories"]] == list(KINDS.values())
 
 
-def test_a_study_of_two_cells_and_its_report(diseases, tmp_path):
+COPY = """
+import pathlib, shutil
+pathlib.Path(folder).mkdir(exist_ok=True)
+for name in ("metrics.json", "history.csv", "cost.json"):
+    shutil.copy(pathlib.Path({run!r}) / name, folder)
+"""
+
+
+def test_a_study_of_two_cells_and_its_report(diseases, run, tmp_path):
     "Columns of the classes are those of the data, named one by one or all by one word."
     table = {"title": "Slices", "rows": ["model"], "figures": ["sensitivity", "precision silicosis", "AP@0.5"]}
-    content = {
-        "name": "own",
-        "axes": {"model": ["attention", "classifier"]},
-        "settings": SMALL | {"detector_epochs": 0.2, "aggregator_epochs": 0.5, "epochs": 0.5, "threads": 1},
-        "sizes": {"smoke": {}},
-        "tables": [table],
-    }
-    study = write_study(tmp_path, content)
-    done = ablate(study, tmp_path / "out", "--data", diseases, "--workers", "2")
-    assert done.returncode == 0, done.stderr
-    page = (tmp_path / "out" / "report" / "report.html").read_text()
-    page = re.sub("<script.*?</script>", "", page, flags=re.DOTALL)
-    assert not PAPERS.search(page)
+    content = {"name": "own", "axes": {"model": ["attention", "lstm2"]}, "settings": SMALL, "tables": [table]}
+    cells = [new_code_cell('preset, settings, folder, shared = "", {}, "", ""', metadata={"tags": ["parameters"]})]
+    cells[0].source = 'preset = ""\nsettings = {}\nfolder = ""\nshared = ""'
+    kernel = {"kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}}
+    cells.append(new_code_cell(COPY.format(run=str(run.folder))))
+    nbformat.write(new_notebook(cells=cells, metadata=kernel), tmp_path / "copy.ipynb")
+    study = write_study(tmp_path, content | {"notebook": str(tmp_path / "copy.ipynb")})
+    out = tmp_path / "out"
+    words = ["--data", str(diseases), "--workers", "2", "--no-estimate", "--no-notebook"]
+    assert main(["ablate", str(study), "--out", str(out), *words]) == 0
+    page = re.sub("<script.*?</script>", "", (out / "report" / "report.html").read_text(), flags=re.DOTALL)
+    assert not PAPERS.search(page) and "2 of 2 cells finished" in page
     for name in DISEASES:
         assert f"<th>sensitivity {name}</th>" in page
-    results = pd.read_csv(tmp_path / "out" / "report" / "results.csv")
-    assert {f"{score} {name}" for score in ("sensitivity", "precision") for name in DISEASES} < set(results)
+    assert {f"sensitivity {name}" for name in DISEASES} < set(pd.read_csv(out / "report" / "results.csv"))
+    assert Study.from_dict(content).cells(data=str(diseases))[0].experiment().one_shot.classes == DISEASES
+    wrong = content | {"tables": [table | {"figures": ["precision silicose"]}]}
     with pytest.raises(
         InputError, match="no figure is called 'precision silicose', did you mean 'precision silicosis'"
     ):
-        wrong = content | {"tables": [table | {"figures": ["precision silicose"]}]}
         Study.from_dict(wrong).cells(data=str(diseases))
 
 
 def test_a_study_of_the_papers_on_other_data(diseases):
     "Columns of classes that no cell has give way to those of the data."
-    cells = find_study("affinity").cells("smoke", data=str(diseases), settings=SMALL)
+    cells = find_study("affinity").cells("smoke", data=str(diseases))
     on_disk = [CellStatus(cell, "", diseases, {"status": "queued"}) for cell in cells]
     folder = StudyFolder(diseases, find_study("affinity"), {}, tuple(on_disk))
     filled = fill_table(folder, find_study("affinity").tables[0])
@@ -250,7 +263,7 @@ def test_no_normal_class_two_classes_and_a_value_above_three(tmp_path):
     ("settings", "said"),
     [
         (dict(classes="healthy,silicose"), "'silicose' is unknown, did you mean 'silicosis'"),
-        (dict(classes="Normal,CP"), "'Normal' is unknown, known: healthy"),
+        (dict(classes="Normal,CP"), "'Normal' is unknown, choose one of: healthy"),
         (dict(objects="nestled"), "'nestled' is none of the data set, did you mean 'nested'"),
         (dict(objects="GGO"), "'GGO' is none of the data set"),
         (dict(objects="hole=4"), "hole is mask value 4, which the data set does not have"),
@@ -275,14 +288,12 @@ def test_presets_and_protocols_of_the_papers_fit_other_data(diseases):
 
 def test_relabelling_in_names_of_the_data(diseases, tmp_path):
     settings = SMALL | dict(relabel="lung abscess=tuberculosis", classes="healthy,tuberculosis")
-    experiment = Experiment.make("smoke", source=str(diseases), model="classifier", **settings | {"epochs": 0.2})
-    run = train(experiment, tmp_path / "run", progress=False)
-    assert (run.table.frame["label"] == "tuberculosis").sum() == 10 and "lung abscess" not in set(
-        run.table.frame["label"]
-    )
-    wrong = experiment.replace(relabel="lung abces=tuberculosis")
+    experiment = Experiment.make("smoke", source=str(diseases), model="attention", **settings)
+    table = prepare_data(experiment.data, tmp_path)
+    assert table.frame["label"].value_counts().to_dict() == {"tuberculosis": 10, "healthy": 5, "silicosis": 5}
+    assert not ExperimentData(experiment, table).missing_classes()
     with pytest.raises(InputError, match="label 'lung abces' is unknown, did you mean 'lung abscess'"):
-        train(wrong, tmp_path / "wrong", progress=False)
+        prepare_data(experiment.replace(relabel="lung abces=tuberculosis").data, tmp_path)
 
 
 def test_a_split_by_the_most_telling_class(diseases):
@@ -302,7 +313,7 @@ def test_a_split_by_the_most_telling_class(diseases):
 
 
 def other_data(folder, **changes):
-    return write_diseases(folder, DATASET | changes, classes=changes.get("classes", DISEASES))
+    return write_diseases(folder, DATASET | changes, classes=changes.get("classes", DISEASES), source=folder.name)
 
 
 def experiment_of(words):
@@ -427,4 +438,4 @@ def test_a_module_takes_the_names_of_the_data(diseases, tmp_path):
         cw_experiment_of(cw.create_model("attention", object_classes=1, **small), "smoke", {}, data.description)
     with pytest.raises(InputError, match="does not fit a model of 4 lesion classes"):
         other = cw.create_model("attention", num_classes=4, object_classes=4, **small)
-        cw_experiment_of(other, "smoke", {}, data.description)
+        cw_experiment_of(other, "smoke", {"source": str(diseases)}, data.description)

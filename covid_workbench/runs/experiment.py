@@ -428,7 +428,7 @@ PAPERS_ALONE = {"f1_weights": ("fixed", "test"), "labels_by": ("rank", "value")}
 
 
 def _papers_alone(values: dict[str, Any], given: dict[str, Any], described: DataDescription) -> dict[str, Any]:
-    "Other values for `PAPERS_ALONE` where classes or masks are not the papers'. Raises `InputError` where one is given."
+    "Other values of `PAPERS_ALONE` where classes or masks are not the papers'; `InputError` where one is given."
     is_own = {
         "f1_weights": _names(values) != CLASS_NAMES,
         "labels_by": described.mask_names != STANDARD.mask_names,
@@ -467,8 +467,8 @@ def check_objects(objects: ObjectClasses, described: DataDescription, name: str 
             if not value or value not in described.mask_names:
                 known = ", ".join(f"{number} {meaning}" for number, meaning in described.mask_names.items() if number)
                 raise InputError(
-                    f"setting objects: {shown(own)} is mask value {value}, which {shown(name)} does not have ({known}); "
-                    "choose another value, or name it under mask_values in dataset.json"
+                    f"setting objects: {shown(own)} is mask value {value}, which {shown(name)} does not have ({known});"
+                    " choose another value, or name it under mask_values in dataset.json"
                 )
 
 # %% ../../nbs/200_runs.experiment.ipynb #e1038250
