@@ -74,7 +74,7 @@ def _experiment(args: argparse.Namespace):
         recipe = {"regime": "fine-tune", "start_from": args.start, "epochs": 10}
         recipe |= {"allow_crossing": False, "skip_broken": False}
         start = Run.open(args.start)
-        return start.experiment.replace(described=start.description, **recipe | given)
+        return start.experiment.replace(before=start.description, **recipe | given)
     if args.config:
         return Experiment.from_json(args.config, **given)
     return Experiment.make(args.preset or "paper", **given)

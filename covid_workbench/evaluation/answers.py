@@ -36,7 +36,7 @@ class SlicesInMemory(SliceTable):
 
     def __init__(self, slices: Sequence[Slice]):
         rows = [dict(id=own.id, patient=own.patient or own.id, image=own.id, source=own.source) for own in slices]
-        super().__init__(pd.DataFrame(rows), ".", "slices in memory")
+        super().__init__(pd.DataFrame(rows), ".", "slices in memory", slices[0].description)
         self.slices = list(slices)
 
     def read(self, row: int) -> Slice:
@@ -96,14 +96,25 @@ def table_of_files(paths: Iterable[str | Path], left_out: list[tuple[str, str]] 
                 raise
             problems.append((str(path), error))
             continue
-        files = zip(table.frame["folder"], table.frame["image"])
-        images = [os.path.realpath(table.roots[folder] / name) for folder, name in files]
-        frames.append(table.frame.assign(image=images, mask="", folder=0))
+        images = [
+            os.path.realpath(table.roots[folder] / name)
+            for folder, name in zip(table.frame["folder"], table.frame["image"])
+        ]
+        frames.append(table.frame.assign(image=images, **_NO_TRUTH))
     if not frames:
         raise problems[0][1] if problems else InputError("nothing to predict: no file is named")
     if problems:
         left_out += [(path, str(error)) for path, error in problems]
     return SliceTable(_with_own_ids(pd.concat(frames, ignore_index=True)), "/", "files to predict")
+
+
+_NO_TRUTH = {
+    "mask": "",
+    "mask_values": "",
+    "lungs": "",
+    "label": "",
+    "folder": 0,
+}  # names of other data mean nothing here
 
 
 def _with_own_ids(frame: pd.DataFrame) -> pd.DataFrame:

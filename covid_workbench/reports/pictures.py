@@ -498,7 +498,8 @@ def overlay_png(
 ) -> Image.Image:
     """A slice (H, W) uint8 with its `detections` drawn in, as a PIL image; also written to `path` when one is given.
 
-    `colours`: of classes by name (see `object_colours`), by default those of the papers' lesions. Raises `InputError` when the masks do not fit the slice, `StorageError` when writing fails.
+    `colours`: of classes by name (see `object_colours`), by default those of the papers' lesions.
+    Raises `InputError` when the masks do not fit the slice, `StorageError` when writing fails.
     """
     colours = TINTS if colours is None else colours
     _check_grey(pixels)

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 from skimage.measure import approximate_polygon, find_contours
 
-from ..data.colours import ALL_LESIONS, GREEN, ORGAN
+from ..data.colours import ALL_LESIONS, ORGAN
 
 # %% ../../nbs/500_reports.svg.ipynb #1badbc2b
 DARK, LIGHT = "#0D0F12", "#FFFFFF"  # outline of lines and background of labels; text on it

@@ -464,7 +464,7 @@ PAPERS_ALONE = {"f1_weights": ("fixed", "test"), "labels_by": ("rank", "value")}
 
 
 def _papers_alone(values: dict[str, Any], given: dict[str, Any], described: DataDescription) -> dict[str, Any]:
-    "Other values for `PAPERS_ALONE` where classes or masks are not the papers'. Raises `InputError` where one is given."
+    "Other values of `PAPERS_ALONE` where classes or masks are not the papers'; `InputError` where one is given."
     is_own = {
         "f1_weights": _names(values) != CLASS_NAMES,
         "labels_by": described.mask_names != STANDARD.mask_names,
@@ -503,21 +503,27 @@ def check_objects(objects: ObjectClasses, described: DataDescription, name: str 
             if not value or value not in described.mask_names:
                 known = ", ".join(f"{number} {meaning}" for number, meaning in described.mask_names.items() if number)
                 raise InputError(
-                    f"setting objects: {shown(own)} is mask value {value}, which {shown(name)} does not have ({known}); "
-                    "choose another value, or name it under mask_values in dataset.json"
+                    f"setting objects: {shown(own)} is mask value {value}, which {shown(name)} does not have ({known});"
+                    " choose another value, or name it under mask_values in dataset.json"
                 )
 
 # %% ../../nbs/200_runs.experiment.ipynb #e1038250
-def moved_values(values: dict[str, Any], given: dict[str, Any], before: DataDescription) -> dict[str, Any]:
+def moved_values(
+    values: dict[str, Any],
+    given: dict[str, Any],
+    before: DataDescription,
+    described: DataDescription | None = None,
+) -> dict[str, Any]:
     """What changes in settings of data described by `before` when another source is `given`.
 
-    The classes, unless both have the same or classes are given. Raises `InputError` as `described_values` does.
+    The classes, unless both have the same or classes are given. `described`: what the new data set says, where it is at
+    hand. Raises `InputError` as `described_values` does.
     """
-    if not {"source", "also"} & set(given):
-        return {}
-    described = source_description(values) or STANDARD
+    described = described or source_description(values) or STANDARD
     _check_known(given, described)
-    found = {} if "classes" in given or described.classes == before.classes else {"classes": described.classes}
+    now = set(_names(values))
+    kept = described.classes == before.classes or now <= set(described.classes) and not now <= set(before.classes)
+    found = {} if "classes" in given or kept else {"classes": described.classes}
     if "objects" in given:
         found |= _described_objects(given["objects"], True, described)
     return found | _papers_alone(values | found, given, described)
@@ -554,14 +560,26 @@ class Experiment(ExperimentGroups):
         experiment.check()
         return experiment
 
-    def replace(self, /, *, protocol: str = "", described: DataDescription = STANDARD, **settings: Any) -> "Experiment":
+    def replace(
+        self,
+        /,
+        *,
+        protocol: str = "",
+        before: DataDescription | None = None,
+        described: DataDescription | None = None,
+        **settings: Any,
+    ) -> "Experiment":
         """The same experiment with some settings changed; `protocol` changes all settings of that group.
 
-        With another source, classes are those of its data set where they are not those of this one (`described`).
+        With another source, classes are those of its data set where it has others. `before` and `described`: what the
+        data set of this experiment and the new one say, in place of their folders.
         """
         reading = protocol_of(protocol, self.one_shot.model).settings() if protocol else {}
         values = self.flat() | reading | settings
-        return Experiment._filled(values | moved_values(values, settings, described))
+        if described or {"source", "also"} & set(settings):
+            before = before or source_description(self.flat()) or STANDARD
+            values |= moved_values(values, settings, before, described)
+        return Experiment._filled(values)
 
     @classmethod
     def from_json(cls, path: str | Path, /, **changes: Any) -> "Experiment":
@@ -619,8 +637,9 @@ def settings_in_json(content: dict[str, Any], changes: dict[str, Any]) -> Experi
         record = content["record"]
         require_model((flat | changes).get("model"), record.get("models") if isinstance(record, dict) else None)
         dataset = record.get("dataset") if isinstance(record, dict) else None
-        moved = moved_values(flat | changes, changes, description_of(dataset or {}))
-        return Experiment._filled(flat | changes | moved)
+        if {"source", "also"} & set(changes):
+            changes = changes | moved_values(flat | changes, changes, description_of(dataset or {}))
+        return Experiment._filled(flat | changes)
     return Experiment.make(content.get("preset", "paper"), **flat | changes)
 
 # %% ../../nbs/200_runs.experiment.ipynb #09dce7ac

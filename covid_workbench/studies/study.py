@@ -99,7 +99,7 @@ def _source_settings(study: "Study", grid: Grid, data: str, target: str) -> dict
 
 # %% ../../nbs/601_studies.study.ipynb #65c1b61d
 def _with_objects(cell: Cell, before: Cell) -> Cell:
-    "A cell that takes the detector of another one, with what that learned to find where its own data name other things."
+    "A cell that takes the detector of another one, with what that one finds where its own data name other things."
     if cell.settings["source"] == before.settings["source"] or "objects" in cell.settings:
         return cell
     learned = before.experiment().objects
