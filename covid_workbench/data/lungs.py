@@ -252,10 +252,13 @@ def _judged(mask: np.ndarray, spacing: tuple[float, float, float], is_plane: boo
 
 # %% ../../nbs/048_data.lungs.ipynb #9b588ec1
 def _as_hu(grey: np.ndarray) -> np.ndarray:
-    "Grey values of an unknown window -> values that are -500 where lung and tissue part best (Otsu)."
+    "Grey values of an unknown window -> values that are -500 halfway between the dark and the bright half (Otsu)."
     from skimage.filters import threshold_otsu
 
-    middle = float(threshold_otsu(grey)) if grey.min() < grey.max() else 127.0
+    middle = 127.0
+    if grey.min() < grey.max():
+        dark = grey <= threshold_otsu(grey)
+        middle = (float(grey[dark].mean()) + float(grey[~dark].mean())) / 2
     return (grey.astype(np.float32) - middle) / max(middle, 1.0) * 500 + AIR_BELOW
 
 
