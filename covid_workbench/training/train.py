@@ -29,7 +29,7 @@ from ..models.oneshot import OneShotSettings
 from ..models.protocol import Protocol
 from ..models.sizes import check_memory
 from ..models.weights import pretrained_file, sha256_of
-from ..runs.datasets import ExperimentData, check_slices, prepare_data, readable_slices
+from ..runs.datasets import ExperimentData, check_slices, prepare_data, readable_slices, survey_slices
 from ..runs.experiment import Experiment, check_objects, telling_settings
 from ..runs.lineage import start_notes
 from ..runs.load import adopt_weights, build_model, choose_device, load_model, numbers_of, refuse_misfits
@@ -214,14 +214,16 @@ def _prepare(
         model = build_model(experiment, pretrained=needs_pretrained(experiment, folder))
     refuse_non_finite(numbers_of(model.state_dict()), "the model to train")
     parts = ExperimentData(experiment, prepare_data(experiment.data, shared, progress=progress, table=table))
+    known = None
     if experiment.data.skip_broken:
-        parts.table = readable_slices(parts.table, shared, progress=progress)
+        known = survey_slices(parts.table, shared, experiment.objects, progress=progress)
+        parts.table = readable_slices(parts.table, shared, facts=known)
     parts.check_classes()
     _check_masks(experiment, parts.table)
     notes = [*parts.table.notes, *crossing_notes(parts.table), *weight_notes(experiment)]
     if fine_tune:
         notes += start_notes(parts)
-    check_slices(parts.table, shared, progress=progress)
+    parts.facts = check_slices(parts.table, shared, progress=progress, facts=known, objects=experiment.objects)
     stages = stages_of(model, parts, device)
     if fine_tune:
         kept = experiment.one_shot.classes if experiment.training.keep_classes else ()
