@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .archives import archive_of, read_member
 from .dicom import grey_of, is_dicom, read_dicom
 from .metaimage import is_metaimage, metaimage_at_hand
 from .nifti import is_nifti, nifti_at_hand
@@ -61,10 +62,10 @@ def read_plane(
         return Plane(grey_of(values, about), None, spacing)
     if kind != "picture":
         return _plane_of(_at_hand(path, kind, where), frame, where, window)
-    if rescale is not None and (stored := read_picture(path, where)).ndim == 2 and stored.dtype.itemsize > 1:
+    if rescale is not None and (stored := _picture(path, where)).ndim == 2 and stored.dtype.itemsize > 1:
         hu = as_hu(stored * np.float32(rescale[0]) + np.float32(rescale[1]))
         return Plane(apply_window(hu, window), hu)
-    return Plane(read_picture(path, where, "L"))
+    return Plane(_picture(path, where, "L"))
 
 
 def _turned_spacing(about) -> tuple[float, float] | None:
@@ -90,11 +91,15 @@ def _plane_of(stored: StoredVolume, frame: int, where: str, window: tuple[float,
     return Plane(np.rint(grey * 255).astype(np.uint8), None, stored.spacing[1:])
 
 # %% ../../nbs/047_data.planes.ipynb #d9151ee3
+def _picture(path: str | Path, where: str, mode: str | None = None) -> np.ndarray:
+    return read_picture(path, where, mode, read_member(path, where))
+
+
 def read_labels(path: str | Path, frame: int = 0, where: str = "slice") -> np.ndarray:
     "One plane of a mask (H, W) with its stored values, from a picture or a volume file."
     kind = kind_of(path)
     if kind == "picture":
-        return read_picture(path, where)
+        return _picture(path, where)
     if kind == "DICOM":
         values, _ = read_dicom(path, frame, where)
         return values
@@ -112,4 +117,4 @@ def read_labels(path: str | Path, frame: int = 0, where: str = "slice") -> np.nd
 
 def file_of(path: str | Path) -> str:
     "The file on disk that a path of a table lies in: the archive, where the path goes on inside one."
-    return os.path.abspath(path)
+    return os.path.abspath(archive_of(path) or path)
