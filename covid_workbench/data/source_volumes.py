@@ -114,6 +114,7 @@ class VolumeSource(Source):
 
     name = "volumes"
     title = "scans as DICOM series, NIfTI (.nii, .nii.gz) or MetaImage (.mha, .mhd), with masks beside them"
+    instead_of = ("class-folders",)
 
     def __init__(self, root: Path, *more: Any):
         super().__init__(root, *more)
