@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .patient_axes import Turn, turn_between
+from .patient_axes import Turn, turn_between, turn_upright
 from .volumes import Volume
 from ..errors import InputError, shown
 from ..files import read_file
@@ -107,14 +107,21 @@ def headers_of(volume: Volume) -> Headers:
     with in_silence():
         datasets = [_header(file) for file in files]
         placed = [_orientation(dataset) for dataset in datasets]
-        if volume.affine is None or any(own is None for own in placed):
+        if any(own is None for own in placed):
             raise InputError(
                 f"{shown(volume.name)}: its DICOM slices have no position or orientation, so that DICOM SEG and SR "
                 "cannot lie on them; the masks are in the NIfTI file"
             )
-        along = np.stack([placed[0][3:], placed[0][:3]], 1)  # (3, 2): the directions of rows and of columns
-        turn = turn_between(volume.affine[:3, 1:3], along, str(files[0]))
-        return Headers(tuple(datasets), turn, _completed(datasets))
+        return Headers(tuple(datasets), _turn(placed[0], volume, str(files[0])), _completed(datasets))
+
+
+def _turn(cosines: np.ndarray, volume: Volume, where: str) -> Turn:
+    "The turn of a plane; a series with gaps has no affine, and its planes lie as the nearest axes say."
+    along, down = cosines[:3], cosines[3:]
+    if volume.affine is not None:
+        return turn_between(volume.affine[:3, 1:3], np.stack([down, along], 1), where)
+    whole = turn_upright(np.stack([np.cross(along, down), down, along], 1))
+    return Turn(tuple(axis - 1 for axis in whole.axes[1:]), whole.backwards[1:])
 
 
 def _header(file) -> Any:
@@ -124,7 +131,8 @@ def _header(file) -> Any:
 
     content = read_file(file, most=2**32)
     try:
-        dataset = pydicom.dcmread(DicomBytesIO(content), stop_before_pixels=True, force=False)
+        bare = content[128:132] != b"DICM"
+        dataset = pydicom.dcmread(DicomBytesIO(content), stop_before_pixels=True, force=bare)
         dataset.digest = hashlib.sha256(content).hexdigest()
     except Exception as error:  # pydicom's parsers raise whatever comes
         raise InputError(f"{shown(file, 300)} cannot be read as DICOM: {shown(error, 200)}") from None
