@@ -64,17 +64,11 @@ def write_scan(
     to_nifti(scan.masks, scan.named, volume, folder / files["nifti"])
     if dicom or dicom is None and scan.is_dicom:
         try:
-            headers = headers_of(volume)
+            notes += _write_dicom(scan, lesions, folder, name, files, colours, model)
         except InputError as error:
             if dicom:
                 raise
             notes.append(str(error))
-        else:
-            files |= {"seg": f"{name}.seg.dcm", "sr": f"{name}.sr.dcm"}
-            about = dict(model=model, headers=headers)
-            seg = to_dicom_seg(scan.masks, scan.named, volume, folder / files["seg"], colours=colours, **about)
-            to_dicom_sr(lesions, seg, volume, folder / files["sr"], **about)
-            notes += [f"DICOM: {headers.made}"] * bool(headers.made)
     return {
         "scan": name,
         "series": volume.series,
@@ -85,3 +79,15 @@ def write_scan(
         "lesions": [lesion.as_json() for lesion in lesions],
         "notes": notes,
     }
+
+
+def _write_dicom(scan, lesions, folder: Path, name: str, files: dict[str, str], colours, model: str) -> list[str]:
+    "Write SEG and SR, and name them in `files` once they are there; what the entry has to say of them."
+    headers = headers_of(scan.volume)
+    about = dict(model=model, headers=headers)
+    path = folder / f"{name}.seg.dcm"
+    seg = to_dicom_seg(scan.masks, scan.named, scan.volume, path, colours=colours, **about)
+    files["seg"] = path.name
+    to_dicom_sr(lesions, seg, scan.volume, folder / f"{name}.sr.dcm", **about)
+    files["sr"] = f"{name}.sr.dcm"
+    return [f"DICOM: {headers.made}"] * bool(headers.made)

@@ -17,7 +17,7 @@ import numpy as np
 
 from .. import __version__
 from .description import DataDescription
-from .dicom_headers import Headers, dicom_library, headers_of, in_silence
+from .dicom_headers import Headers, dicom_library, headers_of, in_silence, said_by_library
 from .patient_axes import Named, check_masks, names_of, turn_upright
 from .volumes import Volume
 from ..errors import InputError, shown
@@ -78,7 +78,7 @@ def to_dicom_seg(
     headers = headers or headers_of(volume)
     shades = dict(held.colours) if isinstance(held, DataDescription) else {}
     segments = _segments(names, shades | dict(colours or {}), model)
-    with in_silence():
+    with in_silence(), said_by_library(volume, "DICOM SEG"):
         seg = _segmentation(_numbered(masks, names), segments, headers, volume)
         _describe(seg, headers.made)
         seg.save_as(file := io.BytesIO(), enforce_file_format=True)

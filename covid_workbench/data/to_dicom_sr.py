@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from .dicom_headers import Headers, dicom_library, headers_of, in_silence
+from .dicom_headers import Headers, dicom_library, headers_of, in_silence, said_by_library
 from .measured import MeasuredLesion
 from .to_dicom_seg import MAKER, RESEARCH, Coded, coded, frames_of, plain_text, private_code
 from .volumes import Volume
@@ -59,7 +59,7 @@ def to_dicom_sr(
     import highdicom
 
     headers = headers or headers_of(volume)
-    with in_silence():
+    with in_silence(), said_by_library(volume, "DICOM SR"):
         report = highdicom.sr.Comprehensive3DSR(
             evidence=[*headers.datasets, seg],
             content=_report([_group(lesion, seg, volume, headers, model) for lesion in lesions])[0],
