@@ -300,13 +300,17 @@ def lab_arguments(command: argparse.ArgumentParser) -> None:
 
 # %% ../nbs/909_cli.ipynb #08f42511
 def predict(args: argparse.Namespace) -> None:
-    "predict lesions and classes of picture files with a trained run"
-    from covid_workbench.reports.answer_files import NOTE, PARTS, write_answers
+    "predict lesions and classes of pictures, DICOM series and volumes with a trained run"
+    from covid_workbench.reports.answer_files import NOTE, PARTS, SCANS, write_answers
     from covid_workbench.runs.run import Run
 
     run = Run.open(args.run)
-    done = write_answers(run, args.files, args.out, score=args.score, batch=args.batch, device=args.device)
-    print(f"{len(done.entries)} slices: {', '.join(str(done.out / name) for name in PARTS)}. {NOTE}")
+    chosen = {name: getattr(args, name) for name in ("score", "batch", "device", "dicom")}
+    done = write_answers(run, args.files, args.out, **chosen)
+    parts = (*PARTS, SCANS) if done.scans else PARTS
+    print(f"{len(done.entries)} slices: {', '.join(str(done.out / name) for name in parts)}. {NOTE}")
+    for note in dict.fromkeys([*done.notes, *(note for scan in done.scans for note in scan["notes"])]):
+        print(f"Note: {note}")
     if done.broken:
         many = len(done.broken) + len(done.entries)
         named = "; ".join(why for _, why in done.broken[:3])
@@ -319,12 +323,14 @@ def predict(args: argparse.Namespace) -> None:
 
 def predict_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("run", type=name_word)
-    command.add_argument("files", nargs="+", type=name_word, help="pictures or folders of slices")
+    command.add_argument("files", nargs="+", type=name_word, help="pictures, volumes or folders of them")
     command.add_argument("--out", type=name_word, required=True, help="a new folder for the results")
     least = "lesions below are left out (default 0.5)"
     command.add_argument("--score", type=number(0, 1), default=0.5, help=least)
     command.add_argument("--batch", type=whole_number(1, 4096), default=8, help="slices at a time (default 8)")
     command.add_argument("--device", type=device_word, default="auto", help="auto, cpu or cuda")
+    dicom = "write DICOM SEG and SR (default: of scans that are DICOM)"
+    command.add_argument("--dicom", action=argparse.BooleanOptionalAction, default=None, help=dicom)
     skip = "success although some slices cannot be read; they are listed"
     command.add_argument("--skip-broken", action="store_true", help=skip)
 
