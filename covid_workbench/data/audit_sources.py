@@ -105,7 +105,7 @@ def measures_of(facts: pd.DataFrame) -> pd.DataFrame:
     def known(name: str) -> pd.Series:
         return pd.to_numeric(facts[name], errors="coerce") if name in facts else pd.Series(np.nan, facts.index)
 
-    side = np.sqrt(known("width") * known("height"))
+    side = np.sqrt((known("width") * known("height")).where(lambda pixels: pixels > 0))
     columns = ("grey_low", "grey_high", "hu_low", "hu_high", "window_low", "window_high")
     values = [*map(known, columns), side, known("spacing")]
     return pd.DataFrame(dict(zip(MEASURES, values)), index=facts.index)

@@ -165,7 +165,7 @@ def _read_all(reader: _Reader, portion: list[int]) -> Iterator[ReadFacts]:
     left = list(portion)
     alone = False
     while left:
-        for row, facts in reader.read(left[:1] if alone else left):
+        for row, facts in reader.read(left[:1] if alone else list(left)):
             left.remove(row)
             yield row, facts
         if left and alone and reader.process is None:

@@ -19,10 +19,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..data.audit import SURVEY, short_audit
+from ..data.audit import short_audit
 from ..data.augmentation import Augmentation
 from ..data.slices import SliceTable
 from ..data.splits import crossing_notes
+from ..data.survey import SURVEY
 from ..errors import InputError
 from ..files import load_tensors, refuse_non_finite, save_tensors, write_atomic
 from ..locks import exclusive
