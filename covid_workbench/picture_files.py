@@ -136,8 +136,8 @@ def _content(path: str | Path, where: str) -> bytes:
 class PictureFacts:
     """What the header of a picture says.
 
-    `kind` of `FORMATS`; `mode` of Pillow; `bits` of one channel; `alpha`: it has transparency; `frames`: 2 stands for two
-    or more; `rotated`: by its EXIF data it is to be shown turned or mirrored, which nobody does here.
+    `kind` of `FORMATS`; `mode` of Pillow; `bits` of one channel; `alpha`: it has transparency; `frames`: 2 stands
+    for two or more; `rotated`: by its EXIF data it is to be shown turned or mirrored, which nobody does here.
     """
 
     kind: str

@@ -159,7 +159,9 @@ def audit(
     ones); those of up to `min_area` pixels in a picture of `image_size` (None: as stored) are lost to a training.
     `whole=False` is the short form; `seed` of folds and samples.
     """
-    if facts is None:
+    if facts is not None:
+        facts = facts.reset_index(drop=True)
+    else:
         objects = objects or objects_for(table.description)
         facts = survey(table, None if store is None else Path(store), objects=objects, progress=progress)
     audited = Audited(table, facts, min_area, image_size, whole, seed)
@@ -179,6 +181,6 @@ def notes_of(findings: Sequence[Finding]) -> list[str]:
     return notes + [f"{AUDIT}{more}evidence and mends: covid-workbench data check."] * bool(notes)
 
 
-def short_audit(table: SliceTable, store: str | Path | None, **options: Any) -> list[str]:
-    "The notes of the short form, for a training. `options` as for `audit`."
-    return notes_of(audit(table, store, whole=False, progress=False, **options).findings)
+def short_audit(table: SliceTable, facts: pd.DataFrame, **options: Any) -> list[str]:
+    "The notes of the short form, for a training that has a survey's `facts` already; `options` as for `audit`."
+    return notes_of(audit(table, facts=facts, whole=False, **options).findings)

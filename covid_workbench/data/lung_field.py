@@ -24,7 +24,7 @@ def small_copy(pixels: np.ndarray, side: int = SIDE) -> np.ndarray:
 
 
 def lung_field(small: np.ndarray) -> np.ndarray:
-    "Where a small picture (h, w) uint8 is lung-like: dark, inside the body, holes filled. (h, w) bool, all false if nowhere."
+    "Where a small picture (h, w) uint8 is lung-like: dark, inside the body, holes filled; (h, w) bool."
     dark = ndimage.median_filter(small, 3) < _threshold(small)
     pieces, count = ndimage.label(dark)
     if not count:
@@ -48,7 +48,7 @@ def _threshold(small: np.ndarray) -> float:
     other = weight[-1] - weight
     with np.errstate(divide="ignore", invalid="ignore"):
         spread = weight * other * (mass / weight - (mass[-1] - mass) / other) ** 2
-    return float(np.nanargmax(spread)) + 1
+    return float(np.argmax(np.nan_to_num(spread))) + 1
 
 # %% ../../nbs/066_data.lung_field.ipynb #d3a94ad4
 WAYS = (

@@ -84,7 +84,7 @@ def slice_facts(
         facts |= _failed(InputError(f"{where}: {shown(row['image'], 300)} cannot be read ({reason})"))
     return facts | _of_reading(door, facts)
 
-
+# %% ../../nbs/067_data.slice_facts.ipynb #71694d2a
 def _empty() -> dict[str, Any]:
     return {name: type(value)(value) if isinstance(value, dict | list) else value for name, value in FACTS.items()}
 
@@ -200,7 +200,7 @@ def _of_mask(piece: Slice, row: Mapping[str, Any], objects: ObjectClasses) -> di
         facts["lung_match"] = matches(field, lungs + lesions > 0.5)
     return facts
 
-
+# %% ../../nbs/067_data.slice_facts.ipynb #809d433d
 def _share(mask: np.ndarray, values: tuple[int, ...], shape: tuple[int, int]) -> np.ndarray:
     "The share of each pixel of a smaller picture of this shape (h, w) that some mask values cover."
     inside = Image.fromarray(np.uint8(np.isin(mask, values)) * 255)
