@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from . import planes
 from covid_workbench.data.description import (
     BACKGROUND,
     CLASS_NAMES,
@@ -29,7 +30,7 @@ from covid_workbench.data.description import (
     as_json,
     description_in,
 )
-from .planes import file_of, read_labels, read_plane
+from .planes import file_of
 from .windows import WINDOWS
 from ..errors import InputError, nearest, shown
 from ..files import write_atomic
@@ -262,9 +263,9 @@ def _check_values(frame: pd.DataFrame, name: str, held: DataDescription, folders
         raise InputError(f"{name}: slice id '{shown(repeated.iloc[0])}' occurs twice; ids must be unique")
 
 # %% ../../nbs/050_data.slices.ipynb #83ab5601
-def _read_mask(path: Path, frame: int, slice_id: str, mask_values: str, held: DataDescription) -> np.ndarray:
+def _read_mask(path: Path, frame: int, slice_id: str, mask_values: str, held: DataDescription, door) -> np.ndarray:
     "The mask at `path` (H, W) uint8 in the values of `held`; `mask_values` says what the stored ones mean."
-    mask = read_labels(path, frame, f"slice {shown(slice_id)}")
+    mask = door.read_labels(path, frame, f"slice {shown(slice_id)}")
     if mask.ndim != 2:
         raise InputError(
             f"slice {shown(slice_id)}: mask {path} has shape {mask.shape}; one channel of mask values is needed"
@@ -296,17 +297,18 @@ def _turned(array: np.ndarray, words: str) -> np.ndarray:
     return array
 
 
-def _masks_of(row: pd.Series, root: Path, held: DataDescription) -> np.ndarray | None:
+def _masks_of(row: pd.Series, root: Path, held: DataDescription, door) -> np.ndarray | None:
     "The mask (H, W) of a row, turned to lie on its image as stored; None without one."
     frame = row["frame"] if row["mask_frame"] < 0 else row["mask_frame"]
     mask = None
     if row["mask"]:
-        mask = _turned(_read_mask(root / row["mask"], frame, row["id"], row["mask_values"], held), row["mask_turn"])
+        mask = _read_mask(root / row["mask"], frame, row["id"], row["mask_values"], held, door)
+        mask = _turned(mask, row["mask_turn"])
     if row["lungs"]:
         where = f"slice {shown(row['id'])}"
         if not held.organs:
             raise InputError(f"{where}: column lungs names a mask, but dataset.json names no organ among mask_values")
-        lungs = _turned(read_labels(root / row["lungs"], frame, where), row["lungs_turn"])
+        lungs = _turned(door.read_labels(root / row["lungs"], frame, where), row["lungs_turn"])
         mask = np.zeros(lungs.shape, np.uint8) if mask is None else mask
         _same_size(row, lungs, row["lungs"], mask, row["mask"])
         mask = np.where((mask == BACKGROUND) & (lungs != 0), held.organs[0], mask).astype(np.uint8)
@@ -320,11 +322,14 @@ def _same_size(row: pd.Series, mask: np.ndarray, mask_name: str, pixels: np.ndar
         )
 
 # %% ../../nbs/050_data.slices.ipynb #b586876b
-def read_slice(row: pd.Series, root: str | Path, held: DataDescription = STANDARD) -> Slice:
-    "The `Slice` of one row of a `SliceTable`. Raises `InputError` that names slice and file."
+def read_slice(row: pd.Series, root: str | Path, held: DataDescription = STANDARD, door=planes) -> Slice:
+    """The `Slice` of one row of a `SliceTable`. Raises `InputError` that names slice and file.
+
+    `door`: what reads files, with `read_plane` and `read_labels` as in `data.planes`.
+    """
     where, window = f"slice {shown(row['id'])}", held.window or WINDOWS["lung"]
-    plane = read_plane(Path(root) / row["image"], row["frame"], where, window=window, rescale=held.rescale)
-    mask = _masks_of(row, Path(root), held)  # (H, W)
+    plane = door.read_plane(Path(root) / row["image"], row["frame"], where, window=window, rescale=held.rescale)
+    mask = _masks_of(row, Path(root), held, door)  # (H, W)
     if mask is not None:
         _same_size(row, mask, row["mask"] or row["lungs"], plane.pixels, row["image"])
     spacing, arrays = plane.spacing, [plane.pixels, mask, plane.hu]
