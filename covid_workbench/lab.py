@@ -22,7 +22,7 @@ from .headless import isolated_python, study_notebook
 from .runs.run import Run
 
 # %% ../nbs/901_lab.ipynb #742b9533
-EXPLORERS = ("attention", "runs", "lesions")
+EXPLORERS = ("attention", "runs", "lesions", "data")
 
 
 def _parameters(runs: Sequence[str | Path], data: str | Path | None) -> dict[str, object]:
@@ -36,6 +36,7 @@ def _parameters(runs: Sequence[str | Path], data: str | Path | None) -> dict[str
         "runs": [str(folder) for folder in folders],
         "run": str(folders[0]) if folders else "",
         "data": str(Path(data).resolve()) if data else "",
+        "store": "survey.sqlite",
         "folder": os.path.commonpath([folder.parent for folder in folders]) if folders else "",
     }
 
