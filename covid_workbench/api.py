@@ -19,14 +19,15 @@ import pandas as pd
 from torch import nn
 
 # %% auto #0
-__all__ = ['OBJECTS_OF_COUNT', 'list_models', 'create_model', 'class_names', 'register_model', 'open_slices', 'phantom',
-           'cache_folder', 'Answers', 'answer_picture', 'AttentionTable', 'OpenRun', 'predict_any', 'attention_table',
-           'explore_run', 'open_run', 'train', 'experiment_of', 'run_study']
+__all__ = ['OBJECTS_OF_COUNT', 'list_models', 'create_model', 'class_names', 'register_model', 'open_slices', 'check_data',
+           'phantom', 'cache_folder', 'Answers', 'answer_picture', 'AttentionTable', 'OpenRun', 'predict_any',
+           'attention_table', 'explore_run', 'open_run', 'train', 'experiment_of', 'run_study']
 
 # %% ../nbs/902_api.ipynb #e123e8da
+from .data.audit import SURVEY
 from .data.phantom import PhantomSettings, write_phantom
 from .data.slices import CLASS_NAMES, SliceTable
-from .data.sources import open_source
+from .data.sources import open_source, open_sources
 from .data.targets import OBJECT_CLASSES
 from .errors import InputError, nearest
 from .evaluation import evaluate as scoring
@@ -54,6 +55,7 @@ from .training.train import train as train_experiment
 if TYPE_CHECKING:  # what only some calls need
     import plotly.graph_objects as go
 
+    from covid_workbench.data.audit import Audit
     from covid_workbench.data.dataset import SliceDataset
     from covid_workbench.studies.study import Study
 
@@ -130,6 +132,26 @@ def open_slices(folder: str | Path) -> SliceTable:
     >>> data.frame["label"].value_counts()
     """
     return open_source(folder, pictures=True)
+
+# %% ../nbs/902_api.ipynb #ea9dd7fb
+def check_data(
+    data: SliceTable | str | Path | Sequence[str | Path], *, format: str = "", whole: bool = True, **options: Any
+) -> Audit:
+    """The audit of a table or of folders: findings, the gravest first, with their evidence.
+
+    `format`: of the folders, where it is not recognised. `whole=False`: the cheap rules alone. `options`: `store` (a
+    file that keeps what was read, by default in the cache), `min_area`, `image_size`, `objects`, `seed`, `progress`.
+    Raises `InputError` for a folder without slices.
+
+    >>> check_data("CNCB").findings
+    """
+    from covid_workbench.data.audit import audit
+
+    if not isinstance(data, SliceTable):
+        folders = [data] if isinstance(data, str | Path) else data
+        data = open_sources([str(folder) for folder in folders], format)
+    options.setdefault("store", cache_folder() / SURVEY)
+    return audit(data, whole=whole, **options)
 
 # %% ../nbs/902_api.ipynb #7bf227c4
 def phantom(
@@ -276,6 +298,10 @@ class OpenRun(Run):
     def attention(self, split: str = "test") -> AttentionTable:
         "Where the run looks on a whole split."
         return attention_table(self, split)
+
+    def check(self, **options: Any) -> Audit:
+        "The audit of the run's slices; `options` as for `check_data`."
+        return check_data(self.table, **options)
 
     def explore(self, data: SliceTable | str | Path | None = None) -> Any:
         "The attention explorer on this run, for a notebook; `data`: other slices than its test patients."

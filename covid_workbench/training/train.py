@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ..data.audit import SURVEY, short_audit
 from ..data.augmentation import Augmentation
 from ..data.slices import SliceTable
 from ..data.splits import crossing_notes
@@ -197,6 +198,16 @@ def check_start(run: Run, model: nn.Module | None) -> None:
         run.note(start_sha256=own)
 
 # %% ../../nbs/405_training.train.ipynb #04d767af
+def _audited(parts: ExperimentData, shared: Path, say_for: Path | None) -> list[str]:
+    "What the short form of the audit finds wrong, as notes; said at once, before hours of training."
+    data = parts.experiment.data
+    options = dict(min_area=data.min_lesion_area, image_size=data.image_size, seed=data.split_seed)
+    notes = short_audit(parts.table, shared / SURVEY, objects=parts.experiment.objects, **options)
+    for note in notes if say_for else ():
+        print(f"{say_for}: {note}", file=sys.stderr)
+    return notes
+
+# %% ../../nbs/405_training.train.ipynb #33189e19
 def _prepare(
     experiment: Experiment,
     folder: Path,
@@ -219,6 +230,8 @@ def _prepare(
     if fine_tune:
         notes += start_notes(parts)
     check_slices(parts.table, shared, progress=progress)
+    if rank() == 0 and not (folder / "experiment.json").exists():  # a run that is continued has its notes
+        notes += _audited(parts, shared, folder if progress else None)
     stages = stages_of(model, parts, device)
     if fine_tune:
         kept = experiment.one_shot.classes if experiment.training.keep_classes else ()
