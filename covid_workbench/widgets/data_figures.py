@@ -142,7 +142,7 @@ def lesion_areas(data: ShownData, lesions: pd.DataFrame) -> Histogram:
         areas = lesions["area"][lesions["name"] == name].to_numpy()
         series.append(Series(name, *looks[name], np.histogram(areas, edges)[0].tolist(), len(areas)))
     bins = [f"{low:,.0f} to {high:,.0f} px" for low, high in zip(edges, edges[1:])]
-    ticks = [(STEPS * power, f"{10**power:,}") for power in range(top + 1)]
+    ticks = [(STEPS * power, f"{10**power:,}") for power in range(0, top + 1, 1 + (top > 4))]
     lost, many = int((~lesions["kept"].astype(bool)).sum()), len(lesions)
     size = "as stored" if data.image_size is None else f"of the network's {data.image_size}×{data.image_size}"
     share = f" ({lost / many:.0%})" if many else ""
@@ -220,7 +220,7 @@ def brightness(data: ShownData) -> Histogram:
             series.append(Series(words_of("label", label), *looks[label], values.tolist(), len(picks)))
     step = 256 // GREYS
     bins = [f"grey {step * number} to {step * number + step - 1}" for number in range(GREYS)]
-    ticks = [(value / step, str(value)) for value in (0, 64, 128, 192, 255)]
+    ticks = [(value / step, str(min(value, 255))) for value in (0, 64, 128, 192, 256)]
     note = f"Of up to {SAMPLE} slices of a class, in small pictures." if series else ""
     return Histogram("Grey values", "grey value as the model sees it", "of its pixels", bins, ticks, series, note)
 
@@ -229,4 +229,5 @@ def figures_of(data: ShownData) -> list[Histogram]:
     "The histograms of a data set; those of lesions only where there are masks."
     lesions = lesion_table(data)
     about_lesions = [lesions_per_slice(data, lesions), lesion_areas(data, lesions)]
-    return [*(about_lesions if (data.table.frame["mask"] != "").any() else []), positions(data), brightness(data)]
+    masked = (data.table.frame["mask"] != "").any()
+    return [*(about_lesions if masked else []), *(one for one in (positions(data), brightness(data)) if one.series)]

@@ -119,12 +119,12 @@ class ContactSheet:
 
     def _entry(self, tile: Tile, picture: TilePicture) -> dict[str, Any]:
         held = self.data.table.frame.iloc[tile.row]
-        about = [words_of("label", held["label"]), held["split"], held["source"]]
+        about = [words_of(axis, held[axis]) for axis, values in self.data.values_on.items() if len(values) > 1]
         return {
             "id": held["id"],
             "label": held["label"],
             "patient": held["person"] or held["patient"],
-            "about": " · ".join(filter(None, about)),
+            "about": " · ".join(about),
             "group": tile.group,
             "words": tile.words,
             "frame": list(picture.frame),

@@ -358,7 +358,8 @@ def words_of_data(data: ShownData) -> list[str]:
     known = table.patients[~table.frame["patient_unknown"]].nunique()
     many = f"{known:,} patient{'s' * (known != 1)}" if known else "patients unknown"
     masked = int((table.frame["mask"] != "").sum())
-    facts = [f"{len(table):,} slices", many, f"{masked:,} with a mask", held.licence, shown(table.name, 200)]
+    slices = f"{len(table):,} slice{'s' * (len(table) != 1)}"
+    facts = [slices, many, f"{masked:,} with a mask", held.licence, shown(table.name, 200)]
     return [held.name or table.root.resolve().name, " · ".join(filter(None, facts))]
 
 # %% ../../nbs/818_widgets.data_view.ipynb #8a8f0b96

@@ -286,13 +286,11 @@ function sheetBar(model, el) {
     });
 }
 
-/** The outline of a mask value; organs are pale. */
+/** The outline of a mask value; organs are thin. */
 const drawn =
   (width) =>
   ({ d, colour, dash, organ }) =>
-    organ
-      ? h("path", { d, class: "cwd-organ", stroke: colour, "vector-effect": "non-scaling-stroke" })
-      : cased("path", { d }, colour, width, dash || null);
+    cased("path", { d }, colour, organ ? 0.6 : width, dash || null);
 
 /** A tile: the small picture and its outlines. */
 function tile(model, entry, number) {
@@ -481,7 +479,7 @@ function render({ model, el }) {
     keepFocus(numbers, () =>
       numbers.replaceChildren(
         h("div", { class: "cwd-tables" }, ...model.get("counts").map((one) => countTable(model, one))),
-        ...model.get("figures").map(histogram),
+        h("div", { class: "cwd-figures" }, ...model.get("figures").map(histogram)),
       ),
     );
   el.append(
