@@ -23,7 +23,7 @@ from .headless import isolated_python, study_notebook
 from .runs.run import Run
 
 # %% ../nbs/901_lab.ipynb #742b9533
-EXPLORERS = ("attention", "runs", "lesions")
+EXPLORERS = ("attention", "runs", "lesions", "data")
 
 
 def _parameters(runs: Sequence[str | Path], data: Sequence[str | Path]) -> dict[str, object]:
@@ -40,6 +40,7 @@ def _parameters(runs: Sequence[str | Path], data: Sequence[str | Path]) -> dict[
         "runs": [str(folder) for folder in folders],
         "run": str(folders[0]) if folders else "",
         "data": named if len(named) > 1 else "".join(named),
+        "store": "survey.sqlite",
         "folder": os.path.commonpath([folder.parent for folder in folders]) if folders else "",
     }
 

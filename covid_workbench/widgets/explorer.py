@@ -34,7 +34,7 @@ from covid_workbench.widgets.asking import (
     first_slice,
     place_of,
 )
-from .content import right_patterns, slice_list
+from .content import check_hu_window, right_patterns, slice_list
 from .pane import RunPane, set_traits
 from .parts import DifferencePanel, RunHeader, SliceBrowser
 from .saved import page_of, picture_of
@@ -104,7 +104,7 @@ def links_between(panes: Sequence[RunPane], browser: SliceBrowser, difference: D
     "What runs side by side share in the browser, as part, trait, part, trait."
     if len(panes) == 1:
         return []
-    first, shared = panes[0].canvas, ("selected", "hovered", "layers", "window", "level", "camera")
+    first, shared = panes[0].canvas, ("selected", "hovered", "layers", "window", "level", "hu_window", "camera")
     links = [(first, name, pane.canvas, name) for pane in panes[1:] for name in shared]
     links += [(first, name, difference, name) for name in ("selected", "hovered")]
     return [*links, (browser, "filter", difference, "filter")]
@@ -315,6 +315,7 @@ LOOK = {  # traits of the canvas that make the view, and their kinds
     "color_by": str,
     "window": float,
     "level": float,
+    "hu_window": [float],
     "camera": {"x": float, "y": float, "zoom": float},
     "selected": [int],
 }
@@ -332,6 +333,7 @@ GUARD = StateGuard(
         "iou": float,
         "seed": int,
     },
+    newer={"hu_window": []},
 )
 
 
@@ -389,6 +391,7 @@ class ReopeningPage(StatePage):
     def check_state(self, wanted: Mapping[str, Any]) -> None:
         check_view(self.view, wanted)
         one_of("link", wanted["link"], ("softmax", "sigmoid"))
+        check_hu_window(wanted["hu_window"])
 
     def apply_state(self, wanted: Mapping[str, Any]) -> None:
         paired_anew = wanted["iou"] != self.view.iou and wanted["slice"] == self.browser.slice

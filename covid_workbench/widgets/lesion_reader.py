@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['KEPT', 'OTHER', 'volumes_of', 'SliceVolumes', 'opening_slice', 'first_slice', 'slices_to_browse', 'ReadSlice',
-           'LesionReader', 'pixels_of', 'words_of_run', 'LesionChoices', 'words_of_slice', 'lesion_picture']
+           'LesionReader', 'image_of', 'words_of_run', 'LesionChoices', 'words_of_slice', 'lesion_picture']
 
 # %% ../../nbs/816_widgets.lesion_reader.ipynb #95142385
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from ..runs.datasets import ExperimentData
 from ..runs.load import load_model
 from ..runs.meaning import refuse_other_masks
 from ..runs.run import Run
+from .content import windowed
 from .lesion_matching import slice_entry, slice_outcome, unread_entry
 from .state import one_of
 
@@ -211,12 +212,12 @@ class LesionReader(_Entries):
         return slice_entry(image, detections, data.objects, min_area, data.labels_by)
 
 # %% ../../nbs/816_widgets.lesion_reader.ipynb #1a9c676b
-def pixels_of(reader: LesionReader, slice_id: str) -> np.ndarray | None:
-    "Pixels (H, W) uint8 of a slice; None if it cannot be read."
+def image_of(reader: LesionReader, slice_id: str) -> Slice | None:
+    "A slice with its pixels; None if it cannot be read."
     if reader.last and reader.last.image.id == slice_id:
-        return reader.last.image.pixels
+        return reader.last.image
     try:
-        return reader.volumes.where(slice_id).read(0).pixels
+        return reader.volumes.where(slice_id).read(0)
     except WorkbenchError:
         return None
 
@@ -242,6 +243,7 @@ class LesionChoices:
     reading: str = "classes"
     window: float = 255.0
     level: float = 127.5
+    hu_window: Sequence[float] = ()
 
 
 def words_of_slice(entry: Mapping[str, Any], choices: LesionChoices) -> str:
@@ -266,9 +268,8 @@ def lesion_picture(
     image, detections = reader.last.image, reader.last.detections
     lesions = np.isin(detections.labels, lesion_labels(objects, image.description))
     shown = np.flatnonzero((detections.scores >= choices.score) & lesions)
-    low, span = choices.level - choices.window / 2, max(choices.window, 1)
     return slice_picture(
-        ((image.pixels.astype(np.float32) - low) * 255 / span).clip(0, 255).astype(np.uint8),
+        windowed(image.pixels, choices, image.hu),
         truth=image.mask,
         description=image.description,
         detections=Detections(

@@ -19,14 +19,15 @@ from ..errors import InputError
 from ..progress import progress_bar
 from ..reports.pictures import SlicePicture
 from ..runs.run import Run
+from .content import check_hu_window, hu_traits
 from .lesion_matching import readings_of, volume_outcome
 from covid_workbench.widgets.lesion_reader import (
     LesionChoices,
     LesionReader,
     first_slice,
+    image_of,
     lesion_picture,
     opening_slice,
-    pixels_of,
     words_of_run,
 )
 from .parts import STATIC, Part, SliceView, script_of
@@ -78,10 +79,12 @@ class _ReadView(LesionView):
         name = volume_of[self.slice]
         self.reader.shown = self.slice
         self._read(name, self.reader.volumes.ids(name).index(self.slice))
-        pixels = pixels_of(self.reader, self.slice)
+        image = image_of(self.reader, self.slice)
+        pixels, shape = (image.pixels.tobytes(), list(image.pixels.shape)) if image else (b"", [0, 0])
         with self.hold_sync():
             self.volume, self.slices, self.pixels_of = name, self.reader.entries(name), self.slice
-            self.pixels, self.shape = (b"", [0, 0]) if pixels is None else (pixels.tobytes(), list(pixels.shape))
+            for trait, value in dict(pixels=pixels, shape=shape, **hu_traits(image)).items():
+                setattr(self, trait, value)
         if self._task is None or self._task.done() or self._task.get_name() != name:
             self._stop()
             try:
@@ -128,10 +131,13 @@ class _MovingView(_ReadView):
         if content.get("open") in self.reader.volumes.rows:
             self.go_to(content["open"])
         for slice_id in content.get("want", ()):
-            known = slice_id in self.reader.volumes.volume_of
-            pixels = pixels_of(self.reader, slice_id) if known else None
-            if pixels is not None:
-                self.send({"pixels": slice_id, "shape": list(pixels.shape)}, [pixels.tobytes()])
+            image = image_of(self.reader, slice_id) if slice_id in self.reader.volumes.volume_of else None
+            if image:
+                of_hu, buffers = hu_traits(image), [image.pixels.tobytes()]
+                told = {"pixels": slice_id, "shape": list(image.pixels.shape)}
+                if hu := of_hu.pop("hu"):
+                    told, buffers = told | of_hu, [*buffers, hu]
+                self.send(told, buffers)
 
     def close(self) -> None:
         "Stop reading and take the view away."
@@ -151,8 +157,10 @@ LESION_STATE = StateGuard(
         "layers": [str],
         "window": float,
         "level": float,
+        "hu_window": [float],
         "camera": {"x": float, "y": float, "zoom": float},
     },
+    newer={"hu_window": []},
 )
 
 # %% ../../nbs/817_widgets.lesions.ipynb #716e20a7
@@ -199,6 +207,7 @@ def check_look(wanted: Mapping[str, Any], readings: Mapping[str, str]) -> None:
         )
     for layer in wanted["layers"]:
         one_of("layers", layer, LAYERS)
+    check_hu_window(wanted["hu_window"])
     for name, value in (("window", wanted["window"]), ("camera: zoom", wanted["camera"]["zoom"])):
         if value <= 0:
             raise InputError(f"{name} {value:g}: give a number above 0")
@@ -215,7 +224,7 @@ class _CountedView(_SavedView):
     def picture(self, width: int = 420) -> SlicePicture:
         "The slice on show as a still picture: truth, predictions from the chosen score on, and the counts."
         entry = next(entry for entry in self.slices if entry["id"] == self.slice)
-        choices = LesionChoices(self.score, self.iou, self.reading, self.window, self.level)
+        choices = LesionChoices(self.score, self.iou, self.reading, self.window, self.level, self.hu_window)
         return lesion_picture(self.reader, entry, choices, width)
 
     def _repr_mimebundle_(self, **options):

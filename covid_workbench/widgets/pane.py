@@ -19,7 +19,7 @@ from ..models.oneshot import OneShotModel
 from ..models.rois import RANKINGS
 from ..runs.run import Run
 from .asking import QUESTION, RunView
-from .content import crops_of, truth_outlines, verdict_of
+from .content import crops_of, hu_traits, truth_outlines, verdict_of
 from covid_workbench.widgets.parts import (
     AffinityPanel,
     AgreementCard,
@@ -139,7 +139,8 @@ class SlicePane(RunParts):
         opened, stored, order = self.view.open, self.view.open.slice, self.view.asked.order
         pixels, truth = stored.pixels, truth_outlines(stored.mask, stored.description)
         self._show_regions(opened.regions, crops_of(pixels, [region["box"] for region in opened.regions]))
-        set_traits([self.canvas], pixels=pixels.tobytes(), shape=list(pixels.shape), truth=truth)
+        picture = dict(pixels=pixels.tobytes(), shape=list(pixels.shape), **hu_traits(stored))
+        set_traits([self.canvas], **picture, truth=truth)
         set_traits([self.panel], **panel_traits(self.view))
         set_traits([self.orders], orderless=self.read is None, results={}, order=order, frozen="")
         note, truth = note_on_answer(self.view), stored.label or ""
@@ -150,7 +151,7 @@ class SlicePane(RunParts):
         "Show what the run said of a slice that cannot be read, and why there is no more."
         size = self.view.image_size
         self._show_regions([], b"")
-        set_traits([self.canvas], pixels=b"", shape=[size, size], truth=[])
+        set_traits([self.canvas], pixels=b"", shape=[size, size], truth=[], **hu_traits(None))
         set_traits([self.panel], empty_note=why, note="", frozen="The slice is not there to be asked.")
         set_traits([self.orders], orderless=True, results={})
         set_traits([self.verdict], answer={}, before={}, note=note_on_prediction(self.view, slice_id), truth="")

@@ -63,6 +63,9 @@ class SliceView(Part):
     window = T.Float(255.0).tag(sync=True)
     level = T.Float(127.5).tag(sync=True)
     camera = T.Dict({"x": 0.0, "y": 0.0, "zoom": 1.0}).tag(sync=True)  # upper left corner as shares of the slice
+    hu = T.Bytes().tag(sync=True)  # (H, W) int16, low byte first, where the file has HU; window and level rest then
+    hu_window = T.List().tag(sync=True)  # low and high end in HU of what is shown; empty: as the model sees it
+    hu_presets = T.Dict().tag(sync=True)  # name -> [low, high] in HU; the first made `pixels`, which the model sees
 
 # %% ../../nbs/801_widgets.parts.ipynb #2b5092b2
 class SliceCanvas(RegionPart, SliceView):

@@ -9,6 +9,7 @@ __all__ = ['NOTICE', 'PAGE_STYLE', 'picture_of', 'page_of']
 import base64
 import json
 import math
+import zlib
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -19,6 +20,7 @@ import numpy as np
 from ..data.description import STANDARD
 from ..reports.pictures import SlicePicture, attention_bars, slice_picture, svg_picture
 from ..reports.svg import tag, text
+from .content import windowed
 from .pane import RunPane
 from .parts import STATIC, Part, RunHeader, SliceBrowser, SliceCanvas
 
@@ -27,11 +29,12 @@ NOTICE = "Attention is where the model looked, not why it decided. Research soft
 
 
 def _windowed(canvas: SliceCanvas) -> np.ndarray:
-    "The slice (H, W) uint8 with window and level of the view."
+    "The slice (H, W) uint8 with the window of the view."
     if not canvas.pixels:
         return np.zeros(canvas.shape, np.uint8)
-    pixels = np.frombuffer(canvas.pixels, np.uint8).reshape(canvas.shape).astype(np.float32)
-    return ((pixels - (canvas.level - canvas.window / 2)) * 255 / max(canvas.window, 1)).clip(0, 255).astype(np.uint8)
+    pixels = np.frombuffer(canvas.pixels, np.uint8).reshape(canvas.shape)
+    hu = np.frombuffer(canvas.hu, "<i2").reshape(canvas.shape) if canvas.hu else None
+    return windowed(pixels, canvas, hu)
 
 
 def _title(pane: RunPane) -> str:
@@ -112,9 +115,11 @@ def picture_of(panes: Sequence[RunPane], where: str, width: int = 420) -> SliceP
 
 # %% ../../nbs/805_widgets.saved.ipynb #ca278a0d
 def _plain(part: Part) -> dict:
-    "The traits of a part, bytes as base64."
+    "The traits of a part, bytes as base64; HU, which are twice as many as grey values, are compressed first."
     names = [name for name in part.keys if not name.startswith("_") and name not in ("layout", "tabbable", "tooltip")]
     traits = {name: getattr(part, name) for name in names}
+    if traits.get("hu"):
+        traits["hu"] = {"deflate": base64.b64encode(zlib.compress(traits["hu"], 9)).decode()}
     return {
         name: {"base64": base64.b64encode(value).decode()} if isinstance(value, (bytes, memoryview)) else value
         for name, value in traits.items()

@@ -9,7 +9,7 @@ __all__ = ['Kind', 'StateGuard', 'HasState', 'one_of', 'open_state']
 import json
 import sys
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import UnionType
 from typing import Any, Protocol
 from urllib.parse import unquote
@@ -102,17 +102,21 @@ def _in_words(kind: Kind) -> str:
 # %% ../../nbs/800_widgets.state.ipynb #91e34a57
 @dataclass(frozen=True)
 class StateGuard:
-    "The version of a kind of state, and the kind of every field but the version."
+    """The version of a kind of state, and the kind of every field but the version.
+
+    `newer`: fields that views of this version once lacked, with the value that they get then.
+    """
 
     version: int
     kinds: Mapping[str, Kind]
+    newer: Mapping[str, Any] = field(default_factory=dict)
 
     def read(self, given: Mapping[str, Any] | str) -> dict[str, Any]:
         """A checked copy of a state: a dictionary, its JSON text, or a link with the text after `#cw=`.
 
         Raises `InputError` that names the field which is missing, unknown or of another kind, and says what to do.
         """
-        given = _parsed(given)
+        given = {**self.newer, **_parsed(given)}
         version = given.get("version", self.version)
         if version != self.version or isinstance(version, bool):
             raise InputError(

@@ -21,7 +21,7 @@ const HELP = [
   ["click, ↑ ↓, Esc", "select a lesion, the next, none; a second click on a spot selects the lesion around it"],
   ["P T N L", "predictions, truth, names, lungs"],
   ["Ctrl-wheel, drag, Z, F", "zoom, move, fit"],
-  ["right-drag, Alt-drag, Alt 1–4", "window and level of the picture, never of the model"],
+  ["right-drag, Alt-drag, Alt 1–4", "window of the picture, in HU where the file has them; never of the model"],
 ];
 
 /** The model with some traits that stay in this view. */
@@ -346,6 +346,7 @@ function lesionTable(model) {
         model.get("shown"),
         model.get("window"),
         model.get("level"),
+        model.get("hu_window"),
         model.get("note"),
       ];
     }, fill),
@@ -626,12 +627,20 @@ function profile(model, go) {
 
 function render({ model: outer, el }) {
   el.classList.add("cw", "cw-lesions");
-  const model = within(outer, { pixels: null, shape: [0, 0], shown: "", hovered: "", stamp: 0 }),
+  const model = within(outer, {
+      pixels: null,
+      shape: [0, 0],
+      hu: null,
+      hu_presets: {},
+      shown: "",
+      hovered: "",
+      stamp: 0,
+    }),
     kept = new Map(),
     asked = new Set();
-  const keep = (id, pixels, shape) => {
+  const keep = (id, picture) => {
     kept.delete(id);
-    kept.set(id, { pixels, shape });
+    kept.set(id, picture);
     asked.delete(id);
     if (kept.size > MOST_SLICES) kept.delete(kept.keys().next().value);
   };
@@ -640,9 +649,12 @@ function render({ model: outer, el }) {
     // the pixels of the slice at hand, and a request for those near by
     const { entries, entry, number } = atHand(model),
       sent = model.get("pixels_of");
-    if (sent && outer.get("pixels")?.byteLength && !kept.has(sent)) keep(sent, outer.get("pixels"), outer.get("shape"));
+    if (sent && outer.get("pixels")?.byteLength && !kept.has(sent))
+      keep(sent, Object.fromEntries(["pixels", "shape", "hu", "hu_presets"].map((name) => [name, outer.get(name)])));
     const got = kept.get(entry.id);
     model.set("shape", got?.shape ?? (model.get("shape")[0] ? model.get("shape") : [1, 1]));
+    model.set("hu_presets", got?.hu_presets ?? {});
+    model.set("hu", got?.hu ?? null);
     model.set("pixels", got?.pixels ?? null);
     model.set("shown", got ? entry.id : "");
     cover.hidden = Boolean(got);
@@ -667,7 +679,8 @@ function render({ model: outer, el }) {
   });
   const hear = (message, buffers) => {
     if (message?.pixels) {
-      keep(message.pixels, buffers[0], message.shape);
+      const { shape, hu_presets } = message;
+      keep(message.pixels, { pixels: buffers[0], shape, hu: buffers[1] ?? null, hu_presets });
       if (message.pixels === model.get("slice")) bring();
     }
     if (message?.entry && message.volume === model.get("volume")) {
@@ -940,7 +953,7 @@ function render({ model: outer, el }) {
     onChange(model, about, drawCounts),
     onChange(model, about, scores.draw),
     onChange(model, about, whole.draw),
-    onChange(model, [...about, "shown", "window", "level", "selected", "hovered", "note"], table.draw),
+    onChange(model, [...about, "shown", "window", "level", "hu_window", "selected", "hovered", "note"], table.draw),
     explorerKeys(el, (event) => {
       if (view.key(event)) return true;
       if (event.ctrlKey || event.metaKey || event.altKey) return false;

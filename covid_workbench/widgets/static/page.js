@@ -2,14 +2,20 @@
 const told = JSON.parse(document.getElementById("told").textContent);
 if (matchMedia("(prefers-color-scheme: dark)").matches) document.body.classList.add("theme-dark");
 
+const bytesOf = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+
+for (const { traits } of told.parts)
+  if (traits.hu?.deflate) {
+    const stream = new Blob([bytesOf(traits.hu.deflate)]).stream().pipeThrough(new DecompressionStream("deflate"));
+    traits.hu = { base64: new Uint8Array(await new Response(stream).arrayBuffer()) };
+  }
+
 function stand(traits) {
   const values = {},
     heard = {};
   for (const [name, value] of Object.entries(traits))
     values[name] =
-      value?.base64 === undefined
-        ? value
-        : new DataView(Uint8Array.from(atob(value.base64), (letter) => letter.charCodeAt(0)).buffer);
+      value?.base64 === undefined ? value : new DataView(value.base64.buffer ?? bytesOf(value.base64).buffer);
   return {
     get: (name) => values[name],
     on: (event, run) => (heard[event] ??= []).push(run),

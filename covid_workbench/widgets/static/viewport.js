@@ -1,5 +1,38 @@
 // A slice to look at: grey values with window and level on a canvas, and an SVG layer above it in slice pixels. Zoom
-// and pan move both.
+// and pan move both. Where the file has Hounsfield units, a window in HU takes the place of window and level.
+
+/** The HU of a slice as numbers, or null; the bytes of a trait may begin at an odd place. */
+const huNumbers = new WeakMap();
+function huOf(model) {
+  const view = model.get("hu");
+  if (!view?.byteLength) return null;
+  if (!huNumbers.has(view))
+    huNumbers.set(view, new Int16Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength)));
+  return huNumbers.get(view);
+}
+
+/** The ends in HU of what is shown, or null for a slice without HU. */
+function huEnds(model) {
+  if (!huOf(model)) return null;
+  const own = model.get("hu_window") ?? [];
+  return own.length === 2 ? own : Object.values(model.get("hu_presets"))[0];
+}
+
+/**
+ * The grey value of every HU from -32768 on, as data.windows.apply_window makes it: in 32-bit arithmetic, and a half
+ * is rounded to the even number, which is what an array of clamped bytes does.
+ */
+function greyTable(low, high) {
+  const table = new Uint8ClampedArray(65536),
+    { fround } = Math,
+    [from, span] = [fround(low), fround(high - low)];
+  for (let at = 0; at < 65536; at++) {
+    const share = fround(fround(at - 32768 - from) / span);
+    table[at] = fround(255 * Math.min(1, Math.max(0, share)));
+  }
+  return table;
+}
+
 function drawPixels(canvas, model) {
   const [height, width] = model.get("shape"),
     pixels = bytes(model, "pixels");
@@ -7,9 +40,13 @@ function drawPixels(canvas, model) {
   if (canvas.hidden) return;
   const image = new ImageData(width, height),
     low = model.get("level") - model.get("window") / 2,
-    span = Math.max(1, model.get("window"));
+    span = Math.max(1, model.get("window")),
+    hu = model.get("hu_window")?.length === 2 ? huOf(model) : null,
+    table = hu && greyTable(...huEnds(model)),
+    plain = huOf(model) !== null; // the pixels are those that the model sees
   for (let at = 0; at < width * height; at++) {
-    image.data[4 * at] = image.data[4 * at + 1] = image.data[4 * at + 2] = (255 * (pixels[at] - low)) / span;
+    const grey = hu ? table[hu[at] + 32768] : plain ? pixels[at] : (255 * (pixels[at] - low)) / span;
+    image.data[4 * at] = image.data[4 * at + 1] = image.data[4 * at + 2] = grey;
     image.data[4 * at + 3] = 255;
   }
   canvas.width = width;
@@ -37,7 +74,7 @@ function brackets([left, top, right, bottom], reach) {
   );
 }
 
-/** Presets of window and level: shares of the grey values, darkest first; the pictures have no Hounsfield units. */
+/** Presets of window and level where there are no HU: shares of the grey values, darkest first. */
 const WINDOWS = { full: [0, 1], "without extremes": [0.01, 0.99], lung: [0, 0.75], "soft tissue": [0.5, 1] };
 
 function windowOf(model, name) {
@@ -53,6 +90,75 @@ function windowOf(model, name) {
   const [low, high] = WINDOWS[name].map(at);
   return { window: Math.max(2, high - low), level: (low + high) / 2 };
 }
+
+/** A window in HU in whole numbers, low end first. */
+function huWindow(low, high) {
+  const whole = (value) => Math.min(32767, Math.max(-32768, Math.round(value))),
+    first = Math.min(32766, whole(low));
+  return { hu_window: [first, Math.max(first + 1, whole(high))] };
+}
+
+/** The choice of a window: presets, and for a slice with HU both ends and what the model sees. `draw` shows them. */
+function windowChoice(model) {
+  const choose = h("select", {
+      class: "cw-select",
+      "aria-label": "window",
+      onchange: () => {
+        const ends = model.get("hu_presets")?.[choose.value];
+        put(
+          model,
+          huOf(model) && ends
+            ? { hu_window: namesOf(model)[0] === choose.value ? [] : ends }
+            : windowOf(model, choose.value),
+        );
+        if (!huOf(model)) choose.value = "";
+      },
+    }),
+    end = (words, place) =>
+      h("input", {
+        type: "number",
+        class: "cw-number",
+        step: 10,
+        title: words,
+        "aria-label": words,
+        onchange: (event) => {
+          const ends = [...huEnds(model)],
+            value = event.target.valueAsNumber;
+          if (Number.isFinite(value)) ends[place] = value;
+          if (ends[0] < ends[1]) put(model, huWindow(...ends));
+          draw();
+        },
+      }),
+    low = end("low end of the window in HU", 0),
+    high = end("high end of the window in HU", 1),
+    seen = h("span", { class: "cw-soft" }),
+    units = h("span", { class: "cw-group cw-hu" }, low, "to", high, "HU", seen),
+    drag = "right-drag or Alt-drag on the slice: across width, up level";
+  let shown = null;
+  const draw = () => {
+    const ends = huEnds(model),
+      names = ends ? namesOf(model) : Object.keys(WINDOWS);
+    choose.title = `window (${drag}; Alt 1–${ends ? names.length - 1 : 4}${ends ? ", Alt 0 as the model" : ""})`;
+    if (shown !== names.join()) {
+      shown = names.join();
+      choose.replaceChildren(
+        h("option", { value: "", text: ends ? "own window" : "window" }),
+        ...names.map((name) => h("option", { value: name, text: name })),
+      );
+    }
+    units.hidden = !ends;
+    if (!ends) return;
+    const presets = model.get("hu_presets"),
+      model_ends = presets[names[0]],
+      same = (one) => one[0] === ends[0] && one[1] === ends[1];
+    choose.value = names.find((name) => same(presets[name])) ?? "";
+    [low.value, high.value] = ends;
+    seen.textContent = same(model_ends) ? "" : `(the model sees ${model_ends.join(" to ")})`;
+  };
+  return { element: h("span", { class: "cw-group cw-window" }, choose, units), draw };
+}
+
+const namesOf = (model) => Object.keys(model.get("hu_presets") ?? {});
 
 /**
  * A label on the picture: words on a dark plate; its corner at (x, y) in slice pixels, `unit` slice pixels to a screen
@@ -142,10 +248,13 @@ function viewport(model, label, names, { draw, click, hover, double, lasso }) {
       [column, row] = event ? point(event).map(Math.floor) : [-1, -1],
       { zoom } = model.get("camera");
     const inside = column >= 0 && row >= 0 && column < width && row < height;
-    const value = inside ? (bytes(model, "pixels")[row * width + column] ?? "–") : null;
+    const ends = huEnds(model),
+      values = ends ? huOf(model) : bytes(model, "pixels"),
+      value = inside ? (values[row * width + column] ?? "–") : null,
+      [w, l] = ends ? [ends[1] - ends[0], (ends[0] + ends[1]) / 2] : [model.get("window"), model.get("level")];
     readout.textContent =
-      (inside ? `x ${column} y ${row} value ${value} · ` : "") +
-      `W ${Math.round(model.get("window"))} L ${Math.round(model.get("level"))}` +
+      (inside ? `x ${column} y ${row} ${ends ? `${value} HU` : `value ${value}`} · ` : "") +
+      `W ${Math.round(w)} L ${Math.round(l)}` +
       (zoom > 1 ? ` ×${zoom.toFixed(1)}` : "");
   };
   const redraw = () => {
@@ -178,7 +287,13 @@ function viewport(model, label, names, { draw, click, hover, double, lasso }) {
       dy = event.clientY - drag.y;
     drag.moved ||= Math.hypot(dx, dy) > 4;
     if (!drag.moved) return;
-    if (drag.grey) put(model, { window: Math.max(2, drag.window + dx), level: drag.level - dy });
+    if (drag.grey && drag.ends) {
+      const [low, high] = drag.ends,
+        step = (high - low) / 256,
+        half = Math.max(1, (high - low + step * dx) / 2),
+        middle = (low + high) / 2 - step * dy;
+      put(model, huWindow(middle - half, middle + half));
+    } else if (drag.grey) put(model, { window: Math.max(2, drag.window + dx), level: drag.level - dy });
     else if (drag.lasso) drag.to = point(event);
     else
       look({
@@ -201,6 +316,7 @@ function viewport(model, label, names, { draw, click, hover, double, lasso }) {
       from: point(event),
       window: model.get("window"),
       level: model.get("level"),
+      ends: huEnds(model),
       camera: model.get("camera"),
     };
     try {
@@ -248,9 +364,12 @@ function viewport(model, label, names, { draw, click, hover, double, lasso }) {
   );
 
   const key = (event) => {
-    const preset = event.altKey && Object.keys(WINDOWS)[Number(event.code.replace("Digit", "")) - 1],
+    const digit = event.altKey ? Number(event.code.replace("Digit", "")) : NaN,
+      of_hu = huOf(model) && namesOf(model)[digit],
+      preset = !huOf(model) && Object.keys(WINDOWS)[digit - 1],
       step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
-    if (preset) put(model, windowOf(model, preset));
+    if (of_hu) put(model, { hu_window: digit ? model.get("hu_presets")[of_hu] : [] });
+    else if (preset) put(model, windowOf(model, preset));
     else if (event.ctrlKey && step) {
       const { x, y, zoom } = model.get("camera");
       look({ zoom, x: x + step[0] / 8 / zoom, y: y + step[1] / 8 / zoom });
@@ -260,23 +379,11 @@ function viewport(model, label, names, { draw, click, hover, double, lasso }) {
     else return false;
     return true;
   };
-  const presets = h(
-    "select",
-    {
-      class: "cw-select",
-      title: "window (right-drag or Alt-drag on the slice: across width, up level; Alt 1–4)",
-      "aria-label": "window",
-      onchange: () => {
-        put(model, windowOf(model, presets.value));
-        presets.value = "";
-      },
-    },
-    h("option", { value: "", text: "window" }),
-    ...Object.keys(WINDOWS).map((name) => h("option", { value: name, text: name })),
-  );
+  const choice = windowChoice(model);
   const stops = [
-    onChange(model, ["pixels", "shape", "window", "level"], () => {
+    onChange(model, ["pixels", "shape", "window", "level", "hu", "hu_window", "hu_presets"], () => {
       drawPixels(canvas, model);
+      choice.draw();
       tell();
     }),
     onChange(model, ["shape", "camera", ...names], redraw),
@@ -286,7 +393,7 @@ function viewport(model, label, names, { draw, click, hover, double, lasso }) {
   return {
     stage,
     readout,
-    presets,
+    presets: choice.element,
     key,
     point,
     stop: () => {
