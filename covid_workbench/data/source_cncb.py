@@ -67,15 +67,17 @@ def _in_folders(root: Path) -> Iterator[dict]:
             yield class_row(folder, patient, scan, f"{folder}/{name}")
 
 
-def archives_in(root: Path) -> list[str]:
-    "The archives in a folder that are named as those of CNCB-NCOV."
-    return [name for name in names_in(root, endings=(".zip",)) if _ARCHIVE.fullmatch(name)]
+def archives_in(root: Path) -> list[tuple[str, str]]:
+    "(class folder, archive) of those in a folder that are named as CNCB-NCOV's, in the order of classes and numbers."
+    found = [_ARCHIVE.fullmatch(name) for name in names_in(root, endings=(".zip",))]
+    plain = [folder.lower() for folder in CLASS_FOLDERS]
+    order = [(plain.index(one["folder"].lower()), number_in(one[0]), one[0]) for one in found if one]
+    return [(list(CLASS_FOLDERS)[place], name) for place, _, name in sorted(order)]
 
 
 def _in_archives(root: Path) -> Iterator[dict]:
     "The class of a member is that of its folder or, in an archive without such folders, of the archive."
-    for archive in archives_in(root):
-        own = {folder.lower(): folder for folder in CLASS_FOLDERS}[_ARCHIVE.fullmatch(archive)["folder"].lower()]
+    for own, archive in archives_in(root):
         for member in members_of(root / archive):
             found = _MEMBER.fullmatch(member)
             if found and member.lower().endswith(PICTURES):

@@ -101,7 +101,7 @@ def _lists(root: Path, chosen: Sequence[str]) -> dict[str, str]:
     found = covidx_lists(root)
     wanted = [word for word in chosen if word in VERSIONS] or sorted(found)
     if not found or wanted[0] not in found:
-        have = f"versions {', '.join(found)}" if found else "none"
+        have = f"versions {', '.join(sorted(found))}" if found else "none"
         raise InputError(f"{shown(root, 300)}: no list such as train_COVIDx_CT-{(wanted or '1')[0]}.txt (has {have})")
     if len(wanted) > 1:
         raise InputError(
