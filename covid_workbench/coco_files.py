@@ -147,7 +147,7 @@ def _from_rle(held: dict, height: int, width: int) -> np.ndarray:
 
 def _from_polygons(held: list, height: int, width: int) -> np.ndarray:
     "The pixels (H, W) inside polygons `[x0, y0, x1, y1, ...]`. Raises `ValueError` for what is no polygon."
-    from pycocotools import mask as coco_mask
+    from pycocotools import mask as tools
 
     for polygon in held:
         numbers = isinstance(polygon, list) and all(type(one) in (int, float) and math.isfinite(one) for one in polygon)
@@ -156,7 +156,8 @@ def _from_polygons(held: list, height: int, width: int) -> np.ndarray:
         for side, places in ((width, polygon[::2]), (height, polygon[1::2])):
             if min(places) < -side or max(places) > 2 * side:
                 raise ValueError("its polygon lies outside the image")
-    return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(held, height, width))) > 0
+    merged = tools.merge(tools.frPyObjects(held, height, width))
+    return _from_rle({"size": [height, width], "counts": merged["counts"].decode()}, height, width)
 
 # %% ../nbs/012_coco_files.ipynb #d0676484
 def _image(path: str | Path, position: int, where: str) -> tuple[CocoFile, int, int]:

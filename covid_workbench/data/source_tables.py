@@ -138,13 +138,16 @@ class Phantom(Csv):
 FIELDS = ("patient", "scan", "index", "label", "split", "source", "person")  # of an image, beside those of COCO
 
 
+_WORDS = ("images", "annotations", "categories", "file_name", "category_id")
+
+
 def is_coco(path: Path) -> bool:
     "Whether a JSON file looks like an instance file of COCO, from its first MiB and its end."
     with open_to_read(path) as file:
         size, start = os.fstat(file.fileno()).st_size, file.read(2**20)
         file.seek(max(len(start), size - 2**16))
         text = start + file.read(2**16)
-    return sum(word in text for word in (b'"images"', b'"annotations"', b'"categories"')) >= 2
+    return sum(f'"{word}"'.encode() in text for word in _WORDS) >= 3  # a long list may hide the name of another
 
 
 def coco_files_in(root: Path) -> list[str]:
