@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..coco_files import coco_mask
 from .archives import archive_of, read_member
 from .dicom import grey_of, is_dicom, read_dicom
 from .metaimage import is_metaimage, metaimage_at_hand
@@ -96,7 +97,9 @@ def _picture(path: str | Path, where: str, mode: str | None = None) -> np.ndarra
 
 
 def read_labels(path: str | Path, frame: int = 0, where: str = "slice") -> np.ndarray:
-    "One plane of a mask (H, W) with its stored values, from a picture or a volume file."
+    "One plane of a mask (H, W) with its stored values, from a picture or a volume file, or drawn from a COCO file."
+    if Path(path).suffix.lower() == ".json":
+        return coco_mask(path, frame, where)
     kind = kind_of(path)
     if kind == "picture":
         return _picture(path, where)
