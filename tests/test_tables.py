@@ -1,6 +1,5 @@
 """Several folders as one table, subsets, unknown patients: what is taken, told apart, counted and said."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -10,10 +9,8 @@ import pytest
 from conftest import assignments, tiny
 from PIL import Image
 
-import covid_workbench as cw
 from covid_workbench.data.agreement import Said, described_together
 from covid_workbench.data.description import DataDescription, ObjectClasses, write_description
-from covid_workbench.data.slices import SliceTable
 from covid_workbench.data.sources import describe_sources, open_sources
 from covid_workbench.errors import InputError
 from covid_workbench.evaluation.evaluate import evaluate
@@ -24,7 +21,16 @@ LABELS = ("Normal", "CP", "COVID-19")
 
 
 def a_set(
-    folder: Path, patients: int = 6, *, slices: int = 2, masks=True, labels=LABELS, source="", value=2, held=None, **columns
+    folder: Path,
+    patients: int = 6,
+    *,
+    slices: int = 2,
+    masks=True,
+    labels=LABELS,
+    source="",
+    value=2,
+    held=None,
+    **columns,
 ) -> Path:
     "A folder with a `slices.csv`: for each patient some noisy pictures, each with a lesion of the mask value `value`."
     folder.mkdir(parents=True)
@@ -69,7 +75,9 @@ def test_folders_are_joined_by_what_is_taken_from_each(tmp_path):
     assert set(first["source"]) == {"one"} and set(second["source"]) == {"clinic"}
     assert sum("6 of 12 slices left out, which have no label" in note for note in table.notes) == 1
     slices = [table.read(row) for row in range(len(table))]
-    assert slices[0].mask.max() == 2 and slices[0].label is None and slices[-1].mask is None and slices[-1].label == "CP"
+    assert (
+        slices[0].mask.max() == 2 and slices[0].label is None and slices[-1].mask is None and slices[-1].label == "CP"
+    )
     assert np.array_equal(slices[-1].pixels, np.asarray(Image.open(two / "04_01.png")))  # read from its own folder
     bare = a_set(tmp_path / "bare", masks=False)
     refused(lambda: open_sources([f"lesions={bare}", str(one)]), "bare", "none of its 12 slices has a lesion mask")
@@ -144,7 +152,9 @@ def test_what_a_role_leaves_out_has_no_say(tmp_path):
 def test_contradictions_are_said_with_both_sides(tmp_path):
     lung = CAVITIES.replace(mask_names={0: "background", 1: "lung", 2: "cavity"}, organs=())
     whole = lung.replace(organs=(1,))
-    words = refused(lambda: described_together([Said("A", lung), Said("B", whole)]), "'lung' is an organ in B (value 1)")
+    words = refused(
+        lambda: described_together([Said("A", lung), Said("B", whole)]), "'lung' is an organ in B (value 1)"
+    )
     assert "a lesion in A (value 1)" in words
     other = CAVITIES.replace(classes=("healthy", "tuberculosis"), normal="healthy")
     refused(lambda: described_together([Said("A", CAVITIES), Said("B", other)]), "'Normal' in A", "'healthy' in B")

@@ -235,7 +235,8 @@ def open_sources(
 def _opened(part: Part, columns: Sequence[str], phantom: SliceTable | None) -> SliceTable:
     if part.folder == PHANTOM and phantom is not None:
         return phantom
-    return open_source(part.folder, format=part.format, **({"columns": columns} if columns else {}))
+    mapped = dict(pair.split("=", 1) for pair in columns)  # our column -> theirs
+    return open_source(part.folder, format=part.format, **({"columns": mapped} if mapped else {}))
 
 
 def slices_named(data: str | Path | Sequence[str | Path]) -> SliceTable:

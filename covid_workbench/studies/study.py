@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..data.joining import resolved
 from ..data.slices import CLASS_NAMES
 from ..errors import InputError, nearest, shown
 from ..evaluation.detection import SEGMENTATION, SEGMENTATION_REFERENCE
@@ -21,6 +22,7 @@ from ..evaluation.published import published_figures
 from ..files import read_json
 from ..models.rois import RANKINGS
 from ..runs.experiment import PRESETS
+from ..settings import read_value
 from .grid import Cell, Grid, cell_name, check_count, matches_labels
 
 # %% ../../nbs/601_studies.study.ipynb #aaa89e5b
@@ -120,6 +122,8 @@ def _expand(study: "Study", size: str, data: str, target: str, seeds: int, given
                 _check_start(name, before, settings["regime"])
             if settings["source"] != "phantom":
                 settings["source"] = str(Path(settings["source"]).resolve())
+            if also := read_value(settings.get("also", ()), tuple[str, ...], "also"):
+                settings["also"] = [resolved(name) for name in also]
             cells.append(Cell(name, labels, size, settings, before.name if before else ""))
     return cells
 

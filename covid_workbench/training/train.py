@@ -211,7 +211,7 @@ def _prepare(
     if model is None:
         model = build_model(experiment, pretrained=needs_pretrained(experiment, folder))
     refuse_non_finite(numbers_of(model.state_dict()), "the model to train")
-    parts = ExperimentData(experiment, prepare_data(experiment.data, shared, progress=progress, table=table))
+    parts = ExperimentData(experiment, _prepared(experiment, shared, progress, table))
     if experiment.data.skip_broken:
         parts.table = readable_slices(parts.table, shared, progress=progress)
     parts.check_classes()
@@ -228,6 +228,10 @@ def _prepare(
     return model, parts, stages, notes
 
 # %% ../../nbs/405_training.train.ipynb #be3422ca
+def _prepared(experiment: Experiment, shared: Path, progress: bool, table: SliceTable | None) -> SliceTable:
+    return prepare_data(experiment.data, shared, progress=progress, table=table, classes=experiment.one_shot.classes)
+
+
 @contextlib.contextmanager
 def threads_for(experiment: Experiment, folder: Path, *, say: bool = True) -> Iterator[None]:
     "Set the CPU threads of a training: those asked for, or else inside the block those that the run began with."
