@@ -171,6 +171,7 @@ SCORES = object_of(
     {
         "slices?": COUNT,
         "patients?": COUNT,
+        "patients_unknown?": COUNT,  # slices that name none
         "classification?": maybe(CLASSIFICATION),
         "detection?": maybe(map_of(_AP)),
         "orders?": object_of({"named": map_of(SHARE), "random": list_of(SHARE), "slices": COUNT}),

@@ -21,8 +21,8 @@ from covid_workbench.evaluation.classification import (
     grey_histogram_baseline,
     logistic_regression,
     majority_baseline,
-    patient_bootstrap,
 )
+from .inference import interval_over_patients
 from ..models.oneshot import OneShotModel
 from ..runs.datasets import ExperimentData
 
@@ -32,8 +32,8 @@ def _metrics(predicted: np.ndarray, dataset: SliceDataset, parts: ExperimentData
     truth = list(dataset.table.frame["label"])
     weights = FIXED_WEIGHTS if parts.experiment.protocol.f1_weights == "fixed" else None
     scores = classification_scores(truth, predicted, dataset.classes, weights)
-    interval = patient_bootstrap(truth, predicted, list(dataset.table.patients), class_names=dataset.classes)
-    return {"classification": scores | {"f1_interval": list(interval)}, "detection": None}
+    interval = interval_over_patients(truth, predicted, dataset.table, dataset.classes)
+    return {"classification": scores | {"f1_interval": interval}, "detection": None}
 
 
 def _pixels(*datasets: SliceDataset) -> Iterator[np.ndarray]:

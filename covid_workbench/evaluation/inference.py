@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['NO_REGION', 'Prediction', 'no_region_note', 'stored_detections', 'NotFiniteError', 'refuse_not_finite',
-           'predict_slices', 'prediction_row', 'score_slices']
+           'predict_slices', 'prediction_row', 'interval_over_patients', 'counts_of', 'score_slices']
 
 # %% ../../nbs/304_evaluation.inference.ipynb #7669fbbd
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from ..data.dataset import SliceDataset, collate
+from ..data.slices import SliceTable
 from ..data.targets import LesionTargets
 from ..errors import InputError, shown
 from .classification import FIXED_WEIGHTS, classification_scores, patient_bootstrap
@@ -229,10 +230,28 @@ def _class_scores(
     weights = FIXED_WEIGHTS if protocol.f1_weights == "fixed" else None
     scores = classification_scores(truth, predicted, dataset.classes, weights)
     if bootstrap:
-        patients = dataset.table.patients.to_numpy()[labelled.index]
-        interval = patient_bootstrap(truth, predicted, patients, repeats=bootstrap, class_names=dataset.classes)
-        scores["f1_interval"] = list(interval)
+        part = dataset.table.where(dataset.table.frame.index.isin(labelled.index))
+        scores["f1_interval"] = interval_over_patients(truth, predicted, part, dataset.classes, bootstrap)
     return scores
+
+
+def interval_over_patients(
+    truth: Sequence, predicted: Sequence, table: SliceTable, classes: Sequence[str], repeats: int = 500
+) -> list[float | None]:
+    """95 % interval of the weighted F1 on the slices of a table, as `patient_bootstrap` gives it.
+
+    [None, None] where the patient of a slice is unknown: groups of slices that look alike are no patients to draw from.
+    """
+    if table.unknown.any():
+        return [None, None]
+    return list(patient_bootstrap(truth, predicted, list(table.patients), repeats=repeats, class_names=classes))
+
+
+def counts_of(table: SliceTable) -> dict[str, int]:
+    "Slices and known patients of a table, and where there are any, slices of unknown patients."
+    unknown = int(table.unknown.sum())
+    counts = {"slices": len(table), "patients": int(table.patients[~table.unknown].nunique())}
+    return counts | ({"patients_unknown": unknown} if unknown else {})
 
 # %% ../../nbs/304_evaluation.inference.ipynb #bfb53380
 def _refuse_weights(model: nn.Module) -> None:
@@ -256,8 +275,8 @@ def score_slices(
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Metrics of a model on a data set, and one row of predictions a slice.
 
-    Metrics: `slices`, `patients`, `detection` (`CocoScorer.score`, None without masks) and `classification` (None
-    without labels); `bootstrap` > 0 draws add a 95 % interval of the weighted F1 over patients. `protocol` chooses the
+    Metrics: `slices`, `patients` (and `patients_unknown`, slices that name none), `detection` (`CocoScorer.score`, None
+    without masks) and `classification` (None without labels); `bootstrap` > 0 draws add a 95 % interval of the weighted F1 over patients. `protocol` chooses the
     F1 weights and whether `detection["reference"]`, the AP by the released rule with its ceiling, is computed too.
     Raises `NotFiniteError` for weights or answers that are not finite.
     """
@@ -278,5 +297,5 @@ def score_slices(
     detection = scorer.score() if len(scorer) else None
     if released.predicted:
         detection["reference"] = released.figures()
-    metrics = {"slices": len(rows), "patients": int(dataset.table.patients.nunique()), "detection": detection}
+    metrics = counts_of(dataset.table) | {"detection": detection}
     return metrics | {"classification": _class_scores(predictions, dataset, protocol, bootstrap)}, predictions

@@ -108,7 +108,7 @@ def score_row(name: str, metrics: Mapping, split: str = "test", note: str = "") 
     row = {"model": name, "how": note or metrics.get("regime", "")}
     if classes:
         low, high = classes.get("f1_interval") or (None, None)
-        row |= {"weighted F1": classes["weighted_f1"], "95 %": "" if low is None else f"{low:.2f}–{high:.2f}"}
+        row |= {"weighted F1": classes["weighted_f1"], "95 %": "–" if low is None else f"{low:.2f}–{high:.2f}"}
         row |= {f"sensitivity {label}": of_class["sensitivity"] for label, of_class in classes["classes"].items()}
     return row | dict.fromkeys((AP_OF, *SEGMENTATION)) | ap_columns(scores.get("detection"))
 

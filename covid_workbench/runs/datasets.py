@@ -20,7 +20,9 @@ from ..data.phantom import PhantomSettings, write_phantom
 from ..data.slices import SPLITS, SliceTable
 from ..data.sources import open_sources
 from ..data.splits import source_words, split_by_patient
+from ..data.subsets import subset
 from ..data.survey import HASHES, SURVEY, survey
+from ..data.unknown import keep_together
 from ..data.windows import window_of
 from ..errors import InputError, StorageError, WorkbenchError, nearest
 from ..locks import exclusive
@@ -94,14 +96,27 @@ def prepare_data(
     progress: bool = True,
     workers: int = 1,
     table: SliceTable | None = None,
+    classes: Sequence[str] = (),
 ) -> SliceTable:
     """The slices of an experiment with their split; a phantom is written under `shared` if it is not there yet.
 
-    `table`: use these slices instead of `data.source`. Labels are not renamed; rows without a split are assigned one.
+    `table`: use these slices instead of `data.source`; their labels are not renamed. `classes`: those of the model, of
+    which `train_slices` and its like take the same number. Slices of unknown patients that look like one scan get the
+    same split.
     """
     split = dict(validation=data.validation, test=data.test, seed=data.split_seed, allow_crossing=data.allow_crossing)
-    if table is not None:
-        return split_by_patient(table, **split)
+    renamed = data.relabel if table is None else ()
+    if table is None:
+        table = _named_table(data, shared, progress, workers)
+    table = split_by_patient(keep_together(table, Path(shared), progress=progress), **split)
+    table = relabelled(table, renamed)
+    for name, count in zip(SPLITS, (data.train_slices, data.validation_slices, data.test_slices)):
+        table = subset(table, name, count, classes, data.split_seed)
+    return table
+
+
+def _named_table(data: DataSettings, shared: str | Path, progress: bool, workers: int) -> SliceTable:
+    "The slices of the folders that the settings name, without a split of ours."
     named, window = [data.source, *data.also], window_of(data.window) if data.window else None
     phantom = None
     if any(part.folder == PHANTOM for part in read_parts(named, data.format)):
@@ -109,7 +124,7 @@ def prepare_data(
     table = open_sources(named, data.format, columns=data.columns, window=window, phantom=phantom)
     if window:
         table = table.described(table.description.replace(window=window))
-    return relabelled(split_by_patient(table, **split), data.relabel)
+    return table
 
 # %% ../../nbs/203_runs.datasets.ipynb #0fcdeefa
 def survey_slices(

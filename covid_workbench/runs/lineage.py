@@ -111,6 +111,11 @@ def _notes_on_patients(run: Run, parts: ExperimentData) -> list[str]:
             f"{some_names(shared)} in validation or test {origin}: "
             "scores rest in part on patients who trained the model."
         )
+    if unknown := int(trained.unknown.sum()):
+        notes.append(
+            f"{unknown:,} slices that {origin}, name no patient: it cannot be excluded that they show patients who are "
+            "tested on."
+        )
     if unsure:
         notes.append(
             f"{some_names(unsure)} in validation or test, without a source, have names of patients who {origin}: "

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import pandas as pd
 import torch
 
-from ..data.sources import open_source
+from ..data.joining import PHANTOM, read_part
+from ..data.sources import open_sources
 from ..data.splits import split_by_patient
 from ..errors import InputError
 from ..runs.experiment import Experiment
@@ -25,14 +26,14 @@ from .timing import measure
 def _count_slices(experiment: Experiment) -> dict[str, int]:
     "Slices of the training set with `lesions`, those that are `labelled`, and those for `validation` and `test`."
     data = experiment.data
-    if data.source == "phantom":
+    if data.source == PHANTOM and not data.also:
         total = data.phantom_patients * data.phantom_slices
         train = total * (1 - data.validation - data.test)
         counts = {"lesions": train / 2, "labelled": train, "validation": total * data.validation}
         return {name: int(count) for name, count in (counts | {"test": total * data.test}).items()}
-    table = split_by_patient(
-        open_source(data.source), data.validation, data.test, data.split_seed, allow_crossing=data.allow_crossing
-    )
+    named = [name for name in (data.source, *data.also) if read_part(name).folder != PHANTOM]
+    table = open_sources(named, data.format, columns=data.columns)
+    table = split_by_patient(table, data.validation, data.test, data.split_seed, allow_crossing=data.allow_crossing)
     frame, train = table.frame, table.frame["split"] == "train"
     return {
         "lesions": int((train & (frame["mask"] != "")).sum()),

@@ -16,12 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..data.sources import open_source
+from ..data.joining import PHANTOM, read_part
+from ..data.slices import SliceTable
+from ..data.sources import open_sources
 from ..errors import InputError, shown, storage
 from ..files import read_json, write_atomic
 from ..headless import importable_folders, notebook_parameters, study_notebook
 from ..models.zoo import record_of_models, refuse_other_models, user_models
 from ..runs.datasets import HASHES
+from ..runs.experiment import DataSettings
 from ..runs.run import record_of_machine
 from ..schemas import FORMAT
 from .cell import Caller
@@ -96,6 +99,16 @@ def absolute(source: str) -> str:
     return str(Path(source).resolve()) if source and source != "phantom" else source
 
 # %% ../../nbs/609_studies.prepare.ipynb #b19e6103
+def _name_of(data: DataSettings) -> str:
+    return " and ".join((data.source, *data.also))
+
+
+def _slices_of(data: DataSettings) -> SliceTable:
+    "The slices of the folders that settings name; a phantom is known by its settings."
+    named = [name for name in (data.source, *data.also) if read_part(name).folder != PHANTOM]
+    return open_sources(named, data.format, columns=data.columns)
+
+
 @dataclass(frozen=True)
 class _Common:
     "What the cells of a study have in common; `fingerprints` are those of the data, by source."
@@ -107,19 +120,20 @@ class _Common:
 
     @classmethod
     def of(cls, cells: Sequence[Cell], notebook: Path, out: Path) -> "_Common":
-        sources = {cell.settings["source"] for cell in cells}
+        data = {_name_of(own): own for own in (cell.experiment().data for cell in cells)}
         package = package_hash()
         hashes = out / "shared" / package / HASHES  # where the cells keep what they know of the files
         fingerprints = {
-            source: "phantom" if source == "phantom" else open_source(source).fingerprint(hashes, progress=True)
-            for source in sources
+            name: PHANTOM if name == PHANTOM else _slices_of(own).fingerprint(hashes, progress=True)
+            for name, own in data.items()
         }
         return cls(out, _copy_notebook(notebook, out), package, fingerprints)
 
     def key(self, cell: Cell, after: str) -> str:
         "The key of a cell; `after` is the key of the cell it starts from, or empty."
-        settings = cell.experiment().flat()
-        return cell_key(settings, self.notebook, self.fingerprints[settings["source"]], self.package, after)
+        experiment = cell.experiment()
+        fingerprint = self.fingerprints[_name_of(experiment.data)]
+        return cell_key(experiment.flat(), self.notebook, fingerprint, self.package, after)
 
     def folder(self, cell: Cell, key: str) -> Path:
         "The folder of a cell: the one with its key, even under the name it had with other axes, or a new one."

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from ..data.description import CLASS_NAMES
+from ..data.joining import resolved
 from ..errors import InputError, nearest, shown
 from ..evaluation.detection import SEGMENTATION, SEGMENTATION_REFERENCE
 from ..evaluation.published import published_figures
 from ..files import read_json
 from ..models.rois import RANKINGS
 from ..runs.experiment import PRESETS
+from ..settings import read_value
 from .grid import Cell, Grid, cell_name, check_count, matches_labels
 
 # %% ../../nbs/601_studies.study.ipynb #aaa89e5b
@@ -132,6 +134,8 @@ def _expand(study: "Study", size: str, data: str, target: str, seeds: int, given
                 _check_start(name, before, settings["regime"])
             if settings["source"] != "phantom":
                 settings["source"] = str(Path(settings["source"]).resolve())
+            if also := read_value(settings.get("also", ()), tuple[str, ...], "also"):
+                settings["also"] = [resolved(name) for name in also]
             cell = Cell(name, labels, size, settings, before.name if before else "")
             cells.append(_with_objects(cell, before) if before else cell)
     return cells

@@ -83,7 +83,7 @@ class FilledTable:
     @property
     def notes(self) -> tuple[str, ...]:
         "Sentences that warn of comparisons which these figures do not support."
-        return (*_notes_on_ap(self), *_notes_on_data(self), *_notes_on_orders(self))
+        return (*_notes_on_ap(self), *_notes_on_data(self), *_notes_on_patients(self), *_notes_on_orders(self))
 
 # %% ../../nbs/616_studies.tables.ipynb #38a22f47
 def _notes_on_ap(filled: FilledTable) -> Iterator[str]:
@@ -105,6 +105,16 @@ def _notes_on_data(filled: FilledTable) -> Iterator[str]:
     datasets = dict.fromkeys(figure.published_on for figure in figures if figure.published_on)
     if datasets:
         yield f"Published figures were measured on {'; '.join(datasets)} images."
+
+
+def _notes_on_patients(filled: FilledTable) -> Iterator[str]:
+    finished = [cell for row in filled.rows for cell in row.cells if cell.status == "finished"]
+    unknown = [(cell.metrics.get("test") or {}).get("patients_unknown", 0) for cell in finished]
+    if any(unknown):
+        yield (
+            f"Patients unknown: up to {max(unknown):,} test slices of a row name no patient, so such a row has no "
+            "interval over patients (–)."
+        )
 
 
 def _notes_on_orders(filled: FilledTable) -> Iterator[str]:

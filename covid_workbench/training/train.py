@@ -224,7 +224,7 @@ def _prepare(
     if model is None:
         model = build_model(experiment, pretrained=needs_pretrained(experiment, folder))
     refuse_non_finite(numbers_of(model.state_dict()), "the model to train")
-    parts = ExperimentData(experiment, prepare_data(experiment.data, shared, progress=progress, table=table))
+    parts = ExperimentData(experiment, _prepared(experiment, shared, progress, table))
     known = None
     if experiment.data.skip_broken:
         known = survey_slices(parts.table, shared, experiment.objects, progress=progress)
@@ -257,6 +257,10 @@ def _check_masks(experiment: Experiment, table: SliceTable) -> None:
             refuse_other_masks(start, table)
 
 # %% ../../nbs/405_training.train.ipynb #be3422ca
+def _prepared(experiment: Experiment, shared: Path, progress: bool, table: SliceTable | None) -> SliceTable:
+    return prepare_data(experiment.data, shared, progress=progress, table=table, classes=experiment.one_shot.classes)
+
+
 @contextlib.contextmanager
 def threads_for(experiment: Experiment, folder: Path, *, say: bool = True) -> Iterator[None]:
     "Set the CPU threads of a training: those asked for, or else inside the block those that the run began with."

@@ -301,6 +301,8 @@ def _figure_rows(figures: Mapping[str, Any], regime: str) -> list[list[str]]:
     interval = figures.get("interval") or [None]
     if None not in interval:
         remarks["weighted F1"] = f"95 % {interval[0]:.2f}–{interval[1]:.2f}, over patients"
+    elif unknown := figures.get("patients_unknown"):
+        remarks["weighted F1"] = f"patients unknown ({unknown:,} slices), so no interval"
     names = ("weighted F1", "accuracy", "AP@0.5", "AP@[.5:.95]", "AP@0.5 merged", "AP@0.5 ceiling", BEST)
     rows = [[name, f"{figures[name]:.3f}", remarks.get(name) or ""] for name in names if figures.get(name) is not None]
     if figures.get("minutes"):

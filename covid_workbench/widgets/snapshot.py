@@ -26,7 +26,8 @@ from .run_folders import FoundRun, Skipped, find_runs, status_of
 def run_figures(found: FoundRun, history: pd.DataFrame) -> dict[str, Any]:
     """Test figures by their name in tables, the best validation F1 and the training minutes, its detector's included.
 
-    `interval` is that of the weighted F1; `note` says what is missing and why.
+    `interval` is that of the weighted F1, `patients_unknown` how many test slices name no patient; `note` says what is
+    missing and why.
     """
     figures, note = _test_figures(found.run.folder / "metrics.json")
     own, detector = history["x_minutes"].max() if len(history) else 0.0, 0.0
@@ -49,8 +50,9 @@ def _test_figures(path: Path) -> tuple[dict[str, Any], str]:
     try:
         metrics = read_checked(path, "metrics")
         figures = figures_of(metrics) | {AP_OF: rule_of(metrics) or None}
-        classification = (metrics.get("test") or {}).get("classification") or {}
-        return figures | {"interval": classification.get("f1_interval")}, ""
+        scores = metrics.get("test") or {}
+        interval = (scores.get("classification") or {}).get("f1_interval")
+        return figures | {"interval": interval, "patients_unknown": scores.get("patients_unknown", 0)}, ""
     except (WorkbenchError, KeyError, TypeError, AttributeError) as error:
         return {"interval": None}, f"metrics.json cannot be read: {str(error).replace(f'{path.parent}/', '')}"
 
