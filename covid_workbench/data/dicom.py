@@ -131,21 +131,24 @@ class DicomPlane:
     @property
     def affine(self) -> np.ndarray | None:
         "From (one step up, row, column) to LPS in mm, or None without an orientation."
-        if self.orientation is None:
-            return None
-        along, down = np.array(self.orientation[:3]), np.array(self.orientation[3:])
-        up = np.cross(along, down)
-        affine = np.eye(4)
-        affine[:3, 0] = up * (1 if up[2] >= 0 else -1)
-        affine[:3, 1], affine[:3, 2] = down * (self.spacing or (1, 1))[0], along * (self.spacing or (1, 1))[1]
-        affine[:3, 3] = (0, 0, 0) if self.position is None else self.position
-        return affine
+        return _affine_of(self)
 
     @property
     def is_axial(self) -> bool:
         "Whether the plane lies across the body, or does not say how it lies."
-        affine = self.affine
-        return affine is None or axes_into_frame(affine)[0][0] == 0 and affine[2, 0] > 0.7
+        return self.affine is None or axes_into_frame(self.affine)[0][0] == 0 and self.affine[2, 0] > 0.7
+
+# %% ../../nbs/043_data.dicom.ipynb #94ef8c7f
+def _affine_of(plane: DicomPlane) -> np.ndarray | None:
+    if plane.orientation is None:
+        return None
+    along, down = np.array(plane.orientation[:3]), np.array(plane.orientation[3:])
+    up, (rows, columns) = np.cross(along, down), plane.spacing or (1, 1)
+    affine = np.eye(4)
+    affine[:3, 0] = up * (1 if up[2] >= 0 else -1)
+    affine[:3, 1], affine[:3, 2] = down * rows, along * columns
+    affine[:3, 3] = (0, 0, 0) if plane.position is None else plane.position
+    return affine
 
 # %% ../../nbs/043_data.dicom.ipynb #7623be44
 GROUPS = {  # in a file of many planes, these hold for all of them or for each
