@@ -431,7 +431,12 @@ def test_a_folder_of_volumes_is_a_data_set(tmp_path, monkeypatch):
     of = {row["scan"]: row for row in rows if row["index"] == 2}
     assert len(rows) == 16 and len({row["id"] for row in rows}) == 16
     covid, normal, cp, other = of["COVID-19_x"], of["Normal_y"], of["cp_q"], of["other_z"]
-    assert (covid["patient"], covid["label"], covid["mask"], covid["mask_frame"]) == ("P7", "COVID-19", "masks/x.nii", 2)
+    assert (covid["patient"], covid["label"], covid["mask"], covid["mask_frame"]) == (
+        "P7",
+        "COVID-19",
+        "masks/x.nii",
+        2,
+    )
     assert (normal["patient"], normal["patient_unknown"], normal["label"]) == ("y", False, "Normal")
     assert (cp["patient_unknown"], cp["label"], cp["mask"], cp["frame"]) == (True, "CP", "cp/q_seg.nii.gz", 2)
     assert (other["patient"], other["label"], other["lungs"]) == ("other", "", "other/z_lungs.nii")
@@ -477,6 +482,14 @@ def test_masks_that_do_not_fit_are_refused(tmp_path):
     write_nifti(tmp_path / "a_mask.nii", scan() % 3)
     with pytest.raises(InputError, match="two masks by name, a_mask.nii and a_seg.nii"):
         list(VolumeSource(tmp_path).rows())
+
+
+def test_a_file_by_itself(tmp_path):
+    write_nifti(tmp_path / "lung.nii", scan())
+    write_nifti(tmp_path / "other.nii", scan())
+    source = VolumeSource(tmp_path / "lung.nii")
+    assert source.fits() and source.root == tmp_path
+    assert [row["image"] for row in source.rows()] == ["lung.nii"] * 4
 
 
 def test_a_folder_with_nothing_to_read_is_refused(tmp_path):
@@ -598,7 +611,7 @@ def test_train_on_a_folder_of_scans(tmp_path, command, write):
     )
     assert code == 0, err
     run = Run.open(tmp_path / "run")
-    assert run.complete and len(run.table) == 54 and run.table.patients.nunique() == 18
+    assert run.complete and len(run.table) == 36 and run.table.patients.nunique() == 18
     assert set(run.table.frame["label"]) == {"Normal", "CP", "COVID-19"} and (run.table.frame["mask"] != "").all()
     assert run.table.read(0).hu is not None
 
