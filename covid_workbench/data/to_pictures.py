@@ -33,7 +33,7 @@ KEPT = ("id", "patient", "scan", "index", "image", "mask", "label", "split", "so
 
 def _png(array: np.ndarray) -> bytes:
     held = io.BytesIO()
-    Image.fromarray(array).save(held, "PNG")
+    Image.fromarray(array).save(held, "PNG", compress_level=2)
     return held.getvalue()
 
 
