@@ -11,7 +11,7 @@ SEED ?= 0
 WORKERS := $(shell nproc | awk '{ print ($$1 > 1) ? 2 : 1 }')
 export PYTHONHASHSEED := 0
 
-.PHONY: help setup demo demo-seeds test test-faults test-kill test-browser bench-explorer house sync export readme pictures pictures-train notebooks pytest docs lock lab clean
+.PHONY: help setup demo demo-seeds test test-faults test-kill test-audit test-browser bench-explorer house sync export readme pictures pictures-train notebooks pytest docs lock lab clean
 
 help:            ## this page
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -78,6 +78,9 @@ test-faults: $(BIN)/.stamp  ## hostile inputs by rule over every command, in two
 
 test-kill: $(BIN)/.stamp  ## a hundred kills at random moments over train, evaluate, demo and studies (about 25 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -s tests/heavy/test_kill.py tests/heavy/test_kill_study.py
+
+test-audit: $(BIN)/.stamp  ## faults planted in 200 small data sets, and what the audit finds of them (about 10 minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.heavy.audit_planted --seed $(SEED) --processes $(WORKERS)
 
 test-browser: $(BIN)/.stamp .venv-browser/.stamp  ## the explorers in JupyterLab and Chromium (about 5 minutes)
 	command -v chromium chromium-browser google-chrome > /dev/null || { $$(test $$(id -u) = 0 || echo sudo) apt-get update -qq && $$(test $$(id -u) = 0 || echo sudo) apt-get install -y -qq chromium; }

@@ -46,7 +46,7 @@ class _StoreFile:
     def _put_aside(self, error: Exception) -> None:
         "Rename a file that is damaged or none of ours; from any other trouble on, do without a file."
         ours_no_more = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
-        if ours_no_more or isinstance(error, ValueError):
+        if ours_no_more or isinstance(error, ValueError) or "no such column" in str(error):
             with contextlib.suppress(OSError):
                 os.replace(self.path, f"{self.path}.aside-{secrets.token_hex(4)}")
                 return
@@ -60,10 +60,11 @@ def _check(base: sqlite3.Connection, mode: str) -> None:
     if not held and not mark and mode != "ro":
         base.execute(f"PRAGMA application_id = {STORE}")
         base.execute(f"PRAGMA user_version = {VERSION}")
-        columns = "number INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT UNIQUE, facts TEXT, thumbnail BLOB"
-        base.execute(f"CREATE TABLE IF NOT EXISTS facts ({columns})")
     elif mark != STORE or version != VERSION:
         raise ValueError("another program's file, or another version")
+    if mode != "ro":
+        columns = "number INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT UNIQUE, facts TEXT, thumbnail BLOB"
+        base.execute(f"CREATE TABLE IF NOT EXISTS facts ({columns})")
 
 # %% ../../nbs/068_data.fact_store.ipynb #869697aa
 def packed(facts: dict[str, Any]) -> tuple[str, bytes]:

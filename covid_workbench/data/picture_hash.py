@@ -42,15 +42,15 @@ def near_pairs(numbers: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
     """
     unique, first, place = np.unique(numbers, return_index=True, return_inverse=True)
     edges = np.linspace(0, 64, most + 2).astype(int)
-    found = [np.empty((0, 2), np.int64)]
+    found = [np.empty(0, np.int64)]
     for low, high in zip(edges[:-1], edges[1:]):
         piece = (unique >> np.uint64(low)) & np.uint64(2 ** int(high - low) - 1)
         order = np.argsort(piece, kind="stable")
         starts = np.flatnonzero(np.diff(piece[order], prepend=piece[order][:1] ^ np.uint64(1)))
         for members in np.split(order, starts[1:]):
             found += _pairs_within(unique, np.sort(members), most)
-    pairs = np.unique(np.concatenate(found), axis=0)
-    pairs = np.sort(first[pairs], axis=1)  # (m, 2) rows of `numbers`
+    codes = np.unique(np.concatenate(found))  # each pair of places as one number
+    pairs = np.sort(first[np.stack(np.divmod(codes, len(unique) or 1), axis=1)], axis=1)  # (m, 2) rows of `numbers`
     repeated = np.flatnonzero(first[place] != np.arange(len(numbers)))
     same = np.stack([first[place][repeated], repeated], axis=1).reshape(-1, 2)
     every = np.concatenate([pairs, same])
@@ -58,11 +58,11 @@ def near_pairs(numbers: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _pairs_within(unique: np.ndarray, members: np.ndarray, most: int) -> list[np.ndarray]:
-    "The near pairs among some of the hashes, as arrays (m, 2) of their places."
+    "The near pairs among some of the hashes, as arrays (m,) of first place times their number plus second place."
     found = []
     for start in range(0, len(members) if len(members) > 1 else 0, MOST_TOGETHER):
         rows = members[start : start + MOST_TOGETHER]
         close = np.bitwise_count(unique[rows][:, None] ^ unique[members][None, :]) <= most
         one, two = np.nonzero(close & (rows[:, None] < members[None, :]))
-        found.append(np.stack([rows[one], members[two]], axis=1))
+        found.append(rows[one] * len(unique) + members[two])
     return found
