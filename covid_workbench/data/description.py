@@ -6,7 +6,7 @@
 __all__ = ['CLASS_NAMES', 'BACKGROUND', 'LUNG', 'GROUND_GLASS', 'CONSOLIDATION', 'MASK_NAMES', 'OBJECT_CLASSES', 'UNFIT_IN_NAMES',
            'LONGEST_NAME', 'FIGURE_NAMES', 'STANDARD', 'DATASET_FILE', 'FIELDS', 'TEXTS', 'ObjectClasses', 'check_name',
            'check_names', 'objects_of', 'DataDescription', 'objects_from_values', 'description_of', 'as_json',
-           'description_in', 'write_description']
+           'meaning_of', 'description_in', 'write_description']
 
 # %% ../../nbs/040_data.description.ipynb #ae166385
 import dataclasses
@@ -142,11 +142,6 @@ class DataDescription:
     def lesions(self) -> tuple[int, ...]:
         "The mask values that are lesions."
         return tuple(value for value in sorted(self.mask_names) if value and value not in self.organs)
-
-    @property
-    def meaning(self) -> dict[str, Any]:
-        "The content of a `dataset.json` that says what labels, masks and pixels mean, without colours and texts."
-        return as_json(self.replace(colours={}, **dict.fromkeys(TEXTS, "")))
 
     @property
     def severity(self) -> tuple[str, ...]:
@@ -305,6 +300,11 @@ def as_json(held: DataDescription) -> dict[str, Any]:
     content |= {name: dict(held.colours) for name in ("colours",) if held.colours}
     content |= {name: list(pair) for name in ("window", "rescale") if (pair := getattr(held, name)) is not None}
     return content | {name: text for name in TEXTS if (text := getattr(held, name))}
+
+# %% ../../nbs/040_data.description.ipynb #141a15a2
+def meaning_of(held: DataDescription) -> dict[str, Any]:
+    "The content of a `dataset.json` that says what labels, masks and pixels mean, without colours and texts."
+    return as_json(held.replace(colours={}, **dict.fromkeys(TEXTS, "")))
 
 # %% ../../nbs/040_data.description.ipynb #2b2c5274
 def description_in(folder: str | Path) -> DataDescription | None:

@@ -27,6 +27,7 @@ from covid_workbench.data.description import (
     STANDARD,
     DataDescription,
     description_in,
+    meaning_of,
 )
 from .planes import file_of, read_labels, read_plane
 from .windows import WINDOWS
@@ -404,7 +405,7 @@ def _shortest(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _rows_as_text(table: TableSummary) -> str:
-    rows, said = _shortest(table.frame).to_csv(index=False), table.description.meaning
+    rows, said = _shortest(table.frame).to_csv(index=False), meaning_of(table.description)
     return rows + (json.dumps(said, sort_keys=True) if said else "")
 
 

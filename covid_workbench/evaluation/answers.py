@@ -107,14 +107,14 @@ def table_of_files(paths: Iterable[str | Path], left_out: list[tuple[str, str]] 
         left_out += [(path, str(error)) for path, error in problems]
     return SliceTable(_with_own_ids(pd.concat(frames, ignore_index=True)), "/", "files to predict")
 
-
-_NO_TRUTH = {
+# %% ../../nbs/310_evaluation.answers.ipynb #bb5f606c
+_NO_TRUTH = {  # names of other data mean nothing to the run that answers
     "mask": "",
     "mask_values": "",
     "lungs": "",
     "label": "",
     "folder": 0,
-}  # names of other data mean nothing here
+}
 
 
 def _with_own_ids(frame: pd.DataFrame) -> pd.DataFrame:
