@@ -104,7 +104,7 @@ def objects_of(word: str) -> ObjectClasses:
         found = [int(value) for value in match[2].split("+")] if match else [0]
         if not match or min(found) < 1 or max(found) > 255 or len(set(found)) < len(found):
             raise InputError(
-                f"objects: '{shown(part)}' is not of the form NAME=VALUE+VALUE, with different mask values from 1 to 255"
+                f"objects: '{shown(part)}' is not of the form NAME=VALUE+VALUE, with different values from 1 to 255"
             )
         names.append(match[1])
         values.append(tuple(sorted(found)))
@@ -115,11 +115,10 @@ def objects_of(word: str) -> ObjectClasses:
 class DataDescription:
     """What a data set says about itself.
 
-    `classes`: what a slice can be called, in the order of the model's outputs; `normal`: the one with nothing to see, or
-    empty. `mask_names`: mask value -> meaning, with 0 for background; `organs`: the values that are no lesion.
-    `objects`: what a detector may learn to find, by name. `colours`: class or meaning -> `#rrggbb`. `window`: (low,
-    high) in HU that becomes grey 0..255, or None. `rescale`: (slope, intercept) that makes HU of stored 16-bit pixels,
-    or None. `name`, `licence`, `source`, `citation`: one line of text each.
+    `classes`: what a slice can be called, in the order of the model's outputs; `normal`: the one with nothing to see.
+    `mask_names`: mask value -> meaning, 0 for background; `organs`: the values that are no lesion. `objects`: what a
+    detector may learn to find, by name. `colours`: class or meaning -> `#rrggbb`. `window`: (low, high) in HU that
+    becomes grey 0..255; `rescale`: (slope, intercept) that makes HU of stored 16-bit pixels. The rest: texts.
     """
 
     classes: tuple[str, ...] = CLASS_NAMES

@@ -312,8 +312,7 @@ class _CocoSlices:
     ):
         check_names(objects.names, "an object class", taken=READINGS)
         self.objects, self.min_area, self.image_size, self.description = objects, min_area, image_size, description
-        self._lesion_labels = lesion_labels(objects, description)
-        self._slices: dict[str, _ScoredSlice] = {}
+        self._lesion_labels, self._slices = lesion_labels(objects, description), {}
 
     @property
     def merges(self) -> bool:
