@@ -89,9 +89,12 @@ class DataSettings:
         "HU window of volumes: lung, wide, mediastinum, bone or LOW:HIGH; empty: that of the data set, or else lung",
     )
     train_slices: int = setting(
-        0, "so many labelled training slices, the same number of each class, drawn by split_seed; 0 takes all", low=0
+        0,
+        "so many labelled training slices, the same number of each class, drawn by split_seed; 0 takes all",
+        low=0,
+        high=10**9,
     )
-    test_slices: int = setting(0, "so many labelled test slices, likewise; 0 takes all", low=0)
+    test_slices: int = setting(0, "so many labelled test slices, likewise; 0 takes all", low=0, high=10**9)
     relabel: tuple[str, ...] = setting(
         (), "image labels read as others, such as CP=Normal for a data source that tells COVID-19 from everything else"
     )
