@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['REGIMES', 'TINY', 'SMOKE', 'SMALL', 'PRESETS', 'TWEAKS', 'KINDS', 'GROUP_OF', 'PAPERS_ALONE', 'NOT_RESULTS', 'WHERE',
-           'LATER', 'DataSettings', 'RegimeSettings', 'OptimizerSettings', 'BatchSettings', 'AugmentationSettings',
-           'TrainingSettings', 'ExperimentGroups', 'preset_values', 'described_values', 'source_description',
-           'check_objects', 'moved_values', 'FilledExperiment', 'Experiment', 'telling_settings', 'settings_hash',
-           'was_edited', 'settings_in_json', 'settings_of_paper']
+           'LATER', 'SliceSettings', 'DataSettings', 'RegimeSettings', 'OptimizerSettings', 'BatchSettings',
+           'AugmentationSettings', 'TrainingSettings', 'ExperimentGroups', 'preset_values', 'described_values',
+           'source_description', 'check_objects', 'moved_values', 'FilledExperiment', 'Experiment', 'telling_settings',
+           'settings_hash', 'was_edited', 'settings_in_json', 'settings_of_paper']
 
 # %% ../../nbs/200_runs.experiment.ipynb #023b543b
 import dataclasses
@@ -41,8 +41,8 @@ from ..settings import MOST_EXACT, fill, read_value, setting
 
 # %% ../../nbs/200_runs.experiment.ipynb #2726036a
 @dataclass(frozen=True)
-class DataSettings:
-    "Which slices, and what counts as a lesion."
+class SliceSettings:
+    "Which slices, how they are split, and what counts as a lesion."
 
     source: str = setting("phantom", "'phantom', or a folder in one of the known layouts, or one with a slices.csv")
     image_size: int = setting(512, "side of the square picture that the network sees", low=32, high=4096)
@@ -72,6 +72,12 @@ class DataSettings:
     skip_broken: bool = setting(
         False, "leave out slices that cannot be read, after the split; the run and every report say which and how many"
     )
+
+# %% ../../nbs/200_runs.experiment.ipynb #e980b783
+@dataclass(frozen=True)
+class DataSettings(SliceSettings):
+    "Which slices, the phantom's settings, and what came later."
+
     phantom_patients: int = setting(60, "patients of the phantom", low=1, high=100_000)
     phantom_slices: int = setting(8, "slices of each phantom patient", low=1, high=1000)
     phantom_size: int = setting(512, "side of a phantom slice in pixels", low=64, high=4096)
