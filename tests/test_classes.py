@@ -205,6 +205,7 @@ def test_explorers_show_the_names_and_colours_of_the_data(run):
     view.open_slice(first)
     opened = view.runs[0].open
     assert opened.own["classes"] == list(DISEASES) and opened.slice.label == "silicosis"
+    assert view.runs[0].colours == DATASET["colours"]
     assert {region["name"] for region in opened.regions} <= {*KINDS.values(), "whole slice"}
     drawn = truth_outlines(opened.slice.mask, opened.slice.description)
     assert [one["name"] for one in drawn] == list(LESIONS) and drawn[0]["colour"] == "#00AA55"

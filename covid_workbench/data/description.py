@@ -6,7 +6,7 @@
 __all__ = ['CLASS_NAMES', 'BACKGROUND', 'LUNG', 'GROUND_GLASS', 'CONSOLIDATION', 'MASK_NAMES', 'OBJECT_CLASSES', 'UNFIT_IN_NAMES',
            'LONGEST_NAME', 'FIGURE_NAMES', 'STANDARD', 'DATASET_FILE', 'FIELDS', 'TEXTS', 'ObjectClasses', 'check_name',
            'check_names', 'objects_of', 'DataDescription', 'objects_from_values', 'description_of', 'as_json',
-           'description_in', 'write_description']
+           'meaning_of', 'description_in', 'write_description']
 
 # %% ../../nbs/040_data.description.ipynb #ae166385
 import dataclasses
@@ -115,11 +115,10 @@ def objects_of(word: str) -> ObjectClasses:
 class DataDescription:
     """What a data set says about itself.
 
-    `classes`: what a slice can be called, in the order of the model's outputs; `normal`: the one with nothing to see,
-    or empty. `mask_names`: mask value -> meaning, with 0 for background; `organs`: the values that are no lesion.
-    `objects`: what a detector may learn to find, by name. `colours`: class or meaning -> `#rrggbb`. `window`: (low,
-    high) in HU that becomes grey 0..255, or None. `rescale`: (slope, intercept) that makes HU of stored 16-bit pixels,
-    or None. `name`, `licence`, `source`, `citation`: one line of text each.
+    `classes`: what a slice can be called, in the order of the model's outputs; `normal`: the one with nothing to see.
+    `mask_names`: mask value -> meaning, 0 for background; `organs`: the values that are no lesion. `objects`: what a
+    detector may learn to find, by name. `colours`: class or meaning -> `#rrggbb`. `window`: (low, high) in HU that
+    becomes grey 0..255; `rescale`: (slope, intercept) that makes HU of stored 16-bit pixels. The rest: texts.
     """
 
     classes: tuple[str, ...] = CLASS_NAMES
@@ -142,11 +141,6 @@ class DataDescription:
     def lesions(self) -> tuple[int, ...]:
         "The mask values that are lesions."
         return tuple(value for value in sorted(self.mask_names) if value and value not in self.organs)
-
-    @property
-    def meaning(self) -> dict[str, Any]:
-        "The content of a `dataset.json` that says what labels, masks and pixels mean, without colours and texts."
-        return as_json(self.replace(colours={}, **dict.fromkeys(TEXTS, "")))
 
     @property
     def severity(self) -> tuple[str, ...]:
@@ -307,6 +301,11 @@ def as_json(held: DataDescription) -> dict[str, Any]:
     content |= {name: dict(held.colours) for name in ("colours",) if held.colours}
     content |= {name: list(pair) for name in ("window", "rescale") if (pair := getattr(held, name)) is not None}
     return content | {name: text for name in TEXTS if (text := getattr(held, name))}
+
+# %% ../../nbs/040_data.description.ipynb #141a15a2
+def meaning_of(held: DataDescription) -> dict[str, Any]:
+    "The content of a `dataset.json` that says what labels, masks and pixels mean, without colours and texts."
+    return as_json(held.replace(colours={}, **dict.fromkeys(TEXTS, "")))
 
 # %% ../../nbs/040_data.description.ipynb #2b2c5274
 def description_in(folder: str | Path) -> DataDescription | None:

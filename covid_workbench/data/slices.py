@@ -29,6 +29,7 @@ from covid_workbench.data.description import (
     STANDARD,
     DataDescription,
     description_in,
+    meaning_of,
 )
 from .planes import file_of
 from .windows import WINDOWS
@@ -460,7 +461,7 @@ def _shortest(frame: pd.DataFrame, names: Sequence[str] = NEWER) -> pd.DataFrame
 
 
 def _rows_as_text(table: TableSummary) -> str:
-    rows, said = _shortest(table.frame, ["person", *NEWER]).to_csv(index=False), table.description.meaning
+    rows, said = _shortest(table.frame, ["person", *NEWER]).to_csv(index=False), meaning_of(table.description)
     return rows + (json.dumps(said, sort_keys=True) if said else "")
 
 

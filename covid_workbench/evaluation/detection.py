@@ -20,7 +20,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from ..data.dataset import stored_area
-from ..data.description import FIGURE_NAMES, STANDARD, DataDescription
+from ..data.description import FIGURE_NAMES, STANDARD, DataDescription, check_names
 from ..data.targets import LesionTargets, ObjectClasses, lesion_targets
 from ..errors import InputError, shown
 
@@ -259,7 +259,7 @@ class _Rows:
     predicted: list[tuple[int, float, dict]]
     perfect: list[tuple[int, float, dict]]
 
-
+# %% ../../nbs/300_evaluation.detection.ipynb #f958256b
 @dataclass(frozen=True)
 class _ScoredSlice:
     "A slice of `size` (H, W): its objects by class and, where the classes hold all lesions, as joined lesions."
@@ -310,14 +310,9 @@ class _CocoSlices:
         image_size: int | None = None,
         description: DataDescription = STANDARD,
     ):
-        for name in READINGS:
-            if name in objects.names:
-                raise InputError(
-                    f"an object class cannot be called '{name}', the name of a figure; choose another name"
-                )
+        check_names(objects.names, "an object class", taken=READINGS)
         self.objects, self.min_area, self.image_size, self.description = objects, min_area, image_size, description
-        self._lesion_labels = lesion_labels(objects, description)
-        self._slices: dict[str, _ScoredSlice] = {}
+        self._lesion_labels, self._slices = lesion_labels(objects, description), {}
 
     @property
     def merges(self) -> bool:

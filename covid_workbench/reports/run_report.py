@@ -145,7 +145,7 @@ def telling_slices(run: Run, split: str = "test", count: int | None = None) -> l
         chosen += both if pair else both[-1:]  # of one alone the wrong one
     return list(dict.fromkeys(chosen))[: count or MOST_SHOWN]
 
-
+# %% ../../nbs/502_reports.run_report.ipynb #98d7c308
 def _predicted(run: Run, split: str, ids: Sequence[str]) -> Iterator[tuple[Slice, Prediction]]:
     "The slices with these ids (or the telling ones), each with the run's prediction, in this order."
     ids = ids or telling_slices(run, split)

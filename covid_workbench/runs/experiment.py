@@ -6,8 +6,9 @@
 __all__ = ['REGIMES', 'TINY', 'SMOKE', 'SMALL', 'PRESETS', 'TWEAKS', 'KINDS', 'GROUP_OF', 'PAPERS_ALONE', 'NOT_RESULTS', 'WHERE',
            'LATER', 'ReadingSettings', 'SplitSettings', 'PhantomChoices', 'DataSettings', 'RegimeSettings',
            'OptimizerSettings', 'BatchSettings', 'AugmentationSettings', 'TrainingSettings', 'ExperimentGroups',
-           'preset_values', 'described_values', 'source_description', 'check_objects', 'moved_values', 'Experiment',
-           'telling_settings', 'settings_hash', 'was_edited', 'settings_in_json', 'settings_of_paper']
+           'preset_values', 'described_values', 'source_description', 'check_objects', 'moved_values',
+           'FilledExperiment', 'Experiment', 'telling_settings', 'settings_hash', 'was_edited', 'settings_in_json',
+           'settings_of_paper']
 
 # %% ../../nbs/200_runs.experiment.ipynb #023b543b
 import dataclasses
@@ -15,7 +16,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from covid_workbench.data.description import (
     CLASS_NAMES,
@@ -530,13 +531,13 @@ def moved_values(
 
 # %% ../../nbs/200_runs.experiment.ipynb #5eab0189
 @dataclass(frozen=True)
-class Experiment(ExperimentGroups):
-    "All settings of a run. Make one with `Experiment.make`, which checks every name and value."
+class FilledExperiment(ExperimentGroups):
+    "Settings from a preset and values by name, each checked."
 
     @classmethod
     def make(
         cls, preset: str = "paper", /, *, protocol: str = "", described: DataDescription | None = None, **settings: Any
-    ) -> "Experiment":
+    ) -> Self:
         """An experiment from a preset and flat settings by name.
 
         `protocol`: paper, released or default; without it, the preset's. The preset `paper` takes every value of the
@@ -548,7 +549,7 @@ class Experiment(ExperimentGroups):
         return cls._filled(values | described_values(values, settings, described))
 
     @classmethod
-    def _filled(cls, values: dict[str, Any]) -> "Experiment":
+    def _filled(cls, values: dict[str, Any]) -> Self:
         "An experiment from flat settings, each checked; missing ones have their default."
         import_user_models()  # their names are values of the setting `model`
         groups = {group: {} for group in KINDS}
@@ -559,6 +560,11 @@ class Experiment(ExperimentGroups):
         experiment = cls(**{group: fill(KINDS[group], found) for group, found in groups.items()})
         experiment.check()
         return experiment
+
+# %% ../../nbs/200_runs.experiment.ipynb #6875582f
+@dataclass(frozen=True)
+class Experiment(FilledExperiment):
+    "All settings of a run. Make one with `Experiment.make`, which checks every name and value."
 
     def replace(
         self,

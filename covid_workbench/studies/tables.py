@@ -184,7 +184,7 @@ def _grouped(study: StudyFolder, table: Table) -> dict[tuple[str, ...], list[Cel
             groups.setdefault(tuple(cell.labels[axis] for axis in table.rows), []).append(cell)
     return groups
 
-
+# %% ../../nbs/616_studies.tables.ipynb #ecf97dce
 def _classes(cell: CellStatus) -> list[str]:
     "Image classes of a cell: as scored, or as its settings say while it has not finished."
     if cell.status == "finished":
@@ -207,7 +207,7 @@ def _of_their_classes(table: Table, cells: Sequence[CellStatus]) -> Table:
             figures.append(name)
     return replace(table, figures=tuple(dict.fromkeys(figures)))
 
-
+# %% ../../nbs/616_studies.tables.ipynb #1d52ce63
 def fill_table(study: StudyFolder, table: Table) -> FilledTable:
     "A table with the figures of the cells that have finished so far."
     groups = _grouped(study, table)

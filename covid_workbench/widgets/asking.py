@@ -134,7 +134,7 @@ class LoadedRun:
         self.run, self.settings = run, run.experiment.one_shot
         self.model = load_model(run, device)
         self.classes, self.names = self.settings.classes, run.experiment.objects.names
-        self.image_size = run.experiment.data.image_size
+        self.image_size, self.colours = run.experiment.data.image_size, dict(run.description.colours)
         self.known = known_predictions(run)
 
     @property

@@ -145,6 +145,7 @@ class SlicePane(RunParts):
         set_traits([self.orders], orderless=self.read is None, results={}, order=order, frozen="")
         note, truth = note_on_answer(self.view), stored.label or ""
         set_traits([self.verdict], truth=truth, before=opened.own, answer=opened.own, note=note)
+        self.verdict.colours = self.view.colours
         self.panel.effect_class = self.view.effect_class
 
     def show_without_pixels(self, slice_id: str, why: str) -> None:
