@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from . import audit_shortcuts, audit_sources  # noqa: F401
-from .audit_sources import amount, count_slices
+from .audit_sources import amount, count_slices, slices_and_patients
 from .description import DataDescription, ObjectClasses
 from .findings import LEVELS, RULES, Audited, Finding
 from .slices import SliceTable
@@ -63,8 +63,9 @@ class Audit:
     def summary(self) -> str:
         "One line, such as '480 slices of 60 patients: 1 error, 2 warnings, 3 notes'."
         held = Counter(finding.level for finding in self.findings)
-        what = f"{amount(len(self.table), 'slice')} of {amount(self.table.patients.nunique(), 'patient')}"
-        return f"{what}: " + (", ".join(amount(held[level], level) for level in LEVELS if held[level]) or "no findings")
+        return f"{slices_and_patients(self.table)}: " + (
+            ", ".join(amount(held[level], level) for level in LEVELS if held[level]) or "no findings"
+        )
 
     def as_json(self) -> dict[str, Any]:
         "The audit as names with values that JSON knows; no number in it is NaN."
@@ -73,7 +74,7 @@ class Audit:
             "name": self.table.name,
             "summary": self.summary(),
             "slices": len(self.table),
-            "patients": self.table.patients.nunique(),
+            "patients": self.table.patients[~self.table.frame["patient_unknown"]].nunique(),
             "counts": self.counts.to_dict("records"),
             "findings": [finding.as_json() for finding in self.findings],
             "rules": list(self.rules),
