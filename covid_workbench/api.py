@@ -24,10 +24,10 @@ __all__ = ['OBJECTS_OF_COUNT', 'list_models', 'create_model', 'class_names', 're
            'attention_table', 'explore_run', 'open_run', 'train', 'experiment_of', 'run_study']
 
 # %% ../nbs/902_api.ipynb #e123e8da
-from .data.audit import SURVEY
 from .data.phantom import PhantomSettings, write_phantom
 from .data.slices import CLASS_NAMES, SliceTable
 from .data.sources import open_source, open_sources
+from .data.survey import SURVEY
 from .data.targets import OBJECT_CLASSES
 from .errors import InputError, nearest
 from .evaluation import evaluate as scoring

@@ -94,13 +94,15 @@ def _check_picture(image: Image.Image, mode: str | None, where: str) -> None:
         raise InputError(f"{where} has colours in mode LAB; save it as grey values or RGB first")
 
 # %% ../nbs/007_picture_files.ipynb #fb4547a1
-def read_picture(path: str | Path, where: str = "picture", mode: str | None = None) -> np.ndarray:
+def read_picture(
+    path: str | Path, where: str = "picture", mode: str | None = None, content: bytes | None = None
+) -> np.ndarray:
     """The picture at `path` as an array, converted to Pillow's `mode` if one is given (`L`: grey values, uint8).
 
-    Errors begin with `where`. Raises `InputError` for what is no picture, `StorageError` where reading fails.
+    `content`: its bytes, where they are known already, since they come from an archive. Errors begin with `where`. Raises `InputError` for what is no picture, `StorageError` where reading fails.
     """
     name = f"{where}: {shown(path, 300)}"
-    content = _content(path, where)
+    content = _content(path, where) if content is None else content
     try:
         with _in_silence(content), _opened(content) as image:
             _check_picture(image, mode, name)
@@ -136,8 +138,8 @@ def _content(path: str | Path, where: str) -> bytes:
 class PictureFacts:
     """What the header of a picture says.
 
-    `kind` of `FORMATS`; `mode` of Pillow; `bits` of one channel; `alpha`: it has transparency; `frames`: 2 stands for two
-    or more; `rotated`: by its EXIF data it is to be shown turned or mirrored, which nobody does here.
+    `kind` of `FORMATS`; `mode` of Pillow; `bits` of one channel; `alpha`: it has transparency; `frames`: 2 stands
+    for two or more; `rotated`: by its EXIF data it is to be shown turned or mirrored, which nobody does here.
     """
 
     kind: str

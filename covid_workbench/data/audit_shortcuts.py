@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FACTS', 'MOST_WORDS', 'RED', 'AMBER', 'SURE', 'FEWEST_PATIENTS', 'SHORT_SLICES', 'positions', 'metadata_features',
-           'outside_features', 'class_from_metadata', 'class_from_outside']
+           'outside_features', 'readable', 'class_from_metadata', 'class_from_outside']
 
 # %% ../../nbs/087_data.audit_shortcuts.ipynb #55153dfd
 import os
@@ -97,13 +97,25 @@ def metadata_features(audited: Audited) -> pd.DataFrame:
     return pd.concat(parts, axis=1)
 
 
+def _place(row: int, column: int) -> str:
+    "A field of the 16 x 16 picture in words, as in 'lower left (14 down, 2 across)'."
+    side = ("upper", "middle", "lower")[row * 3 // 16], ("left", "middle", "right")[column * 3 // 16]
+    return f"{side[0]} {side[1]} ({row + 1} down, {column + 1} across)"
+
+
 def outside_features(facts: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
-    "The small pictures without lungs as numbers 0..1, and which rows (booleans) have one."
+    "The small pictures without lungs as grey values 0..255, and which rows (booleans) have one."
     pictures = facts["outside"] if "outside" in facts else pd.Series([()] * len(facts))
     usable = np.array([isinstance(one, Sequence | np.ndarray) and len(one) == 256 for one in pictures], bool)
-    held = np.array([np.asarray(one, float) / 255 for one in pictures[usable]]).reshape(-1, 256)
-    names = [f"row {n // 16 + 1} column {n % 16 + 1} of 16" for n in range(256)]
+    held = np.array([np.asarray(one, float) for one in pictures[usable]]).reshape(-1, 256)
+    names = [_place(*divmod(number, 16)) for number in range(256)]
     return pd.DataFrame(held, columns=names), usable
+
+# %% ../../nbs/087_data.audit_shortcuts.ipynb #6d70cf1c
+def readable(facts: pd.DataFrame) -> np.ndarray:
+    "Which slices can be read (booleans); all where none can, since a list without its pictures says a lot, too."
+    fine = (facts["error"] == "").to_numpy() if "error" in facts else np.ones(len(facts), bool)
+    return fine if fine.any() else np.ones(len(facts), bool)
 
 # %% ../../nbs/087_data.audit_shortcuts.ipynb #8a758c5d
 RED, AMBER, SURE = 0.7, 0.6, 0.55  # AUC of an error, of a warning, and what a warning's interval has to be above
@@ -179,8 +191,8 @@ def class_from_metadata(audited: Audited) -> Iterator[Finding]:
     "Whether size, mode, grey range, spacing, file, source and place in the scan tell the class."
     how = "the class can be told from metadata alone"
     mend = "A model may learn this instead of the disease: choose slices, sizes and windows alike for all classes."
-    usable = np.ones(len(audited.table), bool)
-    yield from _judged(audited, "class-from-metadata", how, mend, metadata_features(audited), usable)
+    usable = readable(audited.facts)
+    yield from _judged(audited, "class-from-metadata", how, mend, metadata_features(audited)[usable], usable)
 
 
 @rule("class-from-outside", short=False)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .archives import archive_of, read_member
 from .windows import WINDOWS
 from ..picture_files import read_picture
 
@@ -38,14 +39,14 @@ def read_plane(
     `frame`: which plane, for files that hold several. `window` in HU makes grey values where the file has HU, `rescale`
     (slope, intercept) makes HU of a 16-bit picture. Errors begin with `where`: `InputError` for what cannot be read.
     """
-    return Plane(read_picture(path, where, "L"))
+    return Plane(read_picture(path, where, "L", read_member(path, where)))
 
 
 def read_labels(path: str | Path, frame: int = 0, where: str = "slice") -> np.ndarray:
     "One plane of a mask (H, W) with its stored values, from a picture or a volume file."
-    return read_picture(path, where)
+    return read_picture(path, where, content=read_member(path, where))
 
 
 def file_of(path: str | Path) -> str:
     "The file on disk that a path of a table lies in: the archive, where the path goes on inside one."
-    return os.path.abspath(path)
+    return os.path.abspath(archive_of(path) or path)

@@ -20,7 +20,7 @@ from scipy import ndimage
 
 from . import planes
 from .description import DataDescription, ObjectClasses
-from .lung_field import lung_field, matches, outside_lungs, overlaps, small_copy
+from .lung_field import edge_scores, lung_field, matches, outside_lungs, overlaps, small_copy
 from .picture_hash import perceptual_hash
 from .slices import Slice, read_slice
 from ..errors import InputError, StorageError, WorkbenchError, shown
@@ -41,6 +41,7 @@ FACTS: dict[str, Any] = {  # name -> what stands there where nothing is known
     "areas": {},  # object class -> the areas of its connected components, in pixels
     "widths": {},  # object class -> the side of the largest square within each component, in pixels
     "lung_overlap": {},  # way to lay the mask -> share of its lesion pixels that are lung-like
+    "edges": {},  # way -> how much the picture changes across the border of the lesions, in units of its mean change
     "lung_match": {},  # way -> how well lungs with lesions match what is lung-like; {} without lungs in the mask
     "outside": [],  # 256 grey values: a 16 x 16 picture with the lungs blanked
     "thumbnail": b"",  # PNG of at most 64 pixels along a side
@@ -84,7 +85,7 @@ def slice_facts(
         facts |= _failed(InputError(f"{where}: {shown(row['image'], 300)} cannot be read ({reason})"))
     return facts | _of_reading(door, facts)
 
-
+# %% ../../nbs/067_data.slice_facts.ipynb #71694d2a
 def _empty() -> dict[str, Any]:
     return {name: type(value)(value) if isinstance(value, dict | list) else value for name, value in FACTS.items()}
 
@@ -120,15 +121,25 @@ def _of_file(path: Path) -> dict[str, Any]:
     "What the header of a file says; its kind alone for what is no picture."
     name = path.name.lower()
     kind = next((kind for ending, kind in KINDS.items() if name.endswith(ending)), "")
-    if kind or planes.file_of(path) != os.path.abspath(path):
-        return {"kind": kind} | (_of_dicom(path) if kind == "DICOM" else {})
+    inside = planes.file_of(path) != os.path.abspath(path)  # an archive
+    if kind:
+        return {"kind": kind} | (_of_dicom(path) if kind == "DICOM" and not inside else {})
     with contextlib.suppress(WorkbenchError):  # who reads the pixels will say it
-        content = read_file(path, HEADER)
+        content = _content(path) if inside else read_file(path, HEADER)
         if content[128:132] == b"DICM":
             return {"kind": "DICOM"} | _of_dicom(path)
         found = picture_facts(content)
         return {} if found is None else dict(vars(found))
     return {}
+
+
+def _content(path: Path) -> bytes:
+    "The bytes of a picture inside an archive; empty without a reader of archives."
+    try:
+        from covid_workbench.data.archives import read_member
+    except ImportError:
+        return b""
+    return read_member(path) or b""
 
 
 def _of_dicom(path: Path) -> dict[str, Any]:
@@ -194,13 +205,14 @@ def _of_mask(piece: Slice, row: Mapping[str, Any], objects: ObjectClasses) -> di
         _share(piece.mask, values, small.shape) for values in (piece.description.lesions, piece.description.organs)
     )
     if row["transpose"]:  # turns are those of the stored mask
-        field, lesions, lungs = field.T, lesions.T, lungs.T
+        small, field, lesions, lungs = small.T, field.T, lesions.T, lungs.T
     facts["lung_overlap"] = overlaps(field, lesions > 0.25)
+    facts["edges"] = edge_scores(small, lesions > 0.4)
     if lungs.any():
         facts["lung_match"] = matches(field, lungs + lesions > 0.5)
     return facts
 
-
+# %% ../../nbs/067_data.slice_facts.ipynb #809d433d
 def _share(mask: np.ndarray, values: tuple[int, ...], shape: tuple[int, int]) -> np.ndarray:
     "The share of each pixel of a smaller picture of this shape (h, w) that some mask values cover."
     inside = Image.fromarray(np.uint8(np.isin(mask, values)) * 255)

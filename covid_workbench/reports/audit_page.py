@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MISSING', 'LEVEL_COLOURS', 'WORDS', 'PALETTE', 'BINS', 'ON_SHEET', 'MASK_COLOURS', 'AUDIT_STYLE', 'AUDIT_PAGE',
            'thumbnails', 'evidence_html', 'auc_scale', 'finding_html', 'class_colours', 'histogram', 'legend',
-           'histograms_html', 'sheet_rows', 'mask_colours', 'sheet_cell', 'sheet_html', 'counts_html',
+           'histograms_html', 'outside_html', 'sheet_rows', 'mask_colours', 'sheet_cell', 'sheet_html', 'counts_html',
            'write_audit_page']
 
 # %% ../../nbs/504_reports.audit_page.ipynb #1f3f82c4
@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from ..data.audit import Audit
-from ..data.audit_shortcuts import RED, positions
+from ..data.audit_shortcuts import RED, outside_features, positions
 from ..data.audit_sources import measures_of
 from ..data.findings import Finding
 from ..data.slices import SliceTable
@@ -101,12 +101,12 @@ def auc_scale(auc: float, low: float | None, high: float | None) -> str:
     parts.append(tag("circle", cx=at(auc), cy=11.0, r=5, fill="currentColor"))
     return _svg("".join(parts), 300, 34, f"AUC {auc:.2f}")
 
-
+# %% ../../nbs/504_reports.audit_page.ipynb #8c556f3d
 def _svg(drawn: str, width: float, height: float, spoken: str) -> str:
     size = f'width="{width:.0f}" height="{height:.0f}"'
     return f'<svg {size} font-family="{FONT}" role="img" aria-label="{escape(spoken)}">{drawn}</svg>'
 
-
+# %% ../../nbs/504_reports.audit_page.ipynb #ac425be6
 def finding_html(finding: Finding, pictures: Mapping[str, str]) -> str:
     "A finding as an article: level, rule, what, mend, its AUC if it has one, evidence."
     badge = f'<span class="level" style="background:{LEVEL_COLOURS[finding.level]}">{WORDS[finding.level]}</span>'
@@ -117,7 +117,7 @@ def finding_html(finding: Finding, pictures: Mapping[str, str]) -> str:
     mend = f'<p class="mend">{escape(finding.mend)}</p>' if finding.mend else ""
     places = evidence_html(finding, pictures)
     return (
-        f'<article class="{finding.level}"><p>{badge} <b>{escape(finding.rule)}</b>{more}</p>'
+        f'<article class="{finding.level}-level"><p>{badge} <b>{escape(finding.rule)}</b>{more}</p>'
         f"<p>{escape(finding.what)}</p>{mend}{scale}{places}</article>"
     )
 
@@ -138,7 +138,7 @@ def histogram(values: pd.Series, labels: pd.Series, colours: Mapping[str, str], 
     values, labels = values.to_numpy(float)[known], labels.to_numpy()[known]
     if not len(values) or values.min() == values.max():
         return ""
-    edges, width, height, left = np.linspace(values.min(), values.max(), BINS + 1), 300, 130, 8
+    edges, width, height, left = np.linspace(values.min(), values.max(), BINS + 1), 284, 130, 8
     shares = {
         name: np.histogram(values[labels == name], edges)[0] / (labels == name).sum()
         for name in colours
@@ -180,15 +180,27 @@ def histograms_html(audit: Audit) -> str:
         return "<p>All slices are alike in grey range, size and place, or have no class.</p>"
     return legend(colours) + f'<div class="columns">{"".join(drawn)}</div>'
 
+# %% ../../nbs/504_reports.audit_page.ipynb #42623563
+def outside_html(audit: Audit) -> str:
+    "The mean small picture with the lungs blanked of each class; empty where there are none."
+    features, usable = outside_features(audit.facts)
+    labels, cells = audit.table.frame["label"].to_numpy()[usable], []
+    for name in audit.table.description.classes if len(features) else ():
+        if (labels == name).any():
+            mean = features[labels == name].mean().to_numpy().round().astype(np.uint8).reshape(16, 16)
+            picture = f'<img class="outside" src="{png_address(mean, 128)}" alt="{escape(name)}">'
+            cells.append(f"<figure>{picture}<figcaption>{escape(name)}</figcaption></figure>")
+    return f'<p>Mean picture with the lungs blanked:</p><div class="places">{"".join(cells)}</div>' if cells else ""
+
 # %% ../../nbs/504_reports.audit_page.ipynb #f7835cc9
 ON_SHEET = 8  # slices of a class
 MASK_COLOURS = (GREEN, PINK, YELLOW, "#63A0DA", "#FF8A1F", "#C9A6F0")
 
 
 def sheet_rows(table: SliceTable, seed: int = 0) -> dict[str, list[int]]:
-    "Class (or '' without one) -> rows of the table: first those with a mask, each of another patient if enough are there."
+    "Class (or '' without one) -> rows of the table: those with a mask first, as many patients as can be."
     frame = table.frame.assign(person=table.patients, row=range(len(table)), bare=table.frame["mask"] == "")
-    frame = frame.sample(frac=1, random_state=seed)
+    frame = frame.sample(frac=1, random_state=seed).sort_values("bare", kind="stable")
     frame["turn"] = frame.groupby(["label", "person"]).cumcount()
     frame = frame.sort_values(["turn", "bare"], kind="stable")
     return {label: sorted(rows["row"].head(ON_SHEET)) for label, rows in frame.groupby("label", sort=True)}
@@ -203,7 +215,7 @@ def mask_colours(table: SliceTable) -> dict[int, str]:
     }
 
 
-def sheet_cell(table: SliceTable, row: int, side: float = 150) -> str:
+def sheet_cell(table: SliceTable, row: int, side: float = 138) -> str:
     "A slice with the outlines of its lesions as a figure; a word where it cannot be read."
     about = table.frame.iloc[row]
     try:
@@ -237,15 +249,16 @@ AUDIT_STYLE = """
 :root{color-scheme:light dark}
 h3{font-size:15px;margin:18px 0 6px}
 article{border-left:4px solid #5C6773;background:#F5F6F8;padding:10px 14px;margin:12px 0;border-radius:4px}
-article.error{border-color:#C2334D}article.warning{border-color:#B26A00}
+article.error-level{border-color:#C2334D}article.warning-level{border-color:#B26A00}
 article p{margin:0 0 6px;max-width:900px;overflow-wrap:anywhere}
 .level{color:#fff;border-radius:3px;padding:1px 8px;font-size:13px;font-weight:600}
 .mend{color:#565E68}
 .places{display:flex;flex-wrap:wrap;gap:12px;align-items:flex-start}
 .twins{display:flex;gap:4px;border:1px solid #B8BEC6;border-radius:4px;padding:6px}
-figure{margin:0;width:150px}
+figure{margin:0;width:138px}
 .twins figure,article figure{width:104px}
 figure img{width:96px;height:96px;object-fit:contain;background:#000;display:block}
+img.outside{width:128px;height:128px;image-rendering:pixelated}
 .missing{display:flex;width:96px;height:96px;align-items:center;justify-content:center;border:1px dashed #8C95A1;
 font-size:12px;color:#8C95A1}
 figcaption{font-size:12px;line-height:1.35;color:#565E68;overflow-wrap:anywhere;margin-top:3px}
@@ -265,12 +278,12 @@ AUDIT_PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8">
 <body><h1>{title}</h1><p class="lead">{lead}</p>{body}
 <p class="lead">Research software, not a medical device. {versions}</p></body></html>"""
 
-
+# %% ../../nbs/504_reports.audit_page.ipynb #5c45b5da
 def counts_html(counts: pd.DataFrame) -> str:
     "The counts as a table, words left and numbers right."
 
     def cell(kind: str, name: str, value: Any) -> str:
-        number = not isinstance(value, str) or kind == "th" and name in ("slices", "masks", "patients")
+        number = not isinstance(value, str) or kind == "th" and name in ("slices", "masks", "patients", "unknown")
         words = f"{value:,}" if not isinstance(value, str) else escape(value)
         return f"<{kind}{'' if number else ' class=word'}>{words}</{kind}>"
 
@@ -279,7 +292,7 @@ def counts_html(counts: pd.DataFrame) -> str:
     body = "".join(f"<tr>{row}</tr>" for row in rows)
     return f'<div style="overflow-x:auto"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
-# %% ../../nbs/504_reports.audit_page.ipynb #5c45b5da
+# %% ../../nbs/504_reports.audit_page.ipynb #30cfed74
 def write_audit_page(audit: Audit, path: str | Path) -> Path:
     "Write an audit as one self-contained HTML page. Raises `StorageError`."
     pictures = thumbnails(audit)
@@ -289,7 +302,7 @@ def write_audit_page(audit: Audit, path: str | Path) -> Path:
         ("What is wrong", wrong or "<p>Nothing that the rules know.</p>"),
         ("Slices and patients", counts_html(audit.counts)),
         ("Worth knowing", notes),
-        ("How the classes differ", histograms_html(audit)),
+        ("How the classes differ", histograms_html(audit) + outside_html(audit)),
         ("Slices of each class", sheet_html(audit)),
     )
     body = "".join(f"<h2>{escape(heading)}</h2>{content}" for heading, content in sections if content)

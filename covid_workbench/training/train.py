@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..data.audit import SURVEY, short_audit
+from ..data.audit import short_audit
 from ..data.augmentation import Augmentation
 from ..data.slices import SliceTable
 from ..data.splits import crossing_notes
@@ -30,7 +30,7 @@ from ..models.oneshot import OneShotSettings
 from ..models.protocol import Protocol
 from ..models.sizes import check_memory
 from ..models.weights import pretrained_file, sha256_of
-from ..runs.datasets import ExperimentData, check_slices, prepare_data, readable_slices
+from ..runs.datasets import ExperimentData, check_slices, prepare_data, readable_slices, survey_slices
 from ..runs.experiment import Experiment
 from ..runs.lineage import start_notes
 from ..runs.load import adopt_weights, build_model, choose_device, load_model, numbers_of, refuse_misfits
@@ -198,16 +198,16 @@ def check_start(run: Run, model: nn.Module | None) -> None:
         run.note(start_sha256=own)
 
 # %% ../../nbs/405_training.train.ipynb #04d767af
-def _audited(parts: ExperimentData, shared: Path, say_for: Path | None) -> list[str]:
+def _audited(parts: ExperimentData, say_for: Path | None) -> list[str]:
     "What the short form of the audit finds wrong, as notes; said at once, before hours of training."
     data = parts.experiment.data
     options = dict(min_area=data.min_lesion_area, image_size=data.image_size, seed=data.split_seed)
-    notes = short_audit(parts.table, shared / SURVEY, objects=parts.experiment.objects, **options)
+    notes = short_audit(parts.table, parts.facts, **options)
     for note in notes if say_for else ():
         print(f"{say_for}: {note}", file=sys.stderr)
     return notes
 
-# %% ../../nbs/405_training.train.ipynb #33189e19
+# %% ../../nbs/405_training.train.ipynb #189d9b20
 def _prepare(
     experiment: Experiment,
     folder: Path,
@@ -223,15 +223,17 @@ def _prepare(
         model = build_model(experiment, pretrained=needs_pretrained(experiment, folder))
     refuse_non_finite(numbers_of(model.state_dict()), "the model to train")
     parts = ExperimentData(experiment, prepare_data(experiment.data, shared, progress=progress, table=table))
+    known = None
     if experiment.data.skip_broken:
-        parts.table = readable_slices(parts.table, shared, progress=progress)
+        known = survey_slices(parts.table, shared, experiment.objects, progress=progress)
+        parts.table = readable_slices(parts.table, shared, facts=known)
     parts.check_classes()
     notes = [*parts.table.notes, *crossing_notes(parts.table), *weight_notes(experiment)]
     if fine_tune:
         notes += start_notes(parts)
-    check_slices(parts.table, shared, progress=progress)
+    parts.facts = check_slices(parts.table, shared, progress=progress, facts=known, objects=experiment.objects)
     if rank() == 0 and not (folder / "experiment.json").exists():  # a run that is continued has its notes
-        notes += _audited(parts, shared, folder if progress else None)
+        notes += _audited(parts, folder if progress else None)
     stages = stages_of(model, parts, device)
     if fine_tune:
         kept = experiment.one_shot.classes if experiment.training.keep_classes else ()
