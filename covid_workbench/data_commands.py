@@ -47,9 +47,10 @@ def finding_lines(finding: "Finding") -> Iterator[str]:
 def audit_lines(audit: "Audit") -> Iterator[str]:
     "An audit for a terminal of `WIDTH` columns."
     yield from textwrap.wrap(f"{shown(audit.table.name, 200)}: {audit.summary()}", WIDTH)
-    rows = audit.counts.map(lambda value: shown(value, 30))
+    counts = audit.counts
+    rows = counts.drop(columns=[] if counts["unknown"].any() else "unknown").map(lambda value: shown(value, 30))
     widths = {name: max(len(name), *rows[name].str.len()) for name in rows}
-    numbers = ("slices", "masks", "patients")
+    numbers = ("slices", "masks", "patients", "unknown")
     yield ""
     for row in ({name: name for name in rows}, *rows.to_dict("records")):
         cells = [f"{row[name]:{'>' if name in numbers else '<'}{width}}" for name, width in widths.items()]
@@ -102,12 +103,12 @@ def formats(args: argparse.Namespace) -> None:
     from covid_workbench.data.sources import SOURCES
 
     if args.json:
-        print(json.dumps({source.name: source.title for source in SOURCES}, indent=1, ensure_ascii=False))
+        print(json.dumps({name: source.title for name, source in SOURCES.items()}, indent=1, ensure_ascii=False))
         return
-    width = max(len(source.name) for source in SOURCES)
-    for source in SOURCES:
+    width = max(map(len, SOURCES))
+    for name, source in SOURCES.items():
         first, *more = textwrap.wrap(source.title, WIDTH - width - 2)
-        print("\n".join([f"{source.name:{width}s}  {first}", *(" " * (width + 2) + line for line in more)]))
+        print("\n".join([f"{name:{width}s}  {first}", *(" " * (width + 2) + line for line in more)]))
 
 
 def formats_arguments(command: argparse.ArgumentParser) -> None:

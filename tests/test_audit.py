@@ -232,8 +232,8 @@ def test_counts_are_in_slices_and_in_patients():
         3, 5, split=lambda _, n, __: ("train", "train", "test")[n], mask=lambda label, *_: "m.png" * (label == "CP")
     )
     held = audit_sources.count_slices(table).set_index(["source", "split", "class"])
-    assert held.loc[("-", "train", "CP")].to_dict() == {"slices": 10, "masks": 10, "patients": 2}
-    assert held.loc[("-", "test", "Normal")].to_dict() == {"slices": 5, "masks": 0, "patients": 1}
+    assert held.loc[("-", "train", "CP")].to_dict() == {"slices": 10, "masks": 10, "patients": 2, "unknown": 0}
+    assert held.loc[("-", "test", "Normal")].to_dict() == {"slices": 5, "masks": 0, "patients": 1, "unknown": 0}
     assert held["slices"].sum() == 45
     (finding,) = asked("counts", table)
     assert (
@@ -247,6 +247,10 @@ def test_unknown_patients_are_said():
     assert levels("unknown-patients", table_of(2)) == []
     (finding,) = asked("unknown-patients", table_of(2, patient_unknown=lambda label, *_: label == "CP"))
     assert finding.level == "warning" and finding.count == 8 and "8 of 24 slices" in finding.what
+    held = audit_sources.count_slices(table_of(2, patient_unknown=True))
+    assert held["patients"].sum() == 0 and held["unknown"].sum() == 24  # an invented name is no patient
+    (counted,) = asked("counts", table_of(2, patient_unknown=True))
+    assert "24 slices of unknown patients" in counted.what
 
 
 def test_a_class_with_a_source_of_its_own():

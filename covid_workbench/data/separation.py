@@ -84,7 +84,7 @@ def _models(wide: bool, seed: int) -> list:
     line = LogisticRegression(C=0.1, class_weight="balanced", max_iter=500)
     return [make_pipeline(*beginning(), line), make_pipeline(*beginning(), forest)]
 
-
+# %% ../../nbs/086_data.separation.ipynb #89092f7f
 def held_out_probabilities(
     features: np.ndarray, labels: np.ndarray, patients: Sequence[str], seed: int = 0
 ) -> np.ndarray:

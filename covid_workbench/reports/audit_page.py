@@ -283,7 +283,7 @@ def counts_html(counts: pd.DataFrame) -> str:
     "The counts as a table, words left and numbers right."
 
     def cell(kind: str, name: str, value: Any) -> str:
-        number = not isinstance(value, str) or kind == "th" and name in ("slices", "masks", "patients")
+        number = not isinstance(value, str) or kind == "th" and name in ("slices", "masks", "patients", "unknown")
         words = f"{value:,}" if not isinstance(value, str) else escape(value)
         return f"<{kind}{'' if number else ' class=word'}>{words}</{kind}>"
 

@@ -126,6 +126,7 @@ function windowChoice(model) {
             value = event.target.valueAsNumber;
           if (Number.isFinite(value)) ends[place] = value;
           if (ends[0] < ends[1]) put(model, huWindow(...ends));
+          event.target.value = huEnds(model)[place];
           draw();
         },
       }),
@@ -152,7 +153,7 @@ function windowChoice(model) {
       model_ends = presets[names[0]],
       same = (one) => one[0] === ends[0] && one[1] === ends[1];
     choose.value = names.find((name) => same(presets[name])) ?? "";
-    [low.value, high.value] = ends;
+    for (const [place, field] of [low, high].entries()) if (document.activeElement !== field) field.value = ends[place]; // what is being typed stays
     seen.textContent = same(model_ends) ? "" : `(the model sees ${model_ends.join(" to ")})`;
   };
   return { element: h("span", { class: "cw-group cw-window" }, choose, units), draw };
