@@ -19,7 +19,7 @@ import numpy as np
 
 from .patient_axes import Turn, turn_between, turn_upright
 from .volumes import Volume
-from ..errors import InputError, shown
+from ..errors import InputError, WorkbenchError, shown
 from ..files import read_file
 
 # %% ../../nbs/093_data.dicom_headers.ipynb #45f07b9e

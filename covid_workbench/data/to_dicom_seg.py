@@ -211,13 +211,19 @@ def _names_in(seg: Any) -> dict[int, str]:
 # %% ../../nbs/094_data.to_dicom_seg.ipynb #a5c791a3
 def _frames(seg: Any) -> list[tuple[int, str, int, np.ndarray]]:
     "(segment, source slice, its frame from 1, position in mm) of each frame of a segmentation."
-    found = []
-    for item in seg.PerFrameFunctionalGroupsSequence:
-        source = item.DerivationImageSequence[0].SourceImageSequence[0] if item.get("DerivationImageSequence") else {}
-        frame = source.get("ReferencedFrameNumber", 1)
-        number = item.SegmentIdentificationSequence[0].ReferencedSegmentNumber
-        place = np.array(item.PlanePositionSequence[0].ImagePositionPatient, float)
-        found.append((int(number), str(source.get("ReferencedSOPInstanceUID", "")), int(frame), place))
+    found, shared = [], seg.SharedFunctionalGroupsSequence[0]
+    for own in seg.PerFrameFunctionalGroupsSequence:
+
+        def group(name: str, own: Any = own) -> Any:  # what all frames have in common is said once
+            return (own.get(name) or shared.get(name) or [None])[0]
+
+        derived, number = (
+            group("DerivationImageSequence"),
+            group("SegmentIdentificationSequence").ReferencedSegmentNumber,
+        )
+        source = derived.SourceImageSequence[0] if derived else {}
+        frame, place = source.get("ReferencedFrameNumber", 1), group("PlanePositionSequence").ImagePositionPatient
+        found.append((int(number), str(source.get("ReferencedSOPInstanceUID", "")), int(frame), np.array(place, float)))
     return found
 
 
@@ -242,7 +248,9 @@ def frames_of(seg: Any, value: int, sources: set[tuple[str, int]]) -> tuple[int,
 
 def _upright(masks: np.ndarray, seg: Any, uids: Sequence[str]) -> np.ndarray:
     "Stored masks, turned the way in which the workbench shows a scan."
-    cosines = np.array(seg.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0].ImageOrientationPatient, float)
+    groups = seg.SharedFunctionalGroupsSequence[0], seg.PerFrameFunctionalGroupsSequence[0]
+    held = next(item.PlaneOrientationSequence[0] for item in groups if item.get("PlaneOrientationSequence"))
+    cosines = np.array(held.ImageOrientationPatient, float)
     along, down = cosines[:3], cosines[3:]
     plane_of = {uid: at for at, uid in enumerate(uids)}
     single = len(uids) == 1
