@@ -7,7 +7,7 @@ __all__ = ['SCORE', 'FIRST', 'LAST', 'FIGURES', 'MEAN', 'figures_of', 'to_dicom_
 
 # %% ../../nbs/095_data.to_dicom_sr.ipynb #6efb243e
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,16 @@ import numpy as np
 from .. import __version__
 from .dicom_headers import Headers, dicom_library, headers_of, in_silence, said_by_library
 from .measured import MeasuredLesion
-from .to_dicom_seg import MAKER, RESEARCH, Coded, coded, frames_of, plain_text, private_code
+from covid_workbench.data.to_dicom_seg import (
+    MAKER,
+    RESEARCH,
+    Coded,
+    Frame,
+    coded,
+    plain_text,
+    private_code,
+    segments_of,
+)
 from .volumes import Volume
 from ..errors import InputError, shown
 from ..files import read_file, write_atomic
@@ -60,9 +69,11 @@ def to_dicom_sr(
 
     headers = headers or headers_of(volume)
     with in_silence(), said_by_library(volume, "DICOM SR"):
+        segments = segments_of(seg)
+        groups = [_group(lesion, seg, segments, headers.sources(volume, lesion.planes), model) for lesion in lesions]
         report = highdicom.sr.Comprehensive3DSR(
             evidence=[*headers.datasets, seg],
-            content=_report([_group(lesion, seg, volume, headers, model) for lesion in lesions])[0],
+            content=_report(groups)[0],
             series_instance_uid=highdicom.UID(),
             series_number=902,
             sop_instance_uid=highdicom.UID(),
@@ -92,13 +103,16 @@ def _report(groups: Sequence[Any]) -> Any:
     )
 
 # %% ../../nbs/095_data.to_dicom_sr.ipynb #fd160574
-def _group(lesion: MeasuredLesion, seg: Any, volume: Volume, headers: Headers, model: str) -> Any:
-    "One lesion: its frames of the segmentation, what it is, and its numbers."
+def _group(lesion: MeasuredLesion, seg: Any, segments: Mapping, sources: set[Frame], model: str) -> Any:
+    "One lesion: its frames of the segmentation, what it is, and its numbers; `sources` are its planes."
     from highdicom import UID, sr
 
-    number, frames = frames_of(seg, lesion.value, headers.sources(volume, lesion.planes))
+    number, frame_of = segments.get(lesion.value, (0, {}))
+    frames = sorted(frame_of[source] for source in sources if source in frame_of)
+    if not frames:
+        raise InputError(f"lesion {lesion.number} is not in the segmentation; measure the masks that it was made of")
     category, kind = (sr.CodedConcept(*code[:2], plain_text(code[2])) for code in coded(lesion.name))
-    series = sr.SourceSeriesForSegmentation(headers.datasets[0].SeriesInstanceUID)
+    series = sr.SourceSeriesForSegmentation(seg.ReferencedSeriesSequence[0].SeriesInstanceUID)
     return sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(UID(), f"{plain_text(lesion.name)[:50]} {lesion.number}"),
         referenced_segment=sr.ReferencedSegment(
