@@ -73,7 +73,8 @@ class SliceMemory:
             if self._bytes > self.memory_limit:
                 return piece
             self._held[item] = piece
-            self._bytes += piece.pixels.nbytes * (2 if piece.mask is not None else 1)
+            arrays = piece.pixels, piece.mask, piece.hu
+            self._bytes += sum(array.nbytes for array in arrays if array is not None)
         return self._held[item]
 
 # %% ../../nbs/053_data.dataset.ipynb #2231b1f1

@@ -9,6 +9,7 @@ __all__ = ['DICOM', 'TAGS', 'PICTURES', 'DEFLATED', 'MOST_DEFLATED', 'GROUPS', '
 # %% ../../nbs/043_data.dicom.ipynb #2e52bda7
 import logging
 import os
+import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -28,7 +29,7 @@ from ..picture_files import MAX_PIXELS_VARIABLE, max_pixels
 DICOM = (".dcm", ".dicom", ".ima")
 TAGS = (
     *("SOPClassUID", "SeriesInstanceUID", "PatientID", "Modality", "ImageType", "InstanceNumber", "SliceLocation"),
-    *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices"),
+    *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"),
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated"),
     *("BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue", "RescaleSlope", "RescaleIntercept"),
     *("RescaleType", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "ModalityLUTSequence"),
@@ -130,21 +131,24 @@ class DicomPlane:
     @property
     def affine(self) -> np.ndarray | None:
         "From (one step up, row, column) to LPS in mm, or None without an orientation."
-        if self.orientation is None:
-            return None
-        along, down = np.array(self.orientation[:3]), np.array(self.orientation[3:])
-        up = np.cross(along, down)
-        affine = np.eye(4)
-        affine[:3, 0] = up * (1 if up[2] >= 0 else -1)
-        affine[:3, 1], affine[:3, 2] = down * (self.spacing or (1, 1))[0], along * (self.spacing or (1, 1))[1]
-        affine[:3, 3] = (0, 0, 0) if self.position is None else self.position
-        return affine
+        return _affine_of(self)
 
     @property
     def is_axial(self) -> bool:
         "Whether the plane lies across the body, or does not say how it lies."
-        affine = self.affine
-        return affine is None or axes_into_frame(affine)[0][0] == 0 and affine[2, 0] > 0.7
+        return self.affine is None or axes_into_frame(self.affine)[0][0] == 0 and self.affine[2, 0] > 0.7
+
+# %% ../../nbs/043_data.dicom.ipynb #94ef8c7f
+def _affine_of(plane: DicomPlane) -> np.ndarray | None:
+    if plane.orientation is None:
+        return None
+    along, down = np.array(plane.orientation[:3]), np.array(plane.orientation[3:])
+    up, (rows, columns) = np.cross(along, down), plane.spacing or (1, 1)
+    affine = np.eye(4)
+    affine[:3, 0] = up * (1 if up[2] >= 0 else -1)
+    affine[:3, 1], affine[:3, 2] = down * rows, along * columns
+    affine[:3, 3] = (0, 0, 0) if plane.position is None else plane.position
+    return affine
 
 # %% ../../nbs/043_data.dicom.ipynb #7623be44
 GROUPS = {  # in a file of many planes, these hold for all of them or for each
@@ -213,7 +217,7 @@ def _check_image(header: Any, held: int, path: Path, where: str) -> int:
     rows, columns = (_whole(header.get(name), 0) for name in ("Rows", "Columns"))
     frames = max(1, _whole(header.get("NumberOfFrames"), 1))
     modality, bits = _text(header.get("Modality")), _whole(header.get("BitsAllocated"), 0)
-    if "Rows" not in header or "SOPClassUID" not in header and not modality and held == 0:
+    if "Rows" not in header:
         refuse(f"holds no image{f' (modality {modality})' * bool(modality)}")
     if modality not in PICTURES:
         refuse(f"is of modality {modality}; CT is needed")
@@ -221,10 +225,11 @@ def _check_image(header: Any, held: int, path: Path, where: str) -> int:
         refuse(f"has no pixels ({columns}x{rows})")
     if rows * columns > max_pixels() or rows * columns * frames > MAX_VOXELS:
         refuse(f"has {columns}x{rows} pixels in {frames} planes, more than are read (see {MAX_PIXELS_VARIABLE})")
-    if _whole(header.get("SamplesPerPixel"), 1) != 1 or not _text(header.get("PhotometricInterpretation")).startswith(
-        ("", "MONOCHROME")[header.get("PhotometricInterpretation") is not None]
-    ):
+    colours = _text(header.get("PhotometricInterpretation")) or "MONOCHROME2"
+    if _whole(header.get("SamplesPerPixel"), 1) != 1 or not colours.startswith("MONOCHROME"):
         refuse("is a picture in colour; grey values are needed")
+    if "ModalityLUTSequence" in header and "RescaleSlope" not in header:
+        refuse("says its HU by a table (ModalityLUTSequence), which is not read")
     if bits not in (8, 16, 32) or not 1 <= _whole(header.get("BitsStored"), bits) <= bits:
         refuse(f"has pixels of {bits} bits; 8, 16 or 32 are read")
     if held == 0:
@@ -273,40 +278,50 @@ def _plane(header: Any, path: Path, frame: int, frames: int) -> DicomPlane:
     )
 
 # %% ../../nbs/043_data.dicom.ipynb #82c35dd6
-def _decoded(path: Path, frame: int, where: str) -> np.ndarray:
-    "The stored values of a plane (H, W) as int64, unused bits cleared."
-    with open_to_read(path) as file, _in_silence():
-        try:
-            from pydicom import dcmread
-            from pydicom.pixels import pixel_array
-            from pydicom.uid import ImplicitVRLittleEndian
+def _source(file: BinaryIO) -> Any:
+    "What pydicom decodes: the file, or a data set where the file does not say how it is written."
+    from pydicom import dcmread
+    from pydicom.uid import ImplicitVRLittleEndian
 
-            _mute_gdcm()
-            file.seek(128)
-            whole = file.read(4) == b"DICM"
-            file.seek(0)
-            content = dcmread(file, force=True) if not whole else None
-            if content is not None and "TransferSyntaxUID" not in content.file_meta:
-                content.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
-            return pixel_array(content if content is not None else file, index=frame, raw=True)
+    start = file.read(132)
+    file.seek(0)
+    if start[128:] == b"DICM":
+        return file
+    content = dcmread(file, force=True)
+    content.file_meta.setdefault("TransferSyntaxUID", ImplicitVRLittleEndian)
+    return content
+
+
+@contextmanager
+def _heard() -> Iterator[Callable[[], str]]:
+    "What decoders write to the standard error, as a function; nobody else sees it."
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield lambda: os.pread(said.fileno(), 2000, 0).decode("latin-1")
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+# %% ../../nbs/043_data.dicom.ipynb #6826492a
+def _decoded(path: Path, frame: int, where: str) -> np.ndarray:
+    "The stored values of a plane (H, W). Raises `NoPlane` where they are damaged."
+    with open_to_read(path) as file, _in_silence(), _heard() as heard:
+        try:
+            from pydicom.pixels import pixel_array
+
+            pixels = pixel_array(_source(file), index=frame, raw=True)
         except MemoryError:
             raise NoPlane(where, path, "does not fit into memory") from None
         except Exception as error:  # pydicom and gdcm raise whatever comes
             reason = shown(" ".join(str(error).split()), 200)
             raise NoPlane(where, path, f"has pixel data that cannot be decoded: {reason}") from None
+        if "Corrupt" in heard():  # libjpeg makes up the rest and goes on
+            raise NoPlane(where, path, f"has damaged pixel data: {shown(' '.join(heard().split()), 120)}")
+        return pixels
 
-
-def _mute_gdcm() -> None:
-    "gdcm writes its complaints to the standard error by itself."
-    try:
-        import gdcm
-
-        for off in (gdcm.Trace.WarningOff, gdcm.Trace.ErrorOff, gdcm.Trace.DebugOff):
-            off()
-    except ImportError:
-        pass  # only compressed files need it; pydicom says so
-
-# %% ../../nbs/043_data.dicom.ipynb #6826492a
+# %% ../../nbs/043_data.dicom.ipynb #90658860
 def plane_values(about: DicomPlane, where: str = "") -> np.ndarray:
     "The values of a plane (H, W) int16 in the frame of `data.volumes`: HU, or stored values from 0 up."
     stored = np.asarray(_decoded(about.path, about.frame, where)).astype(np.int64)
@@ -323,7 +338,7 @@ def plane_values(about: DicomPlane, where: str = "") -> np.ndarray:
             result[(stored & mask) == (about.padding & mask)] = LOWEST_HU
     else:
         values = values + half if about.signed else values
-        values = values[...] if not about.inverted else mask - values
+        values = mask - values if about.inverted else values
         result = (values >> max(0, about.bits - 15)).astype(np.int16)
     if about.affine is None:
         return result

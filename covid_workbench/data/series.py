@@ -138,7 +138,9 @@ def _series(planes: list[DicomPlane], name: str, say: list[str]) -> Series:
     if heights is not None:
         planes, heights = _without_doubles(planes, heights, say)
     step, even = _distance(planes, heights, say)
-    first = planes[0]
+    first, numbers = planes[0], len({plane.series for plane in planes})
+    if numbers > 1:
+        say.append(f"its planes have {numbers} different series numbers and count on: read as one")
     if first.spacing is None:
         say.append("the size of a pixel is not said; 1 mm is assumed")
     if not first.is_hu:
@@ -220,7 +222,25 @@ def find_series(
     for plane, kind in zip(planes, kept):
         if not kind:
             groups[_key(plane)].append(plane)
-    return _named(groups), tuple(notes)
+    return _named(_joined(groups)), tuple(notes)
+
+# %% ../../nbs/060_data.series.ipynb #315b8bfd
+def _joined(groups: dict[tuple, list[DicomPlane]]) -> dict[tuple, list[DicomPlane]]:
+    """Planes of one folder without positions, whose InstanceNumbers go on from series to series, as one scan.
+
+    Converters such as (X)MedCon give a new series number every second.
+    """
+    alike, joined = defaultdict(list), {}
+    for key, planes in groups.items():
+        lone = all(plane.position is None and plane.location is None and plane.number is not None for plane in planes)
+        alike[(planes[0].path.parent, *key[1:]) if lone else key].append((key, planes))
+    for parts in alike.values():
+        whole = [plane for _, planes in parts for plane in planes]
+        if len({plane.number for plane in whole}) == len(whole):
+            joined[parts[0][0]] = whole
+        else:
+            joined |= dict(parts)
+    return joined
 
 # %% ../../nbs/060_data.series.ipynb #ab18f838
 def _named(groups: dict[tuple, list[DicomPlane]]) -> list[Series]:

@@ -18,6 +18,7 @@ import pandas as pd
 from .description import STANDARD, DataDescription, description_in
 from .slices import SliceTable
 from .source import number_in, pictures_in
+from .source_volumes import VolumeSource
 from ..errors import InputError, nearest, shown
 from ..rows import read_rows, read_text
 
@@ -179,6 +180,7 @@ LAYOUTS: dict[str, Callable[[Path], Iterator[dict]]] = {
     "lesions image/ and mask/": read_lesion_folders,
     "lesions imgs/ and masks/": read_lesion_names,
     "COVID-SemiSeg TrainingSet/ and TestingSet/": read_covid_semiseg,
+    "DICOM, NIfTI or MetaImage volumes": lambda root: VolumeSource(root).rows() if VolumeSource(root).fits() else (),
 }
 
 

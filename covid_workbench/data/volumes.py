@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MAX_VOXELS', 'LOWEST_HU', 'HIGHEST_HU', 'AIR', 'CACHE_BYTES', 'CACHE_VARIABLE', 'AT_HAND', 'Volume',
-           'axes_into_frame', 'affine_in_frame', 'as_hu', 'check_shape', 'StoredVolume', 'cache_bytes', 'VolumesAtHand',
-           'rows_of']
+           'axes_into_frame', 'affine_in_frame', 'as_hu', 'check_shape', 'StoredHeader', 'StoredVolume', 'cache_bytes',
+           'VolumesAtHand', 'rows_of']
 
 # %% ../../nbs/042_data.volumes.ipynb #ad65a128
 import os
@@ -103,8 +103,8 @@ def check_shape(shape: tuple[int, ...], what: str) -> None:
 
 # %% ../../nbs/042_data.volumes.ipynb #3f4ff23f
 @dataclass(eq=False)
-class StoredVolume:
-    """A volume in one file. `affine` (4, 4) from the stored axes to LPS, `shape` of the stored array, `load` reads it.
+class StoredHeader:
+    """What a file with a volume says before its voxels. `affine` (4, 4) from the stored axes to LPS, `shape` of the stored array, `load` reads it.
 
     Values are slope * stored + intercept.
     """
@@ -120,12 +120,16 @@ class StoredVolume:
     def __post_init__(self):
         self.axes, self.flips = axes_into_frame(self.affine)
         lengths = np.linalg.norm(np.asarray(self.affine, float)[:3, :3], axis=0)
-        self.spacing: tuple[float, float, float] = tuple(float(lengths[axis]) for axis in self.axes)
+        self.spacing = tuple(float(lengths[axis]) for axis in self.axes)
         if not all(0 < side < 1000 for side in self.spacing):
             raise InputError(f"{shown(self.path, 300)}: its voxels have no size that fits a scan ({self.spacing} mm)")
 
     def __len__(self):
         return self.shape[self.axes[0]]
+
+# %% ../../nbs/042_data.volumes.ipynb #0880f111
+class StoredVolume(StoredHeader):
+    "A volume in one file; its voxels are read when they are asked for."
 
     @cached_property
     def values(self) -> np.ndarray:
@@ -135,11 +139,7 @@ class StoredVolume:
     @cached_property
     def grey(self) -> tuple[float, float] | None:
         "None where the values are HU, else the lowest and the highest, from nine planes."
-        step = max(1, len(self) // 8)
-        some = self.scaled(self.values[::step, ::2, ::2])
-        low, high = float(np.nanmin(some)), float(np.nanmax(some))
-        eight = low >= 0 and high <= 255 and self.values.dtype.kind in "ui"
-        return None if low < AIR else (0.0, 255.0) if eight else (low, max(high, low + 1e-6))
+        return _grey_range(self)
 
     def scaled(self, stored: np.ndarray) -> np.ndarray:
         "Stored values -> values, float32."
@@ -148,9 +148,8 @@ class StoredVolume:
     def plane(self, frame: int, where: str = "volume") -> np.ndarray:
         "The stored values of a plane (H, W). Raises `InputError` for one that the file has not."
         if not 0 <= frame < len(self):
-            raise InputError(
-                f"{where}: {shown(self.path, 300)} has {len(self)} planes (0 to {len(self) - 1}), no plane {frame}"
-            )
+            planes = f"{len(self)} planes (0 to {len(self) - 1}), no plane {frame}"
+            raise InputError(f"{where}: {shown(self.path, 300)} has {planes}")
         return np.asarray(self.values[frame])
 
     def volume(self) -> Volume:
@@ -158,6 +157,17 @@ class StoredVolume:
         return _volume_of(self)
 
 # %% ../../nbs/042_data.volumes.ipynb #c1d97e85
+def _grey_range(stored: StoredVolume) -> tuple[float, float] | None:
+    "None for HU; 0 to 255 for pictures of 8 bits; else the lowest and the highest value."
+    some = stored.scaled(stored.values[:: max(1, len(stored) // 8), ::2, ::2])
+    some = some[np.isfinite(some)]
+    low, high = (float(some.min()), float(some.max())) if some.size else (0.0, 0.0)
+    if low < AIR:
+        return None
+    eight = low >= 0 and high <= 255 and stored.values.dtype.kind in "ui"
+    return (0.0, 255.0) if eight else (low, max(high, low + 1e-6))
+
+
 def _volume_of(stored: StoredVolume) -> Volume:
     notes, grey = list(stored.notes), stored.grey
     values = stored.scaled(stored.values)
