@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from .dicom import is_dicom
 from .patient_axes import Turn, turn_between, turn_upright
 from .volumes import Volume
 from ..errors import InputError, WorkbenchError, shown
@@ -116,7 +117,7 @@ def headers_of(volume: Volume) -> Headers:
     can be laid onto.
     """
     files = list(dict.fromkeys(volume.files))
-    if not files or len(files) not in (1, len(volume)):
+    if not files or len(files) not in (1, len(volume)) or not is_dicom(files[0]):
         raise InputError(f"{shown(volume.name)}: no DICOM series, so no DICOM file can refer to it")
     with in_silence():
         datasets = [_header(file) for file in files]
