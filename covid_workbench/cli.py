@@ -311,7 +311,7 @@ def predict(args: argparse.Namespace) -> None:
     done = write_answers(run, args.files, args.out, **chosen)
     parts = (*PARTS, SCANS) if done.scans else PARTS
     print(f"{len(done.entries)} slices: {', '.join(str(done.out / name) for name in parts)}. {NOTE}")
-    for note in dict.fromkeys([*done.notes, *(note for scan in done.scans for note in scan["notes"])]):
+    for note in dict.fromkeys([*done.notes, *(note for scan in done.scans.entries for note in scan["notes"])]):
         print(f"Note: {note}")
     if done.broken:
         many = len(done.broken) + len(done.entries)

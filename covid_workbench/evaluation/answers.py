@@ -113,7 +113,7 @@ def table_of_files(paths: Iterable[str | Path], left_out: list[tuple[str, str]] 
     table.notes = tuple(dict.fromkeys(notes))
     return table
 
-
+# %% ../../nbs/310_evaluation.answers.ipynb #5e3853e6
 WITHOUT_TRUTH = dict.fromkeys(("label", "mask", "mask_values", "mask_turn", "lungs", "lungs_turn"), "")
 
 
@@ -129,7 +129,7 @@ def _table_at(path: str | Path) -> SliceTable:
             raise
         return table
 
-
+# %% ../../nbs/310_evaluation.answers.ipynb #53c4d7c0
 def _with_own_ids(frame: pd.DataFrame) -> pd.DataFrame:
     "Rows of several tables, each picture once; an id that occurs twice gets as many folders as tell the slices apart."
     single = frame["source"] == "pictures"  # each is a slice and a patient of its own

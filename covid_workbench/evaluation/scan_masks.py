@@ -71,7 +71,7 @@ class ScanPainter:
         self._missing[at].discard(row)
         return (self.names[at], self._open.pop(at)) if not self._missing[at] else None
 
-
+# %% ../../nbs/311_evaluation.scan_masks.ipynb #67eacc76
 def _blank(scan: Scan, objects: ObjectClasses) -> ScanMasks:
     "A scan without lesions, its HU still to come."
     outline = scan.outline
