@@ -243,10 +243,7 @@ def test_counts_are_in_slices_and_in_patients():
     )
 
 
-def test_unknown_patients_are_said():
-    assert levels("unknown-patients", table_of(2)) == []
-    (finding,) = asked("unknown-patients", table_of(2, patient_unknown=lambda label, *_: label == "CP"))
-    assert finding.level == "warning" and finding.count == 8 and "8 of 24 slices" in finding.what
+def test_unknown_patients_are_not_counted_as_patients():
     held = audit_sources.count_slices(table_of(2, patient_unknown=True))
     assert held["patients"].sum() == 0 and held["unknown"].sum() == 24  # an invented name is no patient
     (counted,) = asked("counts", table_of(2, patient_unknown=True))
@@ -400,7 +397,7 @@ def test_the_page_is_escaped_offline_and_shows_twins_beside_each_other(phantom, 
     page = write_audit_page(shown, tmp_path / "audit.html").read_text()
     assert "<script" not in page and html.escape(evil) in page and "Research software, not a medical device." in page
     assert not re.search(r"(src|href)=\"(?!data:)", page) and "http" not in page and "1 of 7 places shown" in page
-    side = re.search(r'<div class="twins">(.*?)</div>', page)[1]
+    side = re.search(r'<div class="twins"><div>(.*?)</div>', page)[1]
     assert side.count("<img") == 2 and one in side and two in side
     assert "prefers-color-scheme:dark" in page and "mean grey by class" in page
     assert all(f"<h3>{name}</h3>" in page for name in ("no label", "Normal", "CP", "COVID-19"))

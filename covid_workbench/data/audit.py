@@ -10,25 +10,18 @@ __all__ = ['AUDIT_FORMAT', 'AUDIT', 'MOST_NOTES', 'AuditSummary', 'Audit', 'obje
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from . import audit_shortcuts, audit_sources  # noqa: F401
+from . import audit_files, audit_masks, audit_shortcuts, audit_sources, audit_twins  # noqa: F401
 from .audit_sources import amount, count_slices, slices_and_patients
 from .description import DataDescription, ObjectClasses
 from .findings import LEVELS, RULES, Audited, Finding
 from .slices import SliceTable
 from .survey import survey
 from ..errors import shown
-
-# %% ../../nbs/089_data.audit.ipynb #2f006861
-for name in ("audit_files", "audit_masks", "audit_twins"):
-    if find_spec(f"covid_workbench.data.{name}"):
-        import_module(f"covid_workbench.data.{name}")
 
 # %% ../../nbs/089_data.audit.ipynb #582f0aef
 AUDIT_FORMAT = 1  # of the JSON
