@@ -296,7 +296,7 @@ def test_a_few_patients_with_one_size_each_are_enough_and_others_are_not():
 
 
 def test_a_clean_phantom_is_quiet_and_the_audit_says_so(phantom):
-    found = audit(SliceTable.from_csv(phantom / "slices.csv"), progress=False)
+    found = audit(SliceTable.from_csv(phantom / "slices.csv"), min_area=6, progress=False)
     assert found.clean and "\n" not in found.summary() and "30 slices of 15 patients" in found.summary()
     held = json.loads(json.dumps(found.as_json(), allow_nan=False))
     assert held["patients"] == 15 and held["findings"][0]["level"] == "note" and held["versions"]["covid_workbench"]
@@ -342,7 +342,9 @@ def test_notes_for_a_run_are_few_and_short():
     notes = notes_of([*wrong, Finding("note", "x", "z")])
     assert len(notes) == 6 and "2 more findings" in notes[-1] and "data check" in notes[-1]
     assert all(note.startswith("Audit: ") and len(note) < 400 for note in notes)
-    assert notes_of([Finding("note", "x", "z")]) == []
+    assert (
+        notes_of([Finding("note", "x", "z"), Finding("error", "patient-in-two-splits", "said by the run itself")]) == []
+    )
 
 
 def tied(phantom, tmp_path):
@@ -447,4 +449,5 @@ def test_a_training_notes_what_is_wrong_once_and_its_weights_do_not_change(phant
     training.train(tiny(**settings), run.folder, resume=True, progress=True)
     assert "Audit" not in capsys.readouterr().err
     table = SliceTable.from_csv(phantom / "slices.csv")
-    assert auditing.short_audit(table, auditing.survey(table, objects=STANDARD.objects["merged"], progress=False)) == []
+    facts = auditing.survey(table, objects=STANDARD.objects["merged"], progress=False)
+    assert auditing.short_audit(table, facts, min_area=6) == []
