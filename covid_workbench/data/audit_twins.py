@@ -74,7 +74,7 @@ def crossing_scans(audited: Audited) -> Iterator[Finding]:
             yield Finding(level, "scan-in-two-splits", f"{len(wrong)} scan(s) {what}.", mend, evidence, len(wrong))
 
 
-@rule("patients-unknown")
+@rule("unknown-patients")
 def unknown_patients(audited: Audited) -> Iterator[Finding]:
     "Slices whose patient nobody knows."
     frame = audited.table.frame
@@ -82,7 +82,7 @@ def unknown_patients(audited: Audited) -> Iterator[Finding]:
         if unknown.any():
             what = f"The patients of {int(unknown.sum())} slices of {source_words(source)} are unknown."
             mend = "The same patient may be in training and test; take such scores as too good."
-            yield Finding("warning", "patients-unknown", what, mend, ({"value": source},), int(unknown.sum()))
+            yield Finding("warning", "unknown-patients", what, mend, ({"value": source},), int(unknown.sum()))
 
 # %% ../../nbs/084_data.audit_twins.ipynb #2b8b5aaf
 def _harm(
