@@ -101,7 +101,7 @@ def _values_of(categories: list[dict], where: str) -> tuple[dict[Any, int], dict
     organs = tuple(value for value, name in meaning.items() if name.lower() in LUNG_WORDS)
     return {one["id"]: value for one, value in zip(categories, known)}, {0: "background"} | meaning, organs
 
-
+# %% ../nbs/012_coco_files.ipynb #9d1969a2
 def _check_image(image: dict, where: str) -> None:
     "Raise `InputError` for an image without a file name below the folder, or without a size."
     entry, name = f"{where}: image {shown(image['id'])}", image.get("file_name")
@@ -117,7 +117,7 @@ def _check_image(image: dict, where: str) -> None:
 def _run_lengths(text: str) -> list[int]:
     "The numbers that COCO's compressed RLE text holds."
     counts: list[int] = []
-    at, value, shift = 0, 0, 0
+    value = shift = 0
     for letter in text:
         bits = ord(letter) - 48
         value |= (bits & 31) << shift
@@ -131,7 +131,7 @@ def _run_lengths(text: str) -> list[int]:
             break
     return counts if not shift else [-1]
 
-
+# %% ../nbs/012_coco_files.ipynb #bcedafcc
 def _from_rle(held: dict, height: int, width: int) -> np.ndarray:
     "The pixels (H, W) of run lengths. Raises `ValueError` where they do not fit."
     counts = held.get("counts")
@@ -147,7 +147,7 @@ def _from_rle(held: dict, height: int, width: int) -> np.ndarray:
 
 def _from_polygons(held: list, height: int, width: int) -> np.ndarray:
     "The pixels (H, W) inside polygons `[x0, y0, x1, y1, ...]`. Raises `ValueError` for what is no polygon."
-    from pycocotools import mask as coco_mask
+    from pycocotools import mask as tools
 
     for polygon in held:
         numbers = isinstance(polygon, list) and all(type(one) in (int, float) and math.isfinite(one) for one in polygon)
@@ -156,14 +156,12 @@ def _from_polygons(held: list, height: int, width: int) -> np.ndarray:
         for side, places in ((width, polygon[::2]), (height, polygon[1::2])):
             if min(places) < -side or max(places) > 2 * side:
                 raise ValueError("its polygon lies outside the image")
-    return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(held, height, width))) > 0
+    merged = tools.merge(tools.frPyObjects(held, height, width))
+    return _from_rle({"size": [height, width], "counts": merged["counts"].decode()}, height, width)
 
-# %% ../nbs/012_coco_files.ipynb #bcedafcc
-def coco_mask(path: str | Path, position: int, where: str = "slice") -> np.ndarray:
-    """The mask (H, W) uint8 of image number `position` (from 0) of a COCO file, with the mask values of `read_coco`.
-
-    Errors begin with `where`. Raises `InputError` for an object that cannot be drawn.
-    """
+# %% ../nbs/012_coco_files.ipynb #d0676484
+def _image(path: str | Path, position: int, where: str) -> tuple[CocoFile, int, int]:
+    "A file, and height and width of one of its images. Errors begin with `where`."
     try:
         held = read_coco(path)
     except InputError as error:
@@ -172,9 +170,16 @@ def coco_mask(path: str | Path, position: int, where: str = "slice") -> np.ndarr
         raise InputError(f"{where}: {shown(path, 300)} has {len(held.images)} images, and no number {position}")
     height, width = held.images[position]["height"], held.images[position]["width"]
     if height * width > max_pixels():
-        raise InputError(
-            f"{where}: {shown(path, 300)} says that the image has {width}x{height} pixels, too many to read"
-        )
+        raise InputError(f"{where}: {shown(path, 300)} gives the image {width}x{height} pixels, too many to read")
+    return held, height, width
+
+
+def coco_mask(path: str | Path, position: int, where: str = "slice") -> np.ndarray:
+    """The mask (H, W) uint8 of image number `position` (from 0) of a COCO file, with the mask values of `read_coco`.
+
+    Errors begin with `where`. Raises `InputError` for an object that cannot be drawn.
+    """
+    held, height, width = _image(path, position, where)
     drawn = []
     for one in held.objects[position]:
         shape = one["segmentation"]

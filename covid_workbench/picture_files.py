@@ -99,7 +99,8 @@ def read_picture(
 ) -> np.ndarray:
     """The picture at `path` as an array, converted to Pillow's `mode` if one is given (`L`: grey values, uint8).
 
-    `content`: its bytes, where they are known already, since they come from an archive. Errors begin with `where`. Raises `InputError` for what is no picture, `StorageError` where reading fails.
+    `content`: its bytes, where they are known already, since they come from an archive. Errors begin with `where`.
+    Raises `InputError` for what is no picture, `StorageError` where reading fails.
     """
     name = f"{where}: {shown(path, 300)}"
     content = _content(path, where) if content is None else content

@@ -61,8 +61,8 @@ def _checked(archive: zipfile.ZipFile, where: str) -> dict[str, zipfile.ZipInfo]
             problem = "it overlaps another member"
         if problem:
             raise InputError(
-                f"{where}: unsafe archive: member '{shown(member.orig_filename)}': {problem}; take the archive from where "
-                "the data set is published, or unpack what you trust into a folder"
+                f"{where}: unsafe archive: member '{shown(member.orig_filename)}': {problem}; take the archive from "
+                "where the data set is published, or unpack what you trust into a folder"
             )
         end = member.header_offset + member.compress_size
         if not member.is_dir():

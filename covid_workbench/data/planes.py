@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..coco_files import coco_mask
 from .archives import archive_of, read_member
 from .windows import WINDOWS
 from ..picture_files import read_picture
@@ -43,7 +44,9 @@ def read_plane(
 
 
 def read_labels(path: str | Path, frame: int = 0, where: str = "slice") -> np.ndarray:
-    "One plane of a mask (H, W) with its stored values, from a picture or a volume file."
+    "One plane of a mask (H, W) with its stored values, from a picture or a volume file, or drawn from a COCO file."
+    if Path(path).suffix.lower() == ".json":
+        return coco_mask(path, frame, where)
     return read_picture(path, where, content=read_member(path, where))
 
 

@@ -19,22 +19,22 @@ from ..errors import InputError, shown, storage
 
 # %% ../../nbs/070_data.source.ipynb #884d8b4a
 class Source:
-    """One layout of a data set on disk. Subclasses say how; `root` is the folder that a user names.
+    """One layout of a data set on disk; subclasses say how. `root`: the folder that a user names, or a file's folder.
 
-    `name` is the word for `--format`, `title` one line for people. `choices` are the words that may follow the name, as
-    in `covidx-ct:crop`; `instead_of` names more general layouts that such a folder fits as well. `path` is what the
-    user named where it is a file; `label` is the name of the table.
+    `name` is the word for `--format`, `title` one line for people. `choices` may follow the name, as in
+    `covidx-ct:crop`; `instead_of` names more general layouts that such a folder fits as well.
     """
 
-    name = ""
-    title = ""
+    name = title = ""
     choices: tuple[str, ...] = ()
     instead_of: tuple[str, ...] = ()
 
     def __init__(self, root: str | Path, chosen: Sequence[str] = ()):
-        self.path = Path(root)
+        self.path, self.chosen = Path(root), tuple(chosen)
         self.root = self.path if self.path.is_dir() else self.path.parent
-        self.chosen, self.label = tuple(chosen), str(self.path)
+        self.label = str(self.path)  # the name of the table
+        self.missing: list[str] = []  # files that rows name, but that are not there
+        self.listed = 0  # rows that name one
 
     def fits(self) -> bool:
         "Whether the folder is laid out this way, by a cheap look."
@@ -54,7 +54,7 @@ class Source:
 
     def notes(self) -> list[str]:
         "Sentences that belong beside every score on these slices; asked for after `rows`."
-        return []
+        return missing_note(self.missing, self.listed)
 
 # %% ../../nbs/070_data.source.ipynb #3044fef7
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")

@@ -42,15 +42,8 @@ def flat_row(name: str) -> dict | None:
     if len(parts) != 4 or parts[0] not in FOLDER_OF:
         return None
     label = CLASS_FOLDERS[FOLDER_OF[parts[0]]]
-    return dict(
-        id="_".join(parts),
-        patient=parts[1],
-        scan=parts[2],
-        index=number_in(parts[3]),
-        image=name,
-        label=label,
-        source="CNCB-NCOV",
-    )
+    about = dict(id="_".join(parts), patient=parts[1], scan=parts[2], index=number_in(parts[3]))
+    return about | dict(image=name, label=label, source="CNCB-NCOV")
 
 
 def class_row(folder: str, patient: str, scan: str, image: str) -> dict:
@@ -74,15 +67,17 @@ def _in_folders(root: Path) -> Iterator[dict]:
             yield class_row(folder, patient, scan, f"{folder}/{name}")
 
 
-def archives_in(root: Path) -> list[str]:
-    "The archives in a folder that are named as those of CNCB-NCOV."
-    return [name for name in names_in(root, endings=(".zip",)) if _ARCHIVE.fullmatch(name)]
+def archives_in(root: Path) -> list[tuple[str, str]]:
+    "(class folder, archive) of those in a folder that are named as CNCB-NCOV's, in the order of classes and numbers."
+    found = [_ARCHIVE.fullmatch(name) for name in names_in(root, endings=(".zip",))]
+    plain = [folder.lower() for folder in CLASS_FOLDERS]
+    order = [(plain.index(one["folder"].lower()), number_in(one[0]), one[0]) for one in found if one]
+    return [(list(CLASS_FOLDERS)[place], name) for place, _, name in sorted(order)]
 
 
 def _in_archives(root: Path) -> Iterator[dict]:
     "The class of a member is that of its folder or, in an archive without such folders, of the archive."
-    for archive in archives_in(root):
-        own = {folder.lower(): folder for folder in CLASS_FOLDERS}[_ARCHIVE.fullmatch(archive)["folder"].lower()]
+    for own, archive in archives_in(root):
         for member in members_of(root / archive):
             found = _MEMBER.fullmatch(member)
             if found and member.lower().endswith(PICTURES):
@@ -136,7 +131,7 @@ def _patient_key(row: dict) -> str:
     number = row["id"].partition("_")[0]
     return f"{FOLDER_OF[number]}_{row['patient']}" if number in FOLDER_OF else row["patient"]
 
-
+# %% ../../nbs/071_data.source_cncb.ipynb #2dad02e2
 def _listed_lesions(root: Path) -> set[str] | None:
     "The slices that lists of the data set call ones with lesions; None without a list."
     paths = [root / name for name in LESION_LISTS if (root / name).is_file()]
@@ -174,10 +169,7 @@ class Cncb(Source):
     name = "cncb"
     title = "CNCB-NCOV: <NCP|CP|Normal>/<patient>/<scan>/<slice>, its ZIP archives, flat names, image/ and mask/"
     instead_of = ("class-folders",)
-
-    def __init__(self, root: str | Path, chosen: Sequence[str] = ()):
-        super().__init__(root, chosen)
-        self._notes: list[str] = []
+    _notes: Sequence[str] = ()
 
     def fits(self) -> bool:
         root = self.root
@@ -186,11 +178,7 @@ class Cncb(Source):
         return folders or pairs or bool(archives_in(root)) or any(map(flat_row, names_in(root)))
 
     def rows(self) -> Iterator[dict]:
-        yield from self._labelled()
-        yield from lesion_rows(self.root)
-
-    def _labelled(self) -> Iterator[dict]:
-        "Slices with a class, each once, without what the exclusion list names."
+        "Slices with a class, each once, without what the exclusion list names; then those with lesions."
         lesions, excluded, counts = _listed_lesions(self.root), _excluded(self.root), Counter()
         found, seen = set(), set()
         flat = filter(None, map(flat_row, names_in(self.root)))
@@ -208,9 +196,10 @@ class Cncb(Source):
                     row["label"] *= key in lesions
                 yield row
         self._notes = _notes_on(counts, lesions, found)
+        yield from lesion_rows(self.root)
 
     def notes(self) -> list[str]:
-        return self._notes
+        return list(self._notes)
 
 # %% ../../nbs/071_data.source_cncb.ipynb #4fd4588b
 _PAIRS = (("image", "mask"), ("imgs", "masks"))

@@ -7,11 +7,11 @@ __all__ = ['ICTCF_LABELS', 'ICTCF', 'PAPER_LISTS', 'ictcf_row', 'Ictcf', 'listed
 
 # %% ../../nbs/075_data.source_papers.ipynb #63cc77a0
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from .description import STANDARD, DataDescription
-from .source import Source, counted, missing_note, names_in, number_in, stem_of
+from .source import Source, counted, names_in, number_in, stem_of
 from .source_cncb import Cncb, flat_row, lesion_row, slice_key
 from .source_covidx import covidx_lists, read_list
 from ..errors import InputError, shown
@@ -45,13 +45,14 @@ def ictcf_row(image: str) -> dict | None:
         source="iCTCF",
     )
 
-
+# %% ../../nbs/075_data.source_papers.ipynb #fc4b26b6
 class Ictcf(Source):
     "iCTCF: slices with and without signs of COVID-19, of unknown patients."
 
     name = "ictcf"
     title = "iCTCF: nCT/, pCT/ and NiCT/, or names such as 2_pCT1088.jpg"
     instead_of = ("class-folders",)
+    unclear = 0
 
     def fits(self) -> bool:
         return any((self.root / folder).is_dir() for folder in ICTCF_LABELS) or any(map(ictcf_row, names_in(self.root)))
@@ -59,15 +60,15 @@ class Ictcf(Source):
     def rows(self) -> Iterator[dict]:
         folders = (f"{folder}/{name}" for folder in ICTCF_LABELS for name in names_in(self.root / folder))
         rows = [row for row in map(ictcf_row, (*folders, *names_in(self.root))) if row]
-        self._unclear = sum(not row["label"] for row in rows)
+        self.unclear = sum(not row["label"] for row in rows)
         yield from rows
 
     def description(self) -> DataDescription:
         return ICTCF
 
     def notes(self) -> list[str]:
-        unclear = getattr(self, "_unclear", 0)
-        return [f"iCTCF: {counted(unclear, 'slice')} that are not informative (NiCT) have no label."] if unclear else []
+        said = f"iCTCF: {counted(self.unclear, 'slice')} that are not informative (NiCT) have no label."
+        return [said] * bool(self.unclear)
 
 # %% ../../nbs/075_data.source_papers.ipynb #b7678fdb
 PAPER_LISTS = {
@@ -114,42 +115,37 @@ def _entries(path: Path) -> Iterator[dict]:
         except InputError as error:
             raise InputError(f"{path}, line {number}: {error}") from None
 
+# %% ../../nbs/075_data.source_papers.ipynb #3537b251
+def _held(root: Path) -> dict[str, dict]:
+    "key of a slice -> its row, of every picture in the folder and in its `train` and `test`."
+    held = {}
+    for part in ("", "train", "test"):
+        for source in (Cncb(root / part), Ictcf(root / part)):
+            for row in source.rows() if source.fits() else ():
+                paths = {name: f"{part}/{row[name]}".strip("/") for name in ("image", "mask") if row.get(name)}
+                held.setdefault(slice_key(row), row | paths)
+    return held
 
+# %% ../../nbs/075_data.source_papers.ipynb #51095edb
 class PaperLists(Source):
     "The slices that the papers' lists name, each in the split of its list."
 
     name = "papers"
     title = "the papers' lists (train_split_classification.txt, ...) beside or above CNCB-NCOV or iCTCF"
     instead_of = ("cncb", "ictcf", "covidx-ct", "class-folders")
-
-    def __init__(self, root: str | Path, chosen: Sequence[str] = ()):
-        super().__init__(root, chosen)
-        self._missing: list[str] = []
-        self._left_out = self._count = 0
+    left_out = 0
 
     def lists(self) -> dict[Path, str]:
         "list -> split, of those in the folder or else in the one above it."
         return _lists_in(self.root) or _lists_in(self.root.absolute().parent)
 
     def fits(self) -> bool:
-        if _lists_in(self.root):
-            return True
         lists = self.lists()
-        held = self._held() if lists else {}
-        return any(row["id"] in held for path in lists for row in _entries(path))
-
-    def _held(self) -> dict[str, dict]:
-        "key of a slice -> its row, of every picture in the folder and in its `train` and `test`."
-        held = {}
-        for part in ("", "train", "test"):
-            for source in (Cncb(self.root / part), Ictcf(self.root / part)):
-                for row in source.rows() if source.fits() else ():
-                    paths = {name: f"{part}/{row[name]}".strip("/") for name in ("image", "mask") if row.get(name)}
-                    held.setdefault(slice_key(row), row | paths)
-        return held
+        held = _held(self.root) if lists and not _lists_in(self.root) else {}
+        return bool(_lists_in(self.root)) or any(row["id"] in held for path in lists for row in _entries(path))
 
     def rows(self) -> Iterator[dict]:
-        held, seen, self._missing = self._held(), {}, []
+        held, seen, self.missing = _held(self.root), {}, []
         for path, split in self.lists().items():
             for row in _entries(path):
                 key = row["id"]
@@ -159,14 +155,14 @@ class PaperLists(Source):
                     )
                 seen[key] = path.name
                 if key not in held:
-                    self._missing.append(row["image"])
+                    self.missing.append(row["image"])
                 yield held.get(key, row) | {"split": split, "label": row.get("label", "")}
-        self._count, self._left_out = len(seen), len(held.keys() - seen.keys())
+        self.listed, self.left_out = len(seen), len(held.keys() - seen.keys())
 
     def description(self) -> DataDescription:
         own = {path.name for path in self.lists()}
         return ICTCF if own and own <= {"train_ictcf.txt", "test_ictcf.txt"} else STANDARD
 
     def notes(self) -> list[str]:
-        left = f"{counted(self._left_out, 'slice')} in the folder are in none of the papers' lists and left out."
-        return [left] * bool(self._left_out) + missing_note(self._missing, self._count)
+        left = f"{counted(self.left_out, 'slice')} in the folder are in none of the papers' lists and left out."
+        return [left] * bool(self.left_out) + super().notes()
