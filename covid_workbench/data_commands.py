@@ -31,7 +31,7 @@ def _place(held: dict) -> str:
     words = shown(held.get("slice", ""), 60)
     words += f" ({shown(held['file'], 80)})" if held.get("file") else ""
     words += f" and {shown(held['other'], 60)}" if held.get("other") else ""
-    return words + (f": {shown(held['value'], 40)}" if held.get("value") is not None else "")
+    return words + (f": {shown(held['value'], 200)}" if held.get("value") is not None else "")
 
 
 def finding_lines(finding: "Finding") -> Iterator[str]:
@@ -67,14 +67,16 @@ def check(args: argparse.Namespace) -> int:
     audit = check_data(
         args.folders, format=args.format or "", min_area=args.min_area, whole=args.whole, progress=not args.json
     )
-    if args.json:
-        print(json.dumps(audit.as_json(), indent=1, ensure_ascii=False, allow_nan=False))
-    else:
-        print("\n".join(audit_lines(audit)))
+    page = None
     if args.html:
         from covid_workbench.reports.audit_page import write_audit_page
 
         page = write_audit_page(audit, args.html)
+    if args.json:
+        print(json.dumps(audit.as_json(), indent=1, ensure_ascii=False, allow_nan=False))
+    else:
+        print("\n".join(audit_lines(audit)))
+    if page:
         print(f"\nPage: {page.resolve()}", file=sys.stderr if args.json else sys.stdout)
     return 1 if audit.of_level("error") else 0
 

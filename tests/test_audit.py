@@ -243,10 +243,7 @@ def test_counts_are_in_slices_and_in_patients():
     )
 
 
-def test_unknown_patients_are_said():
-    assert levels("unknown-patients", table_of(2)) == []
-    (finding,) = asked("unknown-patients", table_of(2, patient_unknown=lambda label, *_: label == "CP"))
-    assert finding.level == "warning" and finding.count == 8 and "8 of 24 slices" in finding.what
+def test_unknown_patients_are_not_counted_as_patients():
     held = audit_sources.count_slices(table_of(2, patient_unknown=True))
     assert held["patients"].sum() == 0 and held["unknown"].sum() == 24  # an invented name is no patient
     (counted,) = asked("counts", table_of(2, patient_unknown=True))
@@ -299,7 +296,7 @@ def test_a_few_patients_with_one_size_each_are_enough_and_others_are_not():
 
 
 def test_a_clean_phantom_is_quiet_and_the_audit_says_so(phantom):
-    found = audit(SliceTable.from_csv(phantom / "slices.csv"), progress=False)
+    found = audit(SliceTable.from_csv(phantom / "slices.csv"), min_area=6, progress=False)
     assert found.clean and "\n" not in found.summary() and "30 slices of 15 patients" in found.summary()
     held = json.loads(json.dumps(found.as_json(), allow_nan=False))
     assert held["patients"] == 15 and held["findings"][0]["level"] == "note" and held["versions"]["covid_workbench"]
@@ -345,7 +342,9 @@ def test_notes_for_a_run_are_few_and_short():
     notes = notes_of([*wrong, Finding("note", "x", "z")])
     assert len(notes) == 6 and "2 more findings" in notes[-1] and "data check" in notes[-1]
     assert all(note.startswith("Audit: ") and len(note) < 400 for note in notes)
-    assert notes_of([Finding("note", "x", "z")]) == []
+    assert (
+        notes_of([Finding("note", "x", "z"), Finding("error", "patient-in-two-splits", "said by the run itself")]) == []
+    )
 
 
 def tied(phantom, tmp_path):
@@ -400,7 +399,7 @@ def test_the_page_is_escaped_offline_and_shows_twins_beside_each_other(phantom, 
     page = write_audit_page(shown, tmp_path / "audit.html").read_text()
     assert "<script" not in page and html.escape(evil) in page and "Research software, not a medical device." in page
     assert not re.search(r"(src|href)=\"(?!data:)", page) and "http" not in page and "1 of 7 places shown" in page
-    side = re.search(r'<div class="twins">(.*?)</div>', page)[1]
+    side = re.search(r'<div class="twins"><div>(.*?)</div>', page)[1]
     assert side.count("<img") == 2 and one in side and two in side
     assert "prefers-color-scheme:dark" in page and "mean grey by class" in page
     assert all(f"<h3>{name}</h3>" in page for name in ("no label", "Normal", "CP", "COVID-19"))
@@ -450,4 +449,5 @@ def test_a_training_notes_what_is_wrong_once_and_its_weights_do_not_change(phant
     training.train(tiny(**settings), run.folder, resume=True, progress=True)
     assert "Audit" not in capsys.readouterr().err
     table = SliceTable.from_csv(phantom / "slices.csv")
-    assert auditing.short_audit(table, auditing.survey(table, objects=STANDARD.objects["merged"], progress=False)) == []
+    facts = auditing.survey(table, objects=STANDARD.objects["merged"], progress=False)
+    assert auditing.short_audit(table, facts, min_area=6) == []

@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['NO_LABEL', 'FEWEST', 'FEWEST_SAME', 'MEASURES', 'count_slices', 'slices_and_patients', 'class_words', 'amount',
-           'counts', 'unknown_patients', 'class_is_source', 'measures_of', 'differences', 'differs_by_class',
-           'differs_by_source']
+           'counts', 'class_is_source', 'measures_of', 'differences', 'differs_by_class', 'differs_by_source']
 
 # %% ../../nbs/085_data.audit_sources.ipynb #a7e2c9ff
 from collections.abc import Iterator
@@ -62,17 +61,6 @@ def counts(audited: Audited) -> Iterator[Finding]:
     table, held = audited.table, count_slices(audited.table)
     what = f"{slices_and_patients(table)}: {class_words(table)}."
     yield Finding("note", "counts", what, evidence=tuple(held.to_dict("records")), count=len(table))
-
-
-@rule("unknown-patients")
-def unknown_patients(audited: Audited) -> Iterator[Finding]:
-    "Slices whose patient nobody knows."
-    frame = audited.table.frame
-    unknown = frame[frame["patient_unknown"]]
-    if len(unknown):
-        what = f"The patients of {len(unknown):,} of {amount(len(frame), 'slice')} are unknown."
-        mend = "One person may be in training and test, so scores may be too good and have no interval over patients."
-        yield Finding("warning", "unknown-patients", what, mend, places(unknown), len(unknown))
 
 # %% ../../nbs/085_data.audit_sources.ipynb #9995cd26
 @rule("class-is-source")

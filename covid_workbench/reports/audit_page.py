@@ -58,7 +58,8 @@ def thumbnails(audit: Audit) -> dict[str, str]:
 
 def _figure(slice_id: str, pictures: Mapping[str, str], lines: Sequence[object]) -> str:
     words = "<br>".join(escape(str(line)) for line in lines if line not in (None, ""))
-    return f"<figure>{pictures.get(slice_id, MISSING)}<figcaption>{words}</figcaption></figure>"
+    wide = ' class="wide"' if max(map(len, words.split("<br>"))) > 40 else ""
+    return f"<figure{wide}>{pictures.get(slice_id, MISSING)}<figcaption>{words}</figcaption></figure>"
 
 
 def evidence_html(finding: Finding, pictures: Mapping[str, str]) -> str:
@@ -67,13 +68,13 @@ def evidence_html(finding: Finding, pictures: Mapping[str, str]) -> str:
     for held in finding.evidence:
         if held.get("slice") is None:
             continue
-        slice_id, about = str(held["slice"]), [held.get("label"), held.get("split"), held.get("value")]
-        cell = _figure(slice_id, pictures, [slice_id, held.get("patient"), *about])
-        if held.get("other") is not None:
-            other = str(held["other"])
-            more = [held.get(f"other_{name}") for name in ("patient", "label", "split")]
-            cell = f'<div class="twins">{cell}{_figure(other, pictures, [other, *more])}</div>'
-        cells.append(cell)
+        slice_id, value = str(held["slice"]), held.get("value")
+        if held.get("other") is None:
+            cells.append(_figure(slice_id, pictures, [slice_id, held.get("patient"), held.get("label"), value]))
+            continue
+        both = "".join(_figure(one, pictures, [one]) for one in (slice_id, str(held["other"])))
+        about = "<br>".join(escape(words) for words in str(value or "").split(" | "))
+        cells.append(f'<div class="twins"><div>{both}</div><p>{about}</p></div>')
     return f'<div class="places">{"".join(cells)}</div>' if cells else ""
 
 # %% ../../nbs/504_reports.audit_page.ipynb #7f99e548
@@ -254,9 +255,13 @@ article p{margin:0 0 6px;max-width:900px;overflow-wrap:anywhere}
 .level{color:#fff;border-radius:3px;padding:1px 8px;font-size:13px;font-weight:600}
 .mend{color:#565E68}
 .places{display:flex;flex-wrap:wrap;gap:12px;align-items:flex-start}
-.twins{display:flex;gap:4px;border:1px solid #B8BEC6;border-radius:4px;padding:6px}
+.twins{border:1px solid #B8BEC6;border-radius:4px;padding:6px;width:212px}
+.twins div{display:flex;gap:4px}
+article .twins p{font-size:12px;line-height:1.35;margin:4px 0 0}
 figure{margin:0;width:138px}
 .twins figure,article figure{width:104px}
+article figure.wide{width:260px}
+body>.lead:last-child{margin-top:36px}
 figure img{width:96px;height:96px;object-fit:contain;background:#000;display:block}
 img.outside{width:128px;height:128px;image-rendering:pixelated}
 .missing{display:flex;width:96px;height:96px;align-items:center;justify-content:center;border:1px dashed #8C95A1;
@@ -287,6 +292,7 @@ def counts_html(counts: pd.DataFrame) -> str:
         words = f"{value:,}" if not isinstance(value, str) else escape(value)
         return f"<{kind}{'' if number else ' class=word'}>{words}</{kind}>"
 
+    counts = counts if counts["unknown"].any() else counts.drop(columns="unknown")
     head = "".join(cell("th", name, name) for name in counts)
     rows = ["".join(cell("td", name, row[name]) for name in counts) for row in counts.to_dict("records")]
     body = "".join(f"<tr>{row}</tr>" for row in rows)
