@@ -193,8 +193,18 @@ def _scans(root: Path, paths: list[Path], say: list[str]) -> tuple[list[Scan], M
             say.append(f"file {shown(held.path.name)} left out: {error}.")
     found, notes = find_series([path for path in paths if _may_be_dicom(path)], progress=True)
     scans += [_scan_of_series(series, root) for series in found]
-    say += [*(note for series in found for note in series.notes), *notes]
+    say += [*(note for series in found for note in series.notes), *notes, *_mixed(found, root)]
     return _with_own_names(sorted(scans, key=lambda scan: scan.name)), MaskFinder(masks)
+
+
+def _mixed(found: list[Series], root: Path) -> list[str]:
+    "A note for each folder that holds several series."
+    counts = Counter(series.planes[0].path.parent for series in found)
+    return [
+        f"folder {shown(os.path.relpath(folder, root))} holds {count} series, each of which is a scan of its own."
+        for folder, count in counts.items()
+        if count > 1
+    ]
 
 
 def _may_be_dicom(path: Path) -> bool:

@@ -1,3 +1,3 @@
 """The classes of hostile inputs, a module each."""
 
-from . import configs, options, pictures, runs, settings, studies, surroundings, tables, weights
+from . import configs, options, pictures, runs, sets, settings, studies, surroundings, tables, weights
