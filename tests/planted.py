@@ -4,6 +4,7 @@ A fault is a function that spoils a phantom on disk and its table; `FAULTS` says
 """
 
 import importlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ import pandas as pd
 from PIL import Image
 
 from covid_workbench.data.findings import RULES, Audited
-from covid_workbench.data.phantom import PhantomSettings, write_phantom
+from covid_workbench.data.phantom import PhantomSettings, phantom_patient, write_phantom
 from covid_workbench.data.slices import SliceTable
 from covid_workbench.data.splits import split_by_patient
 from covid_workbench.data.survey import survey
@@ -275,6 +276,8 @@ def clean_set(folder: Path, seed: int) -> SliceTable:
     settings = PhantomSettings(
         size=int(random.choice([64, 80, 96])), slices=int(random.integers(2, 4)), difficulty=float(random.random())
     )
+    while min(Counter(phantom_patient(number, seed, settings).label for number in range(12)).values()) < 3:
+        seed += 100_000  # a split needs three patients of each class
     write_phantom(folder, 12, seed=seed, settings=settings, progress=False)
     return split_by_patient(SliceTable.from_csv(folder / "slices.csv"))
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import planted
 import pytest
-from conftest import tiny
+from conftest import SHARED, tiny
 from PIL import Image
 
 from covid_workbench.data import planes, slice_facts
@@ -363,19 +363,49 @@ def test_archives_that_are_not_safe_are_named(clean, tmp_path):
     assert [one.level for one in found] == ["error"] and "evil.zip" in found[0].what
 
 
-@pytest.mark.parametrize("way", ["", "left-right", "up-down", "transpose"])
-def test_real_masks_are_known_to_lie_right_or_turned(shared, way):
+def turns_found(table):
+    return [one.mend for one in turned_masks(Audited(table, survey(table, objects=OBJECTS, progress=False)))]
+
+
+@pytest.mark.parametrize("way", ["", "left-right", "up-down"])
+def test_real_lesion_masks_are_known_to_lie_right_or_turned(shared, way):
     "COVID-SemiSeg has lesion masks alone; every second slice of its test folder is enough."
     table = open_source(shared / "data" / "covid-semiseg")
-    part = table.where(table.frame["split"] == "test")
-    part = part.with_rows(part.frame.assign(mask_turn=way).iloc[::2])
-    if way == "transpose":  # their masks keep their size only if square
-        part = table.with_rows(table.frame.assign(mask_turn=way))
-    found = list(turned_masks(Audited(part, survey(part, objects=OBJECTS, progress=False))))
-    if way == "transpose":
-        assert not found or "transpose" in found[0].mend
-    else:
-        assert len(found) == bool(way) and (not way or f"'{way}'" in found[0].mend)
+    table = table.where(table.frame["split"] == "test")
+    mends = turns_found(table.with_rows(table.frame.assign(mask_turn=way).iloc[::2]))
+    assert len(mends) == bool(way) and all("leave mask_turn empty" in mend for mend in mends)
+
+
+@pytest.fixture(scope="module")
+def medseg(tmp_path_factory):
+    "Every second slice of MedSeg's volumes as pictures; its lesion masks are transposed, its lung masks mirrored."
+    folder = SHARED / "data" / "medseg2-volumes"
+    if not folder.is_dir():
+        pytest.skip(f"research material is not there ({SHARED})")
+    from pydicom import dcmread
+
+    out, rows = tmp_path_factory.mktemp("medseg"), []
+    for mask in sorted((folder / "InfectionMasks").glob("*.png"))[::2]:
+        volume, number = mask.stem.split("_z")
+        stored = dcmread(next(folder.glob(f"*/DCM{volume}/m*-s{int(number):04d}-{volume}.dcm"))).pixel_array
+        grey = np.clip(stored / np.percentile(stored, 99.5) * 255, 0, 255)
+        Image.fromarray(grey.astype(np.uint8)).save(out / f"{mask.stem}.png")
+        row = dict(id=mask.stem, patient=volume, image=str(out / f"{mask.stem}.png"), mask=str(mask))
+        rows.append(row | dict(lungs=str(folder / "LungMasks" / mask.name), mask_values="127:2 255:3"))
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(
+    ("mask_turn", "lungs_turn", "mend"),
+    [
+        ("transpose", "left-right", None),
+        ("", "left-right", "mask_turn='transpose'"),
+        ("transpose", "", "lungs_turn='left-right'"),
+    ],
+)
+def test_real_lungs_and_lesions_that_are_turned_apart(medseg, mask_turn, lungs_turn, mend):
+    mends = turns_found(SliceTable(medseg.assign(mask_turn=mask_turn, lungs_turn=lungs_turn), "/"))
+    assert (not mends) if mend is None else any(mend in one for one in mends)
 
 
 def test_large_tables_are_judged_in_time(clean):

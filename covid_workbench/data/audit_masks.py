@@ -15,6 +15,7 @@ import pandas as pd
 
 from .audit_files import found_in
 from .findings import Audited, Finding, rule
+from .lung_field import plain_way
 from .slices import SPLITS
 from .source import PICTURES
 
@@ -194,5 +195,9 @@ def _better_way(edges: pd.DataFrame) -> str:
 
 def _turned(audited: Audited, rows, way: str, what: str, value: pd.Series) -> Iterator[Finding]:
     words = f"{{count}} of {{of}} have a mask whose {what} fit the picture better if laid {way}."
-    mend = f"Look at them; if it is so, say mask_turn='{way}' in slices.csv, or turn the masks."
+    first = audited.table.frame[np.asarray(rows, bool)].iloc[0]
+    column = "lungs_turn" if what == "lungs" and first["lungs"] else "mask_turn"
+    turn = plain_way(f"{first[column]} {way}")
+    say = f"say {column}='{turn}' in slices.csv" if turn else f"leave {column} empty in slices.csv"
+    mend = f"Look at them; if it is so, {say}, or turn the files."
     yield from found_in(audited, rows, "error", "mask-turned", words, mend, value=value)
