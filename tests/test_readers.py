@@ -301,8 +301,10 @@ def test_a_list_with_a_bad_line(tmp_path, line, words):
 
 
 def test_patients_are_found_by_words_and_not_by_parts_of_words():
-    known = {"NCP_9": "", "NCP_96": "", "patient1": "", "A0": ""}
+    known = {"NCP_9": "", "NCP_96": "", "patient1": "", "A0": "", "A0-12": ""}
     for name, patient in (
+        ("A0-12-0001.png", "A0-12"),
+        ("A0-11-0001.png", "A0"),
         ("NCP_96_1_0001.png", "NCP_96"),
         ("NCP_968_1_0001.png", "NCP_968"),
         ("137covid_patient10_SR_1.png", "137covid_patient10_SR"),

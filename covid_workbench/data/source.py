@@ -22,12 +22,14 @@ class Source:
     """One layout of a data set on disk; subclasses say how. `root`: the folder that a user names, or a file's folder.
 
     `name` is the word for `--format`, `title` one line for people. `choices` may follow the name, as in
-    `covidx-ct:crop`; `instead_of` names more general layouts that such a folder fits as well.
+    `covidx-ct:crop`; `instead_of` names more general layouts that such a folder fits as well; `files` are the endings
+    of single files that are a data set.
     """
 
     name = title = ""
     choices: tuple[str, ...] = ()
     instead_of: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
     def __init__(self, root: str | Path, chosen: Sequence[str] = ()):
         self.path, self.chosen = Path(root), tuple(chosen)

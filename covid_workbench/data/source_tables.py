@@ -84,13 +84,11 @@ def _described_labels(labels: Sequence[str], sure: bool) -> DataDescription:
 
 # %% ../../nbs/077_data.source_tables.ipynb #67665caf
 class Csv(Source):
-    """A table of slices. `columns`: our column -> theirs, for a table with other names.
-
-    Raises `InputError` for a table with a header alone, and for a column that is not there.
-    """
+    "A table of slices. `columns`: our column -> theirs. Raises `InputError` for a header alone and unknown columns."
 
     name = "csv"
     title = "slices.csv, or any CSV file with its columns mapped (--map image=path)"
+    files = (".csv",)
 
     def __init__(self, root: str | Path, chosen: Sequence[str] = (), columns: Mapping[str, str] | None = None):
         super().__init__(root, chosen)

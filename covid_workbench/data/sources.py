@@ -96,16 +96,13 @@ def source_of(
         if format and kind is not Csv:
             raise InputError(f"format {shown(format)}: columns are mapped for format csv alone")
         return Csv(folder, columns=columns)
-    if folder.suffix == ".csv" and os.path.isfile(folder):
-        if format and not issubclass(kind, Csv):
-            raise InputError(
-                f"format {shown(format)}: {shown(folder, 300)} is a table; name the folder of the data set"
-            )
-        return Csv(folder)
+    if os.path.isfile(folder):
+        takes = [own for own in SOURCES.values() if folder.name.lower().endswith(own.files or "/")] or [Pictures]
+        if format and kind not in takes:
+            raise InputError(f"format {shown(format)}: {shown(folder, 300)} is a file; name the folder of the data set")
+        return takes[0](folder)
     if format:
         return kind(folder, chosen)
-    if pictures and os.path.isfile(folder):
-        return Pictures(folder)
     return _recognised(folder) or (Pictures(folder) if pictures else None)
 
 # %% ../../nbs/079_data.sources.ipynb #2626dac8
@@ -147,7 +144,7 @@ def describe_source(
     The papers' classes where there is no such folder, or no known layout: opening it says what is wrong.
     """
     folder = Path(folder)
-    own = description_in(folder.parent if folder.suffix == ".csv" else folder)
+    own = description_in(folder.parent if folder.suffix == ".csv" or os.path.isfile(folder) else folder)
     if own or not os.path.exists(folder):
         return own or STANDARD
     source = source_of(folder, format=format, columns=columns)
@@ -223,11 +220,12 @@ def _described(part: Part, columns: Sequence[str]) -> DataDescription:
 
 # %% ../../nbs/079_data.sources.ipynb #55032fa1
 def check_path(path: Path, pictures: bool = False) -> None:
-    "Raise `InputError` unless `path` is a folder, a table or, with `pictures`, a file; and for a name without UTF-8."
+    "Raise `InputError` unless `path` is a folder, a file that is a data set or, with `pictures`, any; or is no UTF-8."
     if os.fsencode(path).decode(errors="ignore") != str(path):
         raise InputError(f"{shown(path, 300)}: the name is no UTF-8; rename the folder or file")
     is_file = os.path.isfile(path)  # false, and no error, for a name that is too long for the system
-    if os.path.isdir(path) or is_file and (pictures or path.suffix == ".csv"):
+    takes = {ending for own in SOURCES.values() for ending in own.files}
+    if os.path.isdir(path) or is_file and (pictures or path.name.lower().endswith(tuple(takes))):
         return
     if is_file:
         raise InputError(f"{shown(path, 300)} is a file; name a folder of slices or a slices.csv")
