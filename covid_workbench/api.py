@@ -24,10 +24,11 @@ __all__ = ['OBJECTS_OF_COUNT', 'list_models', 'create_model', 'class_names', 're
            'explore_run', 'open_run', 'train', 'experiment_of', 'run_study']
 
 # %% ../nbs/902_api.ipynb #e123e8da
+from .data.colours import class_colours
+from .data.description import CLASS_NAMES, STANDARD, DataDescription
 from .data.phantom import PhantomSettings, write_phantom
-from .data.slices import CLASS_NAMES, SliceTable
+from .data.slices import SliceTable
 from .data.sources import open_source
-from .data.targets import OBJECT_CLASSES
 from .errors import InputError, nearest
 from .evaluation import evaluate as scoring
 from covid_workbench.evaluation.answers import (
@@ -45,7 +46,7 @@ from .models import zoo
 from .models.cards import CARDS, display_name
 from .reports.pictures import SlicePicture, slice_picture
 from .runs.datasets import relabelled
-from .runs.experiment import GROUP_OF, Experiment
+from .runs.experiment import GROUP_OF, Experiment, source_description
 from .runs.load import load_model
 from .runs.run import Run
 from .training.train import train as train_experiment
@@ -223,6 +224,7 @@ def answer_picture(answers: Answers, item: int, width: int = 360) -> SlicePictur
         regions=prediction.boxes,
         attention=prediction.attention,
         truth=stored.mask,
+        description=stored.description,
         detections=prediction.detections,
         title=f"{prediction.id}: {prediction.predicted or 'lesions alone'}" + no_region_note(prediction),
         width=width,
@@ -237,6 +239,7 @@ class AttentionTable:
     regions: pd.DataFrame
     branches: tuple[str, ...]
     title: str
+    colours: dict[str, str] = dataclasses.field(default_factory=dict)  # of classes
 
     def by_rank(self) -> pd.DataFrame:
         "Mean attention of each branch by predicted class and rank."
@@ -248,7 +251,14 @@ class AttentionTable:
 
         long = self.by_rank().melt(["predicted", "rank"], var_name="branch", value_name="mean attention")
         figure = px.line(
-            long, x="rank", y="mean attention", color="predicted", facet_col="branch", markers=True, title=self.title
+            long,
+            x="rank",
+            y="mean attention",
+            color="predicted",
+            color_discrete_map=self.colours,
+            facet_col="branch",
+            markers=True,
+            title=self.title,
         )
         return figure.update_layout(height=340, width=420 * len(self.branches) + 120)
 
@@ -304,7 +314,8 @@ def attention_table(run: OpenRun, split: str) -> AttentionTable:
     if not len(regions):
         raise InputError(f"{run.folder}: {name} decides without regions; it has no attention to show")
     about = class_frame(predictions)[["slice", "predicted"]].assign(label=list(table.frame["label"]))
-    return AttentionTable(regions.merge(about, on="slice"), branches, f"{name}, {split} slices: attention by rank")
+    colours, title = class_colours(run.experiment.one_shot.classes, run.description), f"{name}, {split} slices"
+    return AttentionTable(regions.merge(about, on="slice"), branches, f"{title}: attention by rank", colours)
 
 
 def explore_run(run: Run, data: SliceTable | str | Path | None = None) -> Any:
@@ -353,7 +364,8 @@ def train(
             raise InputError("data is an empty name; give a folder, a table, or None for the phantom of the preset")
         settings["source"] = str(data.root if isinstance(data, SliceTable) else data)
     module = model if isinstance(model, nn.Module) else None
-    experiment = experiment_of(model, preset, settings)
+    described = data.description if isinstance(data, SliceTable) else None
+    experiment = experiment_of(model, preset, settings, described)
     table = relabelled(data, experiment.data.relabel) if isinstance(data, SliceTable) else None
     run = train_experiment(experiment, folder, resume=resume, progress=progress, table=table, model=module)
     return OpenRun(run.folder, run.experiment)
@@ -362,18 +374,23 @@ def train(
 OBJECTS_OF_COUNT = {1: "merged", 2: "lesions", 3: "lung+lesions"}
 
 
-def experiment_of(model: str | nn.Module | Experiment, preset: str | None, settings: dict[str, Any]) -> Experiment:
-    """The experiment that `train` was asked for.
+def experiment_of(
+    model: str | nn.Module | Experiment,
+    preset: str | None,
+    settings: dict[str, Any],
+    described: DataDescription | None = None,
+) -> Experiment:
+    """The experiment that `train` was asked for; `described`: what a data set in memory says.
 
     Raises `InputError` for a module that `create_model` did not make, and for a preset beside an experiment.
     """
     if isinstance(model, Experiment):
         if preset is not None:
             raise InputError(f"preset={preset} beside an experiment, which has all its settings; leave it out")
-        return model.replace(**settings)
+        return model.replace(described=described, **settings)
     preset = preset or "paper"
     if isinstance(model, str):
-        return Experiment.make(preset, model=model, **settings)
+        return Experiment.make(preset, described=described, model=model, **settings)
     own = getattr(model, "made_from", None)
     if own is None:
         raise InputError(
@@ -383,12 +400,35 @@ def experiment_of(model: str | nn.Module | Experiment, preset: str | None, setti
     fixed = [name for name in settings if name in own]
     if fixed:
         raise InputError(f"setting {fixed[0]} belongs to the model, which is made already; give it to create_model")
-    kinds = {"objects": OBJECTS_OF_COUNT[own["object_classes"]]} | settings
-    if len(OBJECT_CLASSES[kinds["objects"]]) != own["object_classes"]:
+    described = described or source_description(settings) or STANDARD
+    fitting = _objects_that_fit(own["object_classes"], described) | _classes_that_fit(own["classes"], described)
+    values = {name: value for name, value in own.items() if name in GROUP_OF} | fitting | settings
+    experiment = Experiment.make(preset, described=described, **values)
+    if len(experiment.objects) != own["object_classes"]:
         raise InputError(
-            f"setting objects={kinds['objects']} does not fit a model of {own['object_classes']} lesion classes"
+            f"setting objects={experiment.data.objects} does not fit a model of {own['object_classes']} lesion classes"
         )
-    return Experiment.make(preset, **{name: value for name, value in own.items() if name in GROUP_OF} | kinds)
+    return experiment
+
+# %% ../nbs/902_api.ipynb #9aefc37e
+def _classes_that_fit(names: tuple[str, ...], described: DataDescription) -> dict[str, Any]:
+    "The classes of a data set for a model that was given no names; `InputError` where it has more or fewer."
+    if names != class_names(len(names)) or set(names) <= set(described.classes):
+        return {}
+    if len(names) != len(described.classes):
+        raise InputError(
+            f"the model tells {len(names)} classes apart, and the data set has {len(described.classes)} "
+            f"({', '.join(described.classes)}); make it with create_model(..., num_classes={len(described.classes)}), "
+            "or name some of them with classes=(...)"
+        )
+    return {"classes": described.classes}
+
+
+def _objects_that_fit(count: int, described: DataDescription) -> dict[str, Any]:
+    "A choice of objects of a data set with this number of classes; nothing where there is none."
+    choices = [OBJECTS_OF_COUNT.get(count), *described.objects]
+    fitting = [name for name in choices if name in described.objects and len(described.objects[name]) == count]
+    return {"objects": fitting[0]} if fitting else {}
 
 # %% ../nbs/902_api.ipynb #34d57f33
 def run_study(study: str | Path | Study, folder: str | Path, *, resume: bool = False, **options: Any) -> Any:

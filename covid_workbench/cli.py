@@ -72,7 +72,8 @@ def _experiment(args: argparse.Namespace):
     if args.start:  # the papers' recipe for other classes: ten epochs from the trained weights
         recipe = {"regime": "fine-tune", "start_from": args.start, "epochs": 10}
         recipe |= {"allow_crossing": False, "skip_broken": False}
-        return Run.open(args.start).experiment.replace(**recipe | given)
+        start = Run.open(args.start)
+        return start.experiment.replace(before=start.description, **recipe | given)
     if args.config:
         return Experiment.from_json(args.config, **given)
     return Experiment.make(args.preset or "paper", **given)

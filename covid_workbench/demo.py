@@ -19,7 +19,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .data.slices import CLASS_NAMES
 from .errors import InputError, storage
 from .evaluation.baselines import boxes_baseline
 from .evaluation.classification import confusion_figure
@@ -354,7 +353,7 @@ def summarise(folders: Sequence[str | Path]) -> pd.DataFrame:
         if "detector" in results:
             rows.append({"model": "shared detector"} | results["detector"])
     table = pd.DataFrame(rows)
-    sensitivities = (f"sensitivity {name}" for name in CLASS_NAMES)
+    sensitivities = (name for name in table if name.startswith("sensitivity "))
     figures = [name for name in ("weighted F1", *sensitivities, *DETECTION) if name in table]
     table[figures] = table[figures].apply(pd.to_numeric, errors="coerce")  # None and odd words are no figures
     groups = table.groupby("model", sort=False)[figures].agg(["mean", "std", "min", "max"])

@@ -14,7 +14,7 @@ from PIL import Image
 from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
-from .slices import CLASS_NAMES, Slice, SliceTable
+from .slices import Slice, SliceTable
 from .targets import LesionTargets, ObjectClasses, lesion_targets
 
 # %% ../../nbs/053_data.dataset.ipynb #9735ca3c
@@ -82,8 +82,8 @@ class SliceDataset(SliceMemory, Dataset):
     """Map-style data set over a `SliceTable`. Item i is a dictionary:
 
     `image` (3, S, S) float32; `boxes` (n, 4), `labels` (n,) and `masks` (n, S, S) of the lesions, None without a mask;
-    `image_label`, the number of the label in `classes`, or -1; `id`; `size` (H, W) as stored.
-    `min_area`: lesions of up to this many pixels of the (S, S) picture are left out. `normalise` as in
+    `image_label`, the number of the label in `classes` (by default those of the data set), or -1; `id`; `size` (H, W)
+    as stored. `min_area`: lesions of up to this many pixels of the (S, S) picture are left out. `normalise` as in
     `normalise_image`, `labels_by` as in `lesion_targets`, `memory_limit` in bytes.
     """
 
@@ -94,14 +94,15 @@ class SliceDataset(SliceMemory, Dataset):
         image_size: int,
         objects: ObjectClasses,
         min_area: int,
-        classes: Sequence[str] = CLASS_NAMES,
+        classes: Sequence[str] | None = None,
         normalise: str = "image",
         labels_by: str = "value",
         memory_limit: float = 2e9,
     ):
         super().__init__(table, memory_limit)
         self.image_size, self.objects, self.min_area = image_size, objects, min_area
-        self.classes, self.normalise, self.labels_by = tuple(classes), normalise, labels_by
+        self.classes = table.description.classes if classes is None else tuple(classes)
+        self.normalise, self.labels_by = normalise, labels_by
 
     def __getitem__(self, item: int) -> dict:
         return self.sample(self.slice(item))

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['CLASS_NAMES', 'BACKGROUND', 'LUNG', 'GROUND_GLASS', 'CONSOLIDATION', 'MASK_NAMES', 'OBJECT_CLASSES', 'UNFIT_IN_NAMES',
-           'LONGEST_NAME', 'STANDARD', 'DATASET_FILE', 'FIELDS', 'TEXTS', 'ObjectClasses', 'check_name', 'check_names',
-           'objects_of', 'DataDescription', 'objects_from_values', 'description_of', 'as_json', 'description_in',
-           'write_description']
+           'LONGEST_NAME', 'FIGURE_NAMES', 'STANDARD', 'DATASET_FILE', 'FIELDS', 'TEXTS', 'ObjectClasses', 'check_name',
+           'check_names', 'objects_of', 'DataDescription', 'objects_from_values', 'description_of', 'as_json',
+           'meaning_of', 'description_in', 'write_description']
 
 # %% ../../nbs/040_data.description.ipynb #ae166385
 import dataclasses
@@ -68,8 +68,11 @@ def check_name(name: Any, what: str) -> str:
     return name
 
 
-def check_names(names: Iterable[Any], what: str) -> tuple[str, ...]:
-    "Names of classes, different by more than case. Raises `InputError` that names the wrong one."
+FIGURE_NAMES = ("headline", "merged", "reference")  # figures of a detector beside those of its object classes
+
+
+def check_names(names: Iterable[Any], what: str, taken: tuple[str, ...] = ()) -> tuple[str, ...]:
+    "Names of classes, different by more than case, none of `taken`. Raises `InputError` that names the wrong one."
     checked = tuple(check_name(name, what) for name in names)
     plain = [name.casefold() for name in checked]
     twice = [name for at, name in enumerate(checked) if plain.index(name.casefold()) != at]
@@ -77,6 +80,9 @@ def check_names(names: Iterable[Any], what: str) -> tuple[str, ...]:
         raise InputError(
             f"{what} '{twice[0]}' occurs twice, or differs by case alone from another; choose another name"
         )
+    for name in checked:
+        if name in taken:
+            raise InputError(f"{what} cannot be called '{name}', the name of a figure; choose another name")
     return checked
 
 # %% ../../nbs/040_data.description.ipynb #e088f76f
@@ -98,22 +104,21 @@ def objects_of(word: str) -> ObjectClasses:
         found = [int(value) for value in match[2].split("+")] if match else [0]
         if not match or min(found) < 1 or max(found) > 255 or len(set(found)) < len(found):
             raise InputError(
-                f"objects: '{shown(part)}' is not of the form NAME=VALUE+VALUE, with different mask values from 1 to 255"
+                f"objects: '{shown(part)}' is not of the form NAME=VALUE+VALUE, with different values from 1 to 255"
             )
         names.append(match[1])
         values.append(tuple(sorted(found)))
-    return ObjectClasses(check_names(names, "object class"), tuple(values))
+    return ObjectClasses(check_names(names, "object class", FIGURE_NAMES), tuple(values))
 
 # %% ../../nbs/040_data.description.ipynb #a628aad6
 @dataclass(frozen=True)
 class DataDescription:
     """What a data set says about itself.
 
-    `classes`: what a slice can be called, in the order of the model's outputs; `normal`: the one with nothing to see, or
-    empty. `mask_names`: mask value -> meaning, with 0 for background; `organs`: the values that are no lesion.
-    `objects`: what a detector may learn to find, by name. `colours`: class or meaning -> `#rrggbb`. `window`: (low,
-    high) in HU that becomes grey 0..255, or None. `rescale`: (slope, intercept) that makes HU of stored 16-bit pixels,
-    or None. `name`, `licence`, `source`, `citation`: one line of text each.
+    `classes`: what a slice can be called, in the order of the model's outputs; `normal`: the one with nothing to see.
+    `mask_names`: mask value -> meaning, 0 for background; `organs`: the values that are no lesion. `objects`: what a
+    detector may learn to find, by name. `colours`: class or meaning -> `#rrggbb`. `window`: (low, high) in HU that
+    becomes grey 0..255; `rescale`: (slope, intercept) that makes HU of stored 16-bit pixels. The rest: texts.
     """
 
     classes: tuple[str, ...] = CLASS_NAMES
@@ -163,7 +168,7 @@ def _check_description(held: DataDescription) -> None:
     for choice, objects in held.objects.items():
         if not choice.strip() or len(choice) > LONGEST_NAME or re.search("[=,;]", choice):
             raise InputError(f"objects '{shown(choice)}' is no name: up to {LONGEST_NAME} characters without = , ;")
-        check_names(objects.names, f"objects '{shown(choice)}': class")
+        check_names(objects.names, f"objects '{shown(choice)}': class", FIGURE_NAMES)
         unknown = {value for values in objects.values for value in values} - set(held.mask_names)
         if unknown or not len(objects):
             what = f"mask value {min(unknown)}, which mask_values does not name" if unknown else "no class"
@@ -294,6 +299,11 @@ def as_json(held: DataDescription) -> dict[str, Any]:
     content |= {name: dict(held.colours) for name in ("colours",) if held.colours}
     content |= {name: list(pair) for name in ("window", "rescale") if (pair := getattr(held, name)) is not None}
     return content | {name: text for name in TEXTS if (text := getattr(held, name))}
+
+# %% ../../nbs/040_data.description.ipynb #141a15a2
+def meaning_of(held: DataDescription) -> dict[str, Any]:
+    "The content of a `dataset.json` that says what labels, masks and pixels mean, without colours and texts."
+    return as_json(held.replace(colours={}, **dict.fromkeys(TEXTS, "")))
 
 # %% ../../nbs/040_data.description.ipynb #2b2c5274
 def description_in(folder: str | Path) -> DataDescription | None:

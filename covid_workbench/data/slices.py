@@ -26,8 +26,8 @@ from covid_workbench.data.description import (
     LUNG,
     STANDARD,
     DataDescription,
-    as_json,
     description_in,
+    meaning_of,
 )
 from .planes import file_of, read_labels, read_plane
 from .windows import WINDOWS
@@ -399,13 +399,13 @@ def _files_of(table: TableSummary) -> list[str]:
     ]
 
 
-def _shortest(frame: pd.DataFrame) -> pd.DataFrame:
+def _shortest(frame: pd.DataFrame, newer: Sequence[str] = NEWER) -> pd.DataFrame:
     "The frame without the newer columns that it does not use, so that older tables keep their bytes and their hash."
-    return frame.drop(columns=[name for name in NEWER if (frame[name] == COLUMNS[name]).all()])
+    return frame.drop(columns=[name for name in newer if (frame[name] == COLUMNS[name]).all()])
 
 
 def _rows_as_text(table: TableSummary) -> str:
-    rows, said = _shortest(table.frame).to_csv(index=False), as_json(table.description)
+    rows, said = _shortest(table.frame).to_csv(index=False), meaning_of(table.description)
     return rows + (json.dumps(said, sort_keys=True) if said else "")
 
 
@@ -515,7 +515,7 @@ class SliceTable(TableParts):
 
     def save(self, path: str | Path) -> None:
         "Write the table as CSV."
-        write_atomic(path, _shortest(self.frame).to_csv(index=False))
+        write_atomic(path, _shortest(self.frame, NEWER[1:]).to_csv(index=False))  # person was always written
 
     def read(self, row: int) -> Slice:
         "The slice of one row, with its pixels and mask."

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from .slices import CLASS_NAMES, SPLITS, SliceTable
+from .slices import SPLITS, SliceTable
 from ..errors import InputError, shown
 
 # %% ../../nbs/051_data.splits.ipynb #f8eaadae
@@ -66,8 +66,9 @@ def split_by_patient(
         _refuse_crossing(table)
     frame, names = table.frame.copy(), table.patients
     given = frame["split"] != ""
-    # a patient's class is the most telling label: COVID-19 before CP before Normal before none
-    classes = frame["label"].groupby(names).agg(lambda labels: max(labels, key=("", *CLASS_NAMES).index))
+    # a patient's class is the most telling label: with the papers' classes COVID-19 before CP before Normal before none
+    severity = table.description.severity
+    classes = frame["label"].groupby(names).agg(lambda labels: max(labels, key=severity.index))
     # where crossing is allowed, the first split that a patient has: training before the others
     given_splits = frame["split"][given].groupby(names[given])
     split_of = given_splits.agg(lambda splits: min(splits, key=SPLITS.index)).to_dict()

@@ -39,7 +39,7 @@ class SlicesInMemory(SliceTable):
 
     def __init__(self, slices: Sequence[Slice]):
         rows = [dict(id=own.id, patient=own.patient or own.id, image=own.id, source=own.source) for own in slices]
-        super().__init__(pd.DataFrame(rows), ".", "slices in memory")
+        super().__init__(pd.DataFrame(rows), ".", "slices in memory", slices[0].description)
         self.slices = list(slices)
 
     def read(self, row: int) -> Slice:
@@ -99,7 +99,8 @@ def table_of_files(paths: Iterable[str | Path], left_out: list[tuple[str, str]] 
                 raise
             problems.append((str(path), error))
             continue
-        images = [os.path.realpath(table.root / name) for name in table.frame["image"]]
+        files = zip(table.frame["folder"], table.frame["image"])
+        images = [os.path.realpath(table.roots[folder] / name) for folder, name in files]
         frames.append(table.frame.assign(image=images, **WITHOUT_TRUTH))
         notes += table.notes if kind_of(images[0]) != "picture" else ()
     if not frames:
@@ -111,7 +112,8 @@ def table_of_files(paths: Iterable[str | Path], left_out: list[tuple[str, str]] 
     return table
 
 # %% ../../nbs/310_evaluation.answers.ipynb #5e3853e6
-WITHOUT_TRUTH = dict.fromkeys(("label", "mask", "mask_values", "mask_turn", "lungs", "lungs_turn"), "")
+# names of other data mean nothing to the run that answers
+WITHOUT_TRUTH = dict.fromkeys(("label", "mask", "mask_values", "mask_turn", "lungs", "lungs_turn"), "") | {"folder": 0}
 
 
 def _table_at(path: str | Path) -> SliceTable:

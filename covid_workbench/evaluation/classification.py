@@ -163,10 +163,12 @@ def confusion_figure(scores: dict, title: str = "") -> go.Figure:
                 showarrow=False,
                 font={"color": "#ffffff" if shares[i, j] > 0.6 else "#1d2126", "size": 14},
             )
-    figure.update_yaxes(autorange="reversed", title="true", showgrid=False)
-    figure.update_xaxes(title="predicted", showgrid=False)
+    figure.update_yaxes(type="category", autorange="reversed", title="true", showgrid=False)
+    figure.update_xaxes(type="category", title="predicted", showgrid=False)
     title = title or f"weighted F1 {scores['weighted_f1']:.3f} on {scores['n']} slices"
-    return _plain(figure, title, width=420, height=400, margin={"t": 50, "l": 90, "r": 10, "b": 60})
+    more = 70 * max(0, len(names) - 3)  # pixels for classes beside three
+    margin = {"t": 50, "l": max(90, 20 + 7 * max(map(len, names))), "r": 10, "b": 60}
+    return _plain(figure, title, width=420 + more, height=400 + more, margin=margin)
 
 # %% ../../nbs/302_evaluation.classification.ipynb #603a60ad
 def histogram_of_predictions(scores: dict, title: str = "") -> go.Figure:
@@ -183,13 +185,14 @@ def histogram_of_predictions(scores: dict, title: str = "") -> go.Figure:
             textposition="outside",
             cliponaxis=False,
         )
+    figure.update_xaxes(type="category")
     figure.update_yaxes(title="slices", gridcolor="rgba(128,128,128,0.25)", zeroline=False)
     return _plain(
         figure,
         title,
         barmode="group",
         bargap=0.35,
-        width=480,
+        width=480 + 90 * max(0, len(scores["class_names"]) - 3),
         height=320,
         margin={"t": 30 + 20 * bool(title), "l": 60, "r": 10, "b": 40},
     )

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MAX_DETECTIONS', 'JOIN_SCORE', 'SAME_PART', 'READINGS', 'AP_FIGURES', 'AP_OF', 'SEGMENTATION',
            'SEGMENTATION_REFERENCE', 'Detections', 'mask_iou', 'greedy_matches', 'encode_masks', 'detections_to_coco',
-           'joined_lesions', 'joined_truth', 'ap_rule', 'CocoScorer', 'lesion_figures', 'ap_columns']
+           'joined_lesions', 'joined_truth', 'ap_rule', 'lesion_labels', 'CocoScorer', 'lesion_figures', 'ap_columns']
 
 # %% ../../nbs/300_evaluation.detection.ipynb #4509ddaa
 import io
@@ -20,9 +20,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from ..data.dataset import stored_area
-from ..data.slices import CONSOLIDATION, GROUND_GLASS
-from ..data.targets import OBJECT_CLASSES, LesionTargets, ObjectClasses, lesion_targets
-from ..errors import InputError
+from ..data.description import FIGURE_NAMES, STANDARD, DataDescription, check_names
+from ..data.targets import LesionTargets, ObjectClasses, lesion_targets
+from ..errors import InputError, shown
 
 # %% ../../nbs/300_evaluation.detection.ipynb #b5cb176e
 @dataclass(frozen=True, eq=False)
@@ -229,10 +229,10 @@ def joined_lesions(detections: Detections, labels: Iterable[int]) -> Detections:
 def joined_truth(truth: LesionTargets, labels: Iterable[int]) -> LesionTargets:
     "Targets with one of `labels` that touch as one lesion, label 1."
     chosen = truth.masks[np.isin(truth.labels, list(labels))]
-    return lesion_targets(chosen.any(0).astype(np.uint8) * GROUND_GLASS, OBJECT_CLASSES["merged"], min_area=0)
+    return lesion_targets(chosen.any(0).astype(np.uint8), ObjectClasses(("lesion",), ((1,),)), min_area=0)
 
 # %% ../../nbs/300_evaluation.detection.ipynb #fed28c40
-READINGS = ("headline", "merged", "reference")  # figures beside those of the classes
+READINGS = FIGURE_NAMES  # figures beside those of the classes
 AP_FIGURES = ("ap50", "ap75", "map50_95", "ar100")
 
 
@@ -259,7 +259,7 @@ class _Rows:
     predicted: list[tuple[int, float, dict]]
     perfect: list[tuple[int, float, dict]]
 
-
+# %% ../../nbs/300_evaluation.detection.ipynb #f958256b
 @dataclass(frozen=True)
 class _ScoredSlice:
     "A slice of `size` (H, W): its objects by class and, where the classes hold all lesions, as joined lesions."
@@ -280,49 +280,57 @@ def _rows(truth: LesionTargets, predicted: Detections, perfect: Detections) -> _
     )
 
 
-def _check_slice(slice_id: str, detections: Detections, mask: np.ndarray, objects: ObjectClasses) -> None:
-    "Raise `InputError` when the predictions do not fit the truth `mask` (H, W) or the object classes."
+def _check_slice(
+    slice_id: str, detections: Detections, mask: np.ndarray, objects: ObjectClasses, names: Mapping[int, str]
+) -> None:
+    "Raise `InputError` when the predictions do not fit the truth `mask` (H, W) of values with `names`, or the classes."
     if detections.masks.shape[1:] != mask.shape:
         sizes = ["x".join(map(str, shape[::-1])) for shape in (detections.masks.shape[1:], mask.shape)]
         raise InputError(f"slice {slice_id}: detection masks {sizes[0]} do not match the truth mask {sizes[1]}")
-    if mask.size and mask.max() > CONSOLIDATION:
-        raise InputError(
-            f"slice {slice_id}: the truth mask holds the value {mask.max()}, known are 0 to {CONSOLIDATION}"
-        )
+    unknown = [value for value in np.unique(mask).tolist() if value not in names]
+    if unknown:
+        known = ", ".join(f"{value} {shown(name)}" for value, name in sorted(names.items()))
+        raise InputError(f"slice {slice_id}: the truth mask holds the value {unknown[-1]}, known are {known}")
     _check_labels(slice_id, detections, objects)
 
 # %% ../../nbs/300_evaluation.detection.ipynb #3d5b05ca
+def lesion_labels(objects: ObjectClasses, description: DataDescription = STANDARD) -> list[int]:
+    "The labels of the object classes that are made of lesions alone."
+    lesions = set(description.lesions)
+    return [label for label, values in enumerate(objects.values, start=1) if set(values) <= lesions]
+
+# %% ../../nbs/300_evaluation.detection.ipynb #06d3c3b8
 class _CocoSlices:
     "Slices of a set with their targets and predictions, encoded; the arguments are those of `CocoScorer`."
 
-    def __init__(self, objects: ObjectClasses, min_area: int = 100, image_size: int | None = None):
-        for name in READINGS:
-            if name in objects.names:
-                raise InputError(
-                    f"an object class cannot be called '{name}', the name of a figure; choose another name"
-                )
-        self.objects, self.min_area, self.image_size = objects, min_area, image_size
-        lesions = {GROUND_GLASS, CONSOLIDATION}
-        self._lesion_labels = [label for label, values in enumerate(objects.values, start=1) if set(values) <= lesions]
-        self._slices: dict[str, _ScoredSlice] = {}
+    def __init__(
+        self,
+        objects: ObjectClasses,
+        min_area: int = 100,
+        image_size: int | None = None,
+        description: DataDescription = STANDARD,
+    ):
+        check_names(objects.names, "an object class", taken=READINGS)
+        self.objects, self.min_area, self.image_size, self.description = objects, min_area, image_size, description
+        self._lesion_labels, self._slices = lesion_labels(objects, description), {}
 
     @property
     def merges(self) -> bool:
         "Whether the lesion classes hold all lesions, so that they can be judged as one class."
         values = {value for label in self._lesion_labels for value in self.objects.values[label - 1]}
-        return values == {GROUND_GLASS, CONSOLIDATION}
+        return values == set(self.description.lesions)
 
     def __len__(self):
         return len(self._slices)
 
     def add(self, slice_id: str, detections: Detections, mask: np.ndarray) -> None:
-        """Add the predictions of one slice and its truth `mask` (H, W) with values 0..3.
+        """Add the predictions of one slice and its truth `mask` (H, W) with the values of the data set.
 
         Raises `InputError` for a slice that was added before, another size, or an unknown label or mask value.
         """
         if slice_id in self._slices:
             raise InputError(f"slice {slice_id} was added twice; each slice of a set is scored once")
-        _check_slice(slice_id, detections, mask, self.objects)
+        _check_slice(slice_id, detections, mask, self.objects, self.description.mask_names)
         area = stored_area(self.min_area, mask.shape, self.image_size) if self.image_size else self.min_area
         truth = lesion_targets(mask, self.objects, area)
         perfect = Detections(truth.boxes, truth.labels, np.ones(len(truth)), truth.masks)
@@ -407,7 +415,8 @@ class CocoScorer(_CocoSlices):
     """COCO mask AP of each class of `objects`, their mean (`"headline"`) and all lesions as one class (`"merged"`).
 
     Connected components of more than `min_area` pixels are targets: pixels of the network's (S, S) picture where
-    `image_size` S is given, pixels of the mask otherwise. `add` every slice of a set, then `score`.
+    `image_size` S is given, pixels of the mask otherwise. `description` says which mask values are lesions. `add` every
+    slice of a set, then `score`.
     """
 
     def __repr__(self):

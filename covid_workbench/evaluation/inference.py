@@ -262,7 +262,8 @@ def score_slices(
     Raises `NotFiniteError` for weights or answers that are not finite.
     """
     _refuse_weights(model)
-    scorer, released = CocoScorer(dataset.objects, dataset.min_area, dataset.image_size), _ReleasedScores()
+    about = dataset.table.description
+    scorer, released = CocoScorer(dataset.objects, dataset.min_area, dataset.image_size, about), _ReleasedScores()
     rows = []
     answers = predict_slices(model, dataset, batch=batch, detections=detections, evidence=evidence, progress=progress)
     for index, prediction in enumerate(answers):

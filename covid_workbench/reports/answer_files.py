@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from ..data.colours import object_colours
 from ..data.dataset import SliceDataset
 from ..data.dicom_headers import headers_of
 from ..data.scan_files import write_scan
@@ -95,7 +96,7 @@ class ScanAnswers:
         self.painter = ScanPainter(scans, objects, organ_labels(objects, held))
         self.folder, self.entries = out / SCANS, []
         model = f"covid_workbench {run.experiment.one_shot.model} {run.folder.name}"
-        self._options = dict(dicom=dicom, model=model, colours=dict(held.colours))
+        self._options = dict(dicom=dicom, model=model, colours=object_colours(objects, held))
 
     def __bool__(self):
         return bool(self.painter.scans)
@@ -135,7 +136,8 @@ class AnswerFolder:
 
     def _lesions(self, model: nn.Module, score: float, batch: int) -> Iterator[tuple[str, Detections]]:
         "The lesions of one slice after the other, once its entry is made and its overlay written."
-        frame, names = self.data.table.frame, self.run.experiment.objects.names
+        frame, objects = self.data.table.frame, self.run.experiment.objects
+        names, colours = objects.names, object_colours(objects, self.run.description)
         files = safe_names(list(frame["id"]))
         for number, found in enumerate(predict_slices(model, self.data, batch=batch, progress="predicting")):
             prediction, place = surely(found, score), self.scans.painter.place(number)
@@ -143,7 +145,7 @@ class AnswerFolder:
             if prediction.detections is not None:
                 entry["overlay"] = f"overlays/{files[number]}.png"
                 piece = self.data.slice(number)
-                overlay_png(piece.pixels, prediction.detections, self.out / entry["overlay"], names)
+                overlay_png(piece.pixels, prediction.detections, self.out / entry["overlay"], names, colours)
                 self.scans.add(number, prediction.detections, piece)
                 yield prediction.id, prediction.detections
             self.entries.append(entry)

@@ -47,13 +47,12 @@ def cell_key(settings: dict[str, Any], notebook: str | Path, data: str, package:
     `settings` are those of its experiment, flat; `notebook` is the file it runs; `data` is the fingerprint of its data,
     `package` the hash of the package, `after` the key of the cell it starts from.
     """
-    from covid_workbench.runs.run import NOT_RESULTS  # PyTorch comes with it; the child of a cell starts without
+    from covid_workbench.runs.experiment import telling_settings  # PyTorch comes with it; a child starts without
 
     code = [cell["source"] for cell in read_json(notebook)["cells"] if cell["cell_type"] == "code"]
-    ignored = {*NOT_RESULTS, "source"}
+    settings = telling_settings(settings)
     if after:
-        ignored.add("start_from")
-    settings = {name: value for name, value in settings.items() if name not in ignored}
+        settings.pop("start_from", None)
     if settings.get("start_from"):  # a run of the user's own: its weights count, not its path
         weights = Path(settings["start_from"]) / "weights.safetensors"
         if weights.is_file():

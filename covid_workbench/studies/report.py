@@ -32,7 +32,7 @@ from .tables import FilledTable, fill_table
 
 # %% ../../nbs/618_studies.report.ipynb #cf60a9bc
 def _default_tables(study: Study) -> list[Table]:
-    figures = ("weighted F1", "AP@0.5", "AP@[.5:.95]", "AP@0.5 merged")
+    figures = ("weighted F1", "sensitivity", "AP@0.5", "AP@[.5:.95]", "AP@0.5 merged")
     all_axes = {axis for grid in study.grids for axis in grid.axes}
     tables = []
     for number, grid in enumerate(study.grids, 1):

@@ -6,18 +6,22 @@
 __all__ = ['Figure', 'Row', 'FilledTable', 'fill_table']
 
 # %% ../../nbs/616_studies.tables.ipynb #7304185b
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from ..evaluation.detection import AP_OF, SEGMENTATION, ap_rule
+from ..data.description import STANDARD
+from ..errors import InputError
+from ..evaluation.detection import AP_OF, SEGMENTATION, ap_rule, lesion_labels
 from ..evaluation.published import published, published_on
+from ..runs.experiment import source_description
 from .folder import CellStatus, StudyFolder, known_experiment
 from .grid import matches_labels
 from .results import figures_of, rule_of
-from .study import ORDERS, Table
+from .study import ORDERS, SCORES, Table
 
 # %% ../../nbs/616_studies.tables.ipynb #e927fde1
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ class FilledTable:
 
 # %% ../../nbs/616_studies.tables.ipynb #38a22f47
 def _notes_on_ap(filled: FilledTable) -> Iterator[str]:
-    if set(filled.columns) - set(filled.table.figures):
+    if any(name.startswith("AP@") for name in set(filled.columns) - set(filled.table.figures)):
         yield (
             "The APs of these rows count different lesions, so each kind has columns of its own; "
             "AP@0.5 merged counts the same lesions for all rows."
@@ -123,7 +127,10 @@ def _rule(cells: Sequence[CellStatus]) -> str:
     experiment = known_experiment(cells[0])
     if experiment is None or experiment.one_shot.model == "classifier":
         return ""
-    return ap_rule([name for name in experiment.objects.names if name != "lung"])
+    with contextlib.suppress(InputError):
+        described = source_description(experiment.flat()) or STANDARD
+        return ap_rule([experiment.objects.names[label - 1] for label in lesion_labels(experiment.objects, described)])
+    return ""
 
 
 def _interval(metrics: Mapping[str, Any]) -> tuple[float | None, float | None] | None:
@@ -167,10 +174,34 @@ def _grouped(study: StudyFolder, table: Table) -> dict[tuple[str, ...], list[Cel
             groups.setdefault(tuple(cell.labels[axis] for axis in table.rows), []).append(cell)
     return groups
 
+# %% ../../nbs/616_studies.tables.ipynb #ecf97dce
+def _classes(cell: CellStatus) -> list[str]:
+    "Image classes of a cell: as scored, or as its settings say while it has not finished."
+    if cell.status == "finished":
+        return ((cell.metrics.get("test") or {}).get("classification") or {}).get("class_names", [])
+    experiment = known_experiment(cell)
+    return list(experiment.one_shot.classes) if experiment and experiment.one_shot.model != "mask-rcnn" else []
 
+
+def _of_their_classes(table: Table, cells: Sequence[CellStatus]) -> Table:
+    """The table with a column for each class of the cells in place of a plain `sensitivity` or `precision`.
+
+    Likewise in place of columns of classes that no cell has, such as the papers' where the data have others.
+    """
+    classes, figures = dict.fromkeys(name for cell in cells for name in _classes(cell)), []
+    for name in table.figures:
+        score, _, of = name.partition(" ")
+        if score in SCORES and classes and of not in classes:
+            figures += [f"{score} {own}" for own in classes]
+        elif name not in SCORES:
+            figures.append(name)
+    return replace(table, figures=tuple(dict.fromkeys(figures)))
+
+# %% ../../nbs/616_studies.tables.ipynb #1d52ce63
 def fill_table(study: StudyFolder, table: Table) -> FilledTable:
     "A table with the figures of the cells that have finished so far."
     groups = _grouped(study, table)
+    table = _of_their_classes(table, [cell for cells in groups.values() for cell in cells])
     rules = tuple(_rule(cells) for cells in groups.values())
     distinct = list(dict.fromkeys(rule for rule in rules if rule))
     by_rule = SEGMENTATION[:3] if len(distinct) > 1 else ()  # figures with a column for each rule

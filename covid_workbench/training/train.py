@@ -30,10 +30,11 @@ from ..models.protocol import Protocol
 from ..models.sizes import check_memory
 from ..models.weights import pretrained_file, sha256_of
 from ..runs.datasets import ExperimentData, check_slices, prepare_data, readable_slices
-from ..runs.experiment import Experiment
+from ..runs.experiment import Experiment, check_objects, telling_settings
 from ..runs.lineage import start_notes
 from ..runs.load import adopt_weights, build_model, choose_device, load_model, numbers_of, refuse_misfits
-from ..runs.run import NOT_RESULTS, DivergedError, Run, note_cost, run_logger, threads_of
+from ..runs.meaning import has_masks, refuse_other_masks
+from ..runs.run import DivergedError, Run, note_cost, run_logger, threads_of
 from .distributed import rank, wait_for_all
 from .loop import run_stages, tensors_under
 from .stages import stages_of
@@ -101,9 +102,10 @@ def detector_run(experiment: Experiment, table: SliceTable, shared: Path) -> tup
     "Settings and folder (under `shared`) of the detector that an experiment shares with others."
     drop = [*AGGREGATOR_TRAINING, *(name for name in OneShotSettings.__dataclass_fields__ if name != "model")]
     drop += [name for name in Protocol.__dataclass_fields__ if name not in DETECTOR_PROTOCOL]
-    plain = Experiment().flat()
+    plain = Experiment().flat() | {"classes": table.description.classes}  # whichever of them a run tells apart
     alone = experiment.replace(**{name: plain[name] for name in drop} | {"model": "mask-rcnn", "update": "full"})
-    settings = {name: value for name, value in alone.flat().items() if name not in NOT_RESULTS}
+    flat = alone.flat()
+    settings = {name: flat[name] for name in flat if name == "source" or name in telling_settings(flat)}
     key = hashlib.sha256(json.dumps([settings, table.fingerprint()]).encode()).hexdigest()[:12]
     return alone, shared / f"detector-{key}"
 
@@ -215,6 +217,7 @@ def _prepare(
     if experiment.data.skip_broken:
         parts.table = readable_slices(parts.table, shared, progress=progress)
     parts.check_classes()
+    _check_masks(experiment, parts.table)
     notes = [*parts.table.notes, *crossing_notes(parts.table), *weight_notes(experiment)]
     if fine_tune:
         notes += start_notes(parts)
@@ -226,6 +229,17 @@ def _prepare(
     if starts_warm(experiment) and needs_pretrained(*detector_run(experiment, parts.table, shared)):
         build_model(experiment, pretrained=True)  # to refuse weights that do not fit
     return model, parts, stages, notes
+
+# %% ../../nbs/405_training.train.ipynb #e5e955fe
+def _check_masks(experiment: Experiment, table: SliceTable) -> None:
+    "Raise `InputError` where the masks of the slices do not have what the detector learns, or has learned."
+    if experiment.one_shot.model == "classifier" or not has_masks(table):
+        return
+    check_objects(experiment.objects, table.description, table.name)
+    if experiment.training.regime == "fine-tune":
+        start = Run.open(experiment.training.start_from)
+        if start.experiment.objects == experiment.objects:  # others are the user's word for what they mean
+            refuse_other_masks(start, table)
 
 # %% ../../nbs/405_training.train.ipynb #be3422ca
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ import pandas as pd
 import torch
 
 from ..data.dataset import SliceDataset
+from ..data.description import STANDARD, DataDescription
 from ..data.slices import Slice, SliceTable
 from ..errors import InputError, WorkbenchError, nearest, shown
 from covid_workbench.evaluation.whatif import (
@@ -132,7 +133,7 @@ class LoadedRun:
         self.run, self.settings = run, run.experiment.one_shot
         self.model = load_model(run, device)
         self.classes, self.names = self.settings.classes, run.experiment.objects.names
-        self.image_size = run.experiment.data.image_size
+        self.image_size, self.colours = run.experiment.data.image_size, dict(run.description.colours)
         self.known = known_predictions(run)
 
     @property
@@ -301,7 +302,7 @@ class SliceReader:
 
     def look_in(self, folder: str | Path) -> None:
         "Read the slices from a folder that they were moved to."
-        self._use(SliceTable(self.table.frame, root=folder, name=self.table.name))
+        self._use(SliceTable(self.table.frame, folder, self.table.name, self.table.description))
 
     def read(self, number: int, slice_id: str) -> ReadSlice | None:
         "A slice as run `number` reads it."
@@ -314,8 +315,15 @@ class SliceReader:
         return self._reads[key]
 
 # %% ../../nbs/803_widgets.asking.ipynb #8c9ef3bb
-def first_slice(frame: pd.DataFrame, patient: str | None = None, slice_id: str | None = None) -> str:
-    """The id of the slice to begin with: `slice_id`, the first of a patient, or the first labelled COVID-19.
+def first_slice(
+    frame: pd.DataFrame,
+    patient: str | None = None,
+    slice_id: str | None = None,
+    description: DataDescription = STANDARD,
+) -> str:
+    """The id of the slice to begin with: `slice_id`, the first of a patient, or the first with the last label.
+
+    That is COVID-19 for the papers' data, else the last class of `description` that is not the normal one.
 
     Raises `InputError` for a patient or a slice that is not in the slice table.
     """
@@ -327,7 +335,7 @@ def first_slice(frame: pd.DataFrame, patient: str | None = None, slice_id: str |
         return str(slice_id)
     if patient is not None:
         return frame.loc[frame["patient"] == str(patient), "id"].iloc[0]
-    return next(iter(frame.loc[frame["label"] == "COVID-19", "id"]), frame["id"].iloc[0])
+    return next(iter(frame.loc[frame["label"] == description.severity[-1], "id"]), frame["id"].iloc[0])
 
 
 def place_of(frame: pd.DataFrame, slice_id: str) -> str:

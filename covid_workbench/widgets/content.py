@@ -17,12 +17,13 @@ import torch
 from PIL import Image
 from torchvision.ops import box_iou
 
+from ..data.colours import lesion_looks
+from ..data.description import STANDARD, DataDescription
 from ..data.targets import LesionTargets
 from ..evaluation.detection import mask_iou
 from ..evaluation.whatif import ReadSlice
 from ..models.aggregators import Evidence
 from ..models.sampling import paste_masks
-from ..reports.pictures import TRUTH
 from ..reports.svg import outline
 
 # %% ../../nbs/802_widgets.content.ipynb #009587cd
@@ -97,13 +98,13 @@ def crops_of(pixels: np.ndarray, boxes: Sequence[Sequence[float]], margin: float
     return b"".join(squares)
 
 
-def truth_outlines(mask: np.ndarray | None) -> list[dict[str, str]]:
+def truth_outlines(mask: np.ndarray | None, description: DataDescription = STANDARD) -> list[dict[str, str]]:
     "Outlines of a true mask (H, W) as SVG paths in slice pixels, one for each kind of lesion there."
     if mask is None:
         return []
     return [
-        {"d": outline(mask == value, 1.0), "colour": colour, "dash": dashes, "name": name}
-        for value, (name, colour, dashes) in TRUTH.items()
+        {"d": outline(mask == value, 1.0), "colour": look.colour, "dash": look.dashes, "name": look.name}
+        for value, look in lesion_looks(description).items()
         if (mask == value).any()
     ]
 

@@ -24,6 +24,7 @@ from ..errors import InputError, WorkbenchError
 from ..files import write_atomic
 from ..models.cards import display_name
 from ..reports.pictures import SlicePicture
+from ..runs.meaning import refuse_other_masks
 from ..runs.run import Run
 from covid_workbench.widgets.asking import (
     QUESTION,
@@ -59,6 +60,8 @@ def open_view(runs: Runs, data: str | Path | SliceTable | None, *, split: str, d
     if not len(table):
         where = f" in the {split} split" if data is None else ""
         raise InputError(f"{table.name}: there is no slice to show{where}")
+    for run in runs:
+        refuse_other_masks(run, table)
     return AttentionView(runs, table, device)
 
 
@@ -451,6 +454,6 @@ class AttentionExplorer(SavedPage):
     ):
         super().__init__(open_view(run, data, split=split, device=device))
         self._listen()
-        self.browser.slice = first_slice(self.table.frame, patient, slice)
+        self.browser.slice = first_slice(self.table.frame, patient, slice, self.table.description)
         if state is not None:
             self.reopen(state)

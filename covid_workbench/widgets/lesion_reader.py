@@ -20,14 +20,15 @@ from ..data.dataset import stored_area
 from ..data.slices import Slice, SliceTable
 from ..data.sources import open_source
 from ..errors import InputError, WorkbenchError
-from ..evaluation.detection import Detections
+from ..evaluation.detection import Detections, lesion_labels
 from ..evaluation.inference import predict_slices
 from ..models.cards import display_name
 from ..reports.pictures import SlicePicture, slice_picture
 from ..runs.datasets import ExperimentData
 from ..runs.load import load_model
+from ..runs.meaning import refuse_other_masks
 from ..runs.run import Run
-from .lesion_matching import LESIONS, lesion_labels, slice_entry, slice_outcome, unread_entry
+from .lesion_matching import slice_entry, slice_outcome, unread_entry
 from .state import one_of
 
 # %% ../../nbs/816_widgets.lesion_reader.ipynb #fc365bf0
@@ -76,7 +77,7 @@ class SliceVolumes:
         "The volume to begin with: that of the first patient who has lesions to find."
         frame = self.table.frame
         masked = frame[frame["mask"] != ""]
-        ill = masked[masked["label"].isin(["CP", "COVID-19"])]
+        ill = masked[~masked["label"].isin(["", self.table.description.normal])]
         rows = next((rows for rows in (ill, masked) if len(rows)), frame)
         return self.volume_of[rows["id"].iloc[0]]
 
@@ -104,7 +105,7 @@ def first_slice(volumes: SliceVolumes, patient: str | None = None, slice_id: str
 def _lesion_area(table: SliceTable, row: int) -> int:
     "Pixels of true lesions; 0 for a slice that cannot be read, which is reported where it is shown."
     try:
-        return int(np.isin(table.read(row).mask, list(LESIONS)).sum())
+        return int(np.isin(table.read(row).mask, table.description.lesions).sum())
     except WorkbenchError:
         return 0
 
@@ -125,6 +126,7 @@ def slices_to_browse(run: Run, data: str | Path | SliceTable | None = None, spli
         table = run.scored_table().split(split)
     else:
         table = data if isinstance(data, SliceTable) else open_source(data, pictures=True)
+        refuse_other_masks(run, table)
     if not len(table):
         raise InputError(f"{table.name}: there is no slice to show")
     if not table.root.is_dir():
@@ -260,12 +262,13 @@ def lesion_picture(
     if reader.last is None or reader.last.image.id != slice_id:  # it cannot be read
         return slice_picture(np.zeros((64, 64), np.uint8), title=entry["error"], width=width)
     image, detections = reader.last.image, reader.last.detections
-    lesions = np.isin(detections.labels, lesion_labels(objects))
+    lesions = np.isin(detections.labels, lesion_labels(objects, image.description))
     shown = np.flatnonzero((detections.scores >= choices.score) & lesions)
     low, span = choices.level - choices.window / 2, max(choices.window, 1)
     return slice_picture(
         ((image.pixels.astype(np.float32) - low) * 255 / span).clip(0, 255).astype(np.uint8),
         truth=image.mask,
+        description=image.description,
         detections=Detections(
             detections.boxes[shown], detections.labels[shown], detections.scores[shown], detections.masks[shown]
         ),

@@ -56,6 +56,7 @@ class LesionView(SliceView):
     selected = T.Unicode("").tag(sync=True)
     layers = T.List(["predictions", "truth", "names"]).tag(sync=True)
     note = T.Unicode("").tag(sync=True)  # what the counts leave out
+    organs = T.Unicode("lung").tag(sync=True)  # what the layer "lungs" shows
 
     @T.validate("score", "iou")
     def _from_0_to_1(self, proposal: Mapping[str, Any]) -> float:
@@ -246,7 +247,9 @@ class LesionBrowser(_CountedView):
         self.reader = LesionReader(run, data, split=split, device=device)
         self.about, self.note = words_of_run(run)
         self.volumes = [[name, self.reader.volumes.words(name)] for name in self.reader.volumes.rows]
-        self.readings = readings_of(run.experiment.objects)
+        about = self.reader.volumes.table.description
+        self.readings = readings_of(run.experiment.objects, about)
+        self.organs = ", ".join(about.mask_names[value] for value in about.organs)
         self.reading = self.readings[0][0]
         self.observe(lambda _: self._show(), "slice")
         self.on_msg(self._heard)

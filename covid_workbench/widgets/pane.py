@@ -137,13 +137,14 @@ class SlicePane(RunParts):
     def show(self) -> None:
         "Show the slice, with the run's own answer first."
         opened, stored, order = self.view.open, self.view.open.slice, self.view.asked.order
-        pixels, truth = stored.pixels, truth_outlines(stored.mask)
+        pixels, truth = stored.pixels, truth_outlines(stored.mask, stored.description)
         self._show_regions(opened.regions, crops_of(pixels, [region["box"] for region in opened.regions]))
         set_traits([self.canvas], pixels=pixels.tobytes(), shape=list(pixels.shape), truth=truth)
         set_traits([self.panel], **panel_traits(self.view))
         set_traits([self.orders], orderless=self.read is None, results={}, order=order, frozen="")
         note, truth = note_on_answer(self.view), stored.label or ""
         set_traits([self.verdict], truth=truth, before=opened.own, answer=opened.own, note=note)
+        self.verdict.colours = self.view.colours
         self.panel.effect_class = self.view.effect_class
 
     def show_without_pixels(self, slice_id: str, why: str) -> None:

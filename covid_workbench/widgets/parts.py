@@ -131,7 +131,8 @@ class AffinityPanel(RegionPart):
 class VerdictPanel(Part):
     """Class by class: the branches' logits, their difference, the probability.
 
-    `answer` and `before` hold classes, logits, branches and probabilities, as `verdict_of` gives them.
+    `answer` and `before` hold classes, logits, branches and probabilities, as `verdict_of` gives them. `colours`: of
+    classes that the data set names colours for.
     """
 
     _esm = script_of("verdict")
@@ -140,6 +141,7 @@ class VerdictPanel(Part):
     truth = T.Unicode("").tag(sync=True)
     note = T.Unicode("").tag(sync=True)
     link = T.Unicode("softmax").tag(sync=True)
+    colours = T.Dict().tag(sync=True)
     busy = T.Bool(False).tag(sync=True)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import ipywidgets as W
 import numpy as np
 
+from ..data.description import STANDARD
 from ..reports.pictures import SlicePicture, attention_bars, slice_picture, svg_picture
 from ..reports.svg import tag, text
 from .pane import RunPane
@@ -57,12 +58,13 @@ def _slice_picture(pane: RunPane, width: int) -> SlicePicture:
     chosen = next((rank for rank, region in enumerate(pane.panel.slots, 1) if region in canvas.selected), None)
     branch = canvas.color_by if len(weights) == 2 else "attention"
     attention = {"positive": weights[:1], "negative": weights[1:]}.get(branch, weights)
-    mask = pane.view.open.slice.mask if pane.view.open else None
+    stored = pane.view.open.slice if pane.view.open else None
     return slice_picture(
         _windowed(canvas),
         regions=_slot_boxes(pane)[1] if pane.read else None,
         attention=attention if len(weights) else None,
-        truth=mask if "truth" in canvas.layers else None,
+        truth=stored.mask if stored and "truth" in canvas.layers else None,
+        description=stored.description if stored else STANDARD,
         selected=chosen,
         title=_title(pane),
         width=width,

@@ -66,6 +66,14 @@ function atHand(model) {
   return { entries, entry, number, score, iou, reading, rows: lesionRows(entry, score, iou, reading) };
 }
 
+/** What a layer shows, in words: the organs have the names of the data set. */
+function spokenLayer(model, name) {
+  const organs = model.get("organs");
+  return name !== "lungs" || organs === "lung" ? name : organs || "organs";
+}
+
+const shownLayer = (words) => words[0].toUpperCase() + words.slice(1, 24);
+
 /**
  * A drawing that is made again only when what it shows has changed, so that nothing is replaced under the reader's
  * pointer while the detector reads the other slices.
@@ -845,8 +853,10 @@ function render({ model: outer, el }) {
                 "data-layer": name,
                 "aria-pressed": layers.includes(name),
                 disabled: Boolean(none[name]),
-                title: none[name] ? `this slice has no ${name} to show` : `${letter.toUpperCase()} shows or hides them`,
-                text: words,
+                title: none[name]
+                  ? `this slice has no ${spokenLayer(model, name)} to show`
+                  : `${letter.toUpperCase()} shows or hides them`,
+                text: name === "lungs" ? shownLayer(spokenLayer(model, name)) : words,
                 onclick: () => put(model, { layers: toggled(layers, name) }),
               }),
             ),

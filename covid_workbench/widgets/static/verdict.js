@@ -16,7 +16,8 @@ function render({ model, el }) {
     keepFocus(el, () => {
       const { classes, logits, branches } = model.get("answer"),
         before = model.get("before"),
-        truth = model.get("truth");
+        truth = model.get("truth"),
+        colours = model.get("colours");
       box.classList.toggle("cw-busy", model.get("busy"));
       if (!classes) {
         box.replaceChildren(h("p", { class: "cw-note cw-empty", text: model.get("note") }));
@@ -55,7 +56,7 @@ function render({ model, el }) {
         return h(
           "div",
           { class: "cw-class" + (number === best ? " best" : ""), "data-class": name },
-          h("span", { text: name }),
+          h("span", { text: name, style: colours[name] ? `box-shadow:-5px 0 0 -1px ${colours[name]}` : null }),
           h(
             "svg",
             {
@@ -137,7 +138,7 @@ function render({ model, el }) {
       );
       said.textContent = changed ? `what-if: ${words}` : `${classes[best]} ${now[best].toFixed(2)}, ${right}`;
     });
-  const stops = [live.stop, onChange(model, ["answer", "before", "truth", "note", "link", "busy"], draw)];
+  const stops = [live.stop, onChange(model, ["answer", "before", "truth", "note", "link", "busy", "colours"], draw)];
   return () => stops.forEach((stop) => stop());
 }
 

@@ -4,10 +4,11 @@ import torch
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 
+from covid_workbench.data.colours import GREEN
 from covid_workbench.data.targets import OBJECT_CLASSES, lesion_targets
 from covid_workbench.models.detector import DetectorSettings
 from covid_workbench.models.rois import RoIBatch, rank_rois
-from covid_workbench.reports.svg import GREEN, YELLOW, cased_line, rectangle, tag
+from covid_workbench.reports.svg import YELLOW, cased_line, rectangle, tag
 from draw.design import BLUE, INK, LABEL, MARGIN, SOFT, WIDTH, card, framed, rectangles, slice_image, words
 from draw.slices import COVID, FIRST, LAST, SPREAD, body_rows, phantom
 

@@ -4,9 +4,10 @@ from functools import cache
 
 import numpy as np
 
+from covid_workbench.data.colours import GREEN, PINK
 from covid_workbench.data.phantom import PhantomSettings, phantom_patient, phantom_slice
 from covid_workbench.data.slices import CONSOLIDATION, GROUND_GLASS, LUNG, Slice
-from covid_workbench.reports.svg import DARK, GREEN, PINK, outline, tag
+from covid_workbench.reports.svg import DARK, outline, tag
 from draw.design import MARGIN, SOFT, WIDTH, card, framed, key_entry, slice_image, words
 
 NORMAL, PNEUMONIA, COVID, SPREAD = (7, 4), (9, 4), (8, 4), (5, 5)  # patient and slice of the default phantom

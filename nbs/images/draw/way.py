@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from covid_workbench.data.colours import GREEN as LESION
 from covid_workbench.data.phantom import PhantomSettings, phantom_patient, phantom_slice
 from covid_workbench.data.slices import CLASS_NAMES, Slice
-from covid_workbench.reports.svg import GREEN as LESION
 from covid_workbench.reports.svg import YELLOW, place_labels, tag
 from draw.design import (
     BLUE,
