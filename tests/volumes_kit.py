@@ -1,5 +1,6 @@
 """CT scans of a few voxels as DICOM, NIfTI and MetaImage files, and the phantom's patients as scans."""
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,6 @@ import numpy as np
 from covid_workbench.data.phantom import PhantomSettings, phantom_hu, phantom_patient
 from covid_workbench.data.volumes import as_hu
 
-FOLDERS = {"Normal": "Normal", "CP": "CP", "COVID-19": "COVID-19"}
 CT, LITTLE = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1"
 
 
@@ -102,7 +102,8 @@ def write_metaimage(path: Path, hu: np.ndarray, spacing=(2.0, 0.7, 0.8), **keys)
     return path
 
 
-def phantom_scan(number: int, size: int = 64, slices: int = 3) -> tuple[np.ndarray, np.ndarray, str]:
+@cache
+def phantom_scan(number: int, size: int = 64, slices: int = 2) -> tuple[np.ndarray, np.ndarray, str]:
     "HU and mask (D, H, W) of a patient of the phantom, lowest plane first, and the class."
     settings = PhantomSettings(size=size, slices=slices)
     patient = phantom_patient(number, 0, settings)

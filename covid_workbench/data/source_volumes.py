@@ -9,8 +9,8 @@ __all__ = ['ALSO', 'LABELS_FILE', 'LABEL_COLUMNS', 'SCANS_OF_ONE', 'LOOKED_AT', 
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -110,10 +110,10 @@ def _open(path: Path) -> StoredVolume:
     return open_nifti(path) if is_nifti(path) else open_metaimage(path)
 
 # %% ../../nbs/074_data.source_volumes.ipynb #5894f5f3
-def _holds_volumes(root: Path) -> bool:
+def _holds_volumes(paths: Iterable[Path]) -> bool:
     "By the names of the first files, and the first bytes of those without an ending."
     opened = 0
-    for looked, path in enumerate(_walk(root)):
+    for looked, path in enumerate(paths):
         if path.name.lower().endswith((*NIFTI, *METAIMAGE, *DICOM)):
             return True
         if not path.suffix and opened < 20 and is_dicom(path):
@@ -140,13 +140,15 @@ class VolumeSource(Source):
 
     def __init__(self, root: Path, *more: Any):
         super().__init__(root, *more)
+        self._paths = [Path(root)] if os.path.isfile(root) else None  # a file by itself, or all in the folder
+        self.root = Path(root).parent if self._paths else self.root
         self._notes: list[str] = []
         self._held = description_in(self.root) or STANDARD
         self._own = os.path.lexists(self.root / DATASET_FILE)
 
     def fits(self) -> bool:
         "Whether one of the first files is a volume, or a plane of one."
-        return _holds_volumes(self.root)
+        return _holds_volumes(self._paths or _walk(self.root))
 
     def notes(self) -> list[str]:
         "What was unclear or left out, each kind once."
@@ -154,7 +156,7 @@ class VolumeSource(Source):
 
     def rows(self) -> Iterator[dict]:
         "One row a plane, lowest first. Raises `InputError` where nothing is left, and for masks that do not fit."
-        scans, finder = _scans(self.root, self._notes)
+        scans, finder = _scans(self.root, self._paths or list(_walk(self.root)), self._notes)
         if not scans:
             raise InputError(f"{shown(self.root, 300)}: no scan can be read. {' '.join(self.notes())}")
         labels, patients = _labels(self.root, scans, self._held, self._notes), _patients(self.root, scans, self._held)
@@ -171,11 +173,12 @@ class VolumeSource(Source):
             )
 
 # %% ../../nbs/074_data.source_volumes.ipynb #c9d93483
-def _scans(root: Path, say: list[str]) -> tuple[list[Scan], MaskFinder]:
-    "The scans below a folder, by their headers, and their masks by name; what is left out goes into `say`."
-    paths = list(_walk(root))
+def _scans(root: Path, paths: list[Path], say: list[str]) -> tuple[list[Scan], MaskFinder]:
+    "The scans among files, by their headers, and their masks by name; what is left out goes into `say`."
     named = [named_volume(path, root) for path in paths if is_volume_file(path)]
     scans, masks = [], [held for held in named if held.kind]
+    if len(paths) == 1:  # a file by itself is an image, whatever it is called
+        named, masks = [replace(held, kind="") for held in named], []
     others = [held for held in named if not held.kind]
     extra = [held for held in others if held.channel]
     if extra:

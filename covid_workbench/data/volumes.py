@@ -104,9 +104,10 @@ def check_shape(shape: tuple[int, ...], what: str) -> None:
 # %% ../../nbs/042_data.volumes.ipynb #3f4ff23f
 @dataclass(eq=False)
 class StoredHeader:
-    """What a file with a volume says before its voxels. `affine` (4, 4) from the stored axes to LPS, `shape` of the stored array, `load` reads it.
+    """What a file with a volume says before its voxels.
 
-    Values are slope * stored + intercept.
+    `affine` (4, 4) from the stored axes to LPS, `shape` of the stored array, `load` reads it. Values are slope * stored
+    + intercept. Raises `InputError` for voxels of no size.
     """
 
     path: Path
