@@ -60,14 +60,13 @@ def write_scan(
     """Write the files of a scan as `NAME.seg.nii.gz` and so on into `folder`; returns its entry of `predictions.json`.
 
     `dicom`: whether DICOM is written; None: where the source is DICOM, and what stands against it becomes a note.
-    Raises `InputError` where DICOM is asked for and cannot be, `StorageError` where writing fails.
+    Raises `InputError` where DICOM is asked for and cannot be, `StorageError`.
     """
     volume, files, notes = scan.volume, {"nifti": f"{name}.seg.nii.gz"}, list(scan.volume.notes)
-    lesions = measure_lesions(scan.masks, scan.named, volume, scan.scores)
-    lesions, small = lesions[:MOST_LESIONS], lesions[MOST_LESIONS:]
+    found = measure_lesions(scan.masks, scan.named, volume, scan.scores)
+    lesions, small = found[:MOST_LESIONS], found[MOST_LESIONS:]
     if small:
-        rest = sum(lesion.volume for lesion in small)
-        notes.append(f"{name}: {len(small):,} smaller lesions, of {rest:.3g} ml in all, are in the masks alone.")
+        notes.append(_beyond(name, small))
     to_nifti(scan.masks, scan.named, volume, folder / files["nifti"])
     if dicom or dicom is None and scan.is_dicom:
         try:
@@ -88,6 +87,11 @@ def write_scan(
     }
 
 # %% ../../nbs/098_data.scan_files.ipynb #40120a07
+def _beyond(name: str, small: list) -> str:
+    rest = sum(lesion.volume for lesion in small)
+    return f"{name}: {len(small):,} smaller lesions, of {rest:.3g} ml in all, are in the masks alone."
+
+
 def _write_dicom(scan, lesions, folder: Path, name: str, files: dict[str, str], colours, model: str) -> list[str]:
     "Write SEG and SR, and name them in `files` once they are there; what the entry has to say of them."
     headers = headers_of(scan.volume)

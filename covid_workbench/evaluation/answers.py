@@ -99,11 +99,9 @@ def table_of_files(paths: Iterable[str | Path], left_out: list[tuple[str, str]] 
                 raise
             problems.append((str(path), error))
             continue
-        images = [
-            os.path.realpath(table.roots[folder] / name)
-            for folder, name in zip(table.frame["folder"], table.frame["image"])
-        ]
-        frames.append(table.frame.assign(image=images, **WITHOUT_TRUTH, folder=0))
+        files = zip(table.frame["folder"], table.frame["image"])
+        images = [os.path.realpath(table.roots[folder] / name) for folder, name in files]
+        frames.append(table.frame.assign(image=images, **WITHOUT_TRUTH))
         notes += table.notes if kind_of(images[0]) != "picture" else ()
     if not frames:
         raise problems[0][1] if problems else InputError("nothing to predict: no file is named")
@@ -114,7 +112,8 @@ def table_of_files(paths: Iterable[str | Path], left_out: list[tuple[str, str]] 
     return table
 
 # %% ../../nbs/310_evaluation.answers.ipynb #5e3853e6
-WITHOUT_TRUTH = dict.fromkeys(("label", "mask", "mask_values", "mask_turn", "lungs", "lungs_turn"), "")
+# names of other data mean nothing to the run that answers
+WITHOUT_TRUTH = dict.fromkeys(("label", "mask", "mask_values", "mask_turn", "lungs", "lungs_turn"), "") | {"folder": 0}
 
 
 def _table_at(path: str | Path) -> SliceTable:

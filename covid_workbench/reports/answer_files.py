@@ -96,7 +96,7 @@ class ScanAnswers:
         self.painter = ScanPainter(scans, objects, organ_labels(objects, held))
         self.folder, self.entries = out / SCANS, []
         model = f"covid_workbench {run.experiment.one_shot.model} {run.folder.name}"
-        self._options = dict(dicom=dicom, model=model, colours=dict(held.colours))
+        self._options = dict(dicom=dicom, model=model, colours=object_colours(objects, held))
 
     def __bool__(self):
         return bool(self.painter.scans)
