@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import nbformat
 import numpy as np
@@ -457,3 +458,17 @@ def test_a_matrix_of_many_classes_with_names_of_any_letters():
     figure = confusion_figure(classification_scores(list(names), list(names), names))
     assert figure.layout.xaxis.type == figure.layout.yaxis.type == "category" and figure.layout.width > 500
     assert figure.data[0].x[2] == "&lt;b&gt;bold&lt;/b&gt;" and len(figure.layout.annotations) == 25
+
+
+@pytest.mark.parametrize(("count", "shown"), [(3, 6), (5, 10), (30, 24)])
+def test_a_gallery_has_two_slices_of_each_class_or_one_of_many(tmp_path, count, shown):
+    names = [f"class {number}" for number in range(count)]
+    rows = [
+        {"id": f"{name} {at}", "split": "test", "label": name, "predicted": names[0]} | {f"p_{n}": 0.5 for n in names}
+        for name in names
+        for at in range(3)
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "predictions.csv", index=False)
+    held = SimpleNamespace(folder=tmp_path, experiment=SimpleNamespace(one_shot=SimpleNamespace(classes=names)))
+    ids = telling_slices(held)
+    assert len(ids) == shown and len({name.rsplit(" ", 1)[0] for name in ids}) == min(count, 24)
