@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import nbformat
 import numpy as np
@@ -298,15 +299,13 @@ def test_relabelling_in_names_of_the_data(diseases, tmp_path):
 
 
 def test_a_split_by_the_most_telling_class(diseases):
-    "A patient with healthy and ill slices counts as ill, by the data's own order."
+    "Patients with healthy and ill slices count as ill, by the data's own order; else one ill patient would be left."
     table = open_source(diseases)
-    frame = table.frame.copy()
-    frame.loc[frame["patient"] == "p05", "label"] = "healthy"
-    mixed = pd.concat([frame, frame[frame["patient"] == "p05"].assign(id="again", label="tuberculosis")])
-    split = split_by_patient(table.with_rows(mixed.reset_index(drop=True)), 0.2, 0.2, 0).frame
-    ill = (
-        split[split["patient"].isin([f"p{number:02d}" for number in range(5, 10)])].groupby("patient")["split"].first()
-    )
+    frame = table.frame
+    healthy_too = frame[frame["label"] == "tuberculosis"][:4].assign(label="healthy")
+    mixed = pd.concat([frame, healthy_too.assign(id="again " + healthy_too["id"])], ignore_index=True)
+    split = split_by_patient(table.with_rows(mixed), 0.2, 0.2, 0).frame
+    ill = split[split["label"] == "tuberculosis"].groupby("patient")["split"].first()
     assert sorted(ill) == ["test", "train", "train", "train", "validation"]
 
 
@@ -440,3 +439,36 @@ def test_a_module_takes_the_names_of_the_data(diseases, tmp_path):
     with pytest.raises(InputError, match="does not fit a model of 4 lesion classes"):
         other = cw.create_model("attention", num_classes=4, object_classes=4, **small)
         cw_experiment_of(other, "smoke", {"source": str(diseases)}, data.description)
+
+
+def test_one_class_is_enough_for_a_detector_alone(tmp_path):
+    content = {"classes": ["ill"], "mask_values": {"1": "lung", "2": "cavity"}}
+    folder = write_diseases(tmp_path / "data", content, 6, ("ill",), {1: "lung", 2: "cavity"})
+    detector = Experiment.make("smoke", source=str(folder), model="mask-rcnn")
+    assert detector.one_shot.classes == ("ill",) and str(detector.objects) == "lesion=2"
+    with pytest.raises(InputError, match="classes=ill: name at least two different classes"):
+        Experiment.make("smoke", source=str(folder), model="attention")
+
+
+def test_a_matrix_of_many_classes_with_names_of_any_letters():
+    "Names that look like numbers or markup stay names."
+    from covid_workbench.evaluation.classification import classification_scores, confusion_figure
+
+    names = ("1", "2020-01-01", "<b>bold</b>", "A & B", "last")
+    figure = confusion_figure(classification_scores(list(names), list(names), names))
+    assert figure.layout.xaxis.type == figure.layout.yaxis.type == "category" and figure.layout.width > 500
+    assert figure.data[0].x[2] == "&lt;b&gt;bold&lt;/b&gt;" and len(figure.layout.annotations) == 25
+
+
+@pytest.mark.parametrize(("count", "shown"), [(3, 6), (5, 10), (30, 24)])
+def test_a_gallery_has_two_slices_of_each_class_or_one_of_many(tmp_path, count, shown):
+    names = [f"class {number}" for number in range(count)]
+    rows = [
+        {"id": f"{name} {at}", "split": "test", "label": name, "predicted": names[0]} | {f"p_{n}": 0.5 for n in names}
+        for name in names
+        for at in range(3)
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "predictions.csv", index=False)
+    held = SimpleNamespace(folder=tmp_path, experiment=SimpleNamespace(one_shot=SimpleNamespace(classes=names)))
+    ids = telling_slices(held)
+    assert len(ids) == shown and len({name.rsplit(" ", 1)[0] for name in ids}) == min(count, 24)

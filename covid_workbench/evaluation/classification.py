@@ -9,6 +9,7 @@ __all__ = ['FIXED_WEIGHTS', 'BLUES', 'class_numbers', 'classification_scores', '
 
 # %% ../../nbs/302_evaluation.classification.ipynb #619dc8c4
 from collections.abc import Iterable, Sequence
+from html import escape
 
 import numpy as np
 import plotly.graph_objects as go
@@ -137,7 +138,8 @@ def confusion_figure(scores: dict, title: str = "") -> go.Figure:
 
     Colour is the share of the true class, text the count and the share.
     """
-    counts, names = np.array(scores["confusion"]), scores["class_names"]  # (K, K)
+    counts = np.array(scores["confusion"])  # (K, K)
+    names = [escape(name, quote=False) for name in scores["class_names"]]  # as they are, letter by letter
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     figure = go.Figure(
         go.Heatmap(
@@ -177,7 +179,7 @@ def histogram_of_predictions(scores: dict, title: str = "") -> go.Figure:
     for kind, name, colour in (("support", "true", "#aab1ba"), ("predicted", "predicted", "#2f7fbf")):
         counts = [row[kind] for row in scores["classes"].values()]
         figure.add_bar(
-            x=scores["class_names"],
+            x=[escape(name, quote=False) for name in scores["class_names"]],
             y=counts,
             name=name,
             marker_color=colour,

@@ -101,7 +101,10 @@ function render({ model, el }) {
         ),
         h(
           "div",
-          { class: "cw-classes" },
+          {
+            class: "cw-classes",
+            style: `--cw-name:${Math.min(24, Math.max(...classes.map((name) => name.length)))}ch`,
+          },
           h(
             "div",
             { class: "cw-class cw-soft" },
