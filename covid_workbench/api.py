@@ -24,6 +24,7 @@ __all__ = ['OBJECTS_OF_COUNT', 'list_models', 'create_model', 'class_names', 're
            'explore_run', 'open_run', 'data_settings', 'train', 'experiment_of', 'run_study']
 
 # %% ../nbs/902_api.ipynb #e123e8da
+from .data.description import DataDescription
 from .data.phantom import PhantomSettings, write_phantom
 from .data.slices import CLASS_NAMES, SliceTable
 from .data.sources import open_sources, slices_named
@@ -45,7 +46,7 @@ from .models import zoo
 from .models.cards import CARDS, display_name
 from .reports.pictures import SlicePicture, slice_picture
 from .runs.datasets import relabelled
-from .runs.experiment import GROUP_OF, Experiment, preset_values, values_described
+from .runs.experiment import GROUP_OF, Experiment
 from .runs.load import load_model
 from .runs.run import Run
 from .training.train import train as train_experiment
@@ -376,12 +377,9 @@ def train(
     """
     if data is not None:
         settings |= data_settings(data, settings)
-        if isinstance(model, str) and isinstance(data, SliceTable) and len(data.roots) > 1:
-            # its folders need not be in a layout of their own, so the table says what is in them
-            values = preset_values(preset or "paper", "", settings | {"model": model}) | settings
-            settings |= values_described(data.description, values, settings)
     module = model if isinstance(model, nn.Module) else None
-    experiment = experiment_of(model, preset, settings)
+    described = data.description if isinstance(data, SliceTable) else None
+    experiment = experiment_of(model, preset, settings, described)
     table = relabelled(data, experiment.data.relabel) if isinstance(data, SliceTable) else None
     run = train_experiment(experiment, folder, resume=resume, progress=progress, table=table, model=module)
     return OpenRun(run.folder, run.experiment)
@@ -390,8 +388,13 @@ def train(
 OBJECTS_OF_COUNT = {1: "merged", 2: "lesions", 3: "lung+lesions"}
 
 
-def experiment_of(model: str | nn.Module | Experiment, preset: str | None, settings: dict[str, Any]) -> Experiment:
-    """The experiment that `train` was asked for.
+def experiment_of(
+    model: str | nn.Module | Experiment,
+    preset: str | None,
+    settings: dict[str, Any],
+    described: DataDescription | None = None,
+) -> Experiment:
+    """The experiment that `train` was asked for, on slices that are `described` so.
 
     Raises `InputError` for a module that `create_model` did not make, and for a preset beside an experiment.
     """
@@ -401,7 +404,7 @@ def experiment_of(model: str | nn.Module | Experiment, preset: str | None, setti
         return model.replace(**settings)
     preset = preset or "paper"
     if isinstance(model, str):
-        return Experiment.make(preset, model=model, **settings)
+        return Experiment.make(preset, model=model, described=described, **settings)
     own = getattr(model, "made_from", None)
     if own is None:
         raise InputError(

@@ -422,16 +422,26 @@ class Experiment(ExperimentGroups):
     "All settings of a run. Make one with `Experiment.make`, which checks every name and value."
 
     @classmethod
-    def make(cls, preset: str = "paper", /, *, protocol: str = "", **settings: Any) -> "Experiment":
+    def make(
+        cls,
+        preset: str = "paper",
+        /,
+        *,
+        protocol: str = "",
+        described: DataDescription | None = None,
+        **settings: Any,
+    ) -> "Experiment":
         """An experiment from a preset and flat settings by name.
 
         `protocol`: paper, released or default; without it, the preset's. The preset `paper` takes every value of the
         model's card; the small ones have their own detector and training and take the rest. Classes and objects that
-        are not given are those of the data set. Raises `InputError` for a wrong name or value, with the nearest right
-        one.
+        are not given are those of the data set, `described` here or in its folder. Raises `InputError` for a wrong
+        name or value, with the nearest right one.
         """
         values = preset_values(preset, protocol, settings) | settings
-        return cls._filled(values | described_values(values, settings))
+        if described is None:
+            return cls._filled(values | described_values(values, settings))
+        return cls._filled(values | values_described(described, values, settings))
 
     @classmethod
     def _filled(cls, values: dict[str, Any]) -> "Experiment":
