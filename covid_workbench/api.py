@@ -24,12 +24,8 @@ __all__ = ['OBJECTS_OF_COUNT', 'list_models', 'create_model', 'class_names', 're
            'attention_table', 'explore_run', 'open_run', 'data_settings', 'train', 'experiment_of', 'run_study']
 
 # %% ../nbs/902_api.ipynb #e123e8da
-<<<<<<< HEAD
 from .data.colours import class_colours
 from .data.description import CLASS_NAMES, STANDARD, DataDescription
-=======
-from .data.description import DataDescription
->>>>>>> tables
 from .data.phantom import PhantomSettings, write_phantom
 from .data.slices import SliceTable
 from .data.sources import open_sources, slices_named
@@ -51,11 +47,7 @@ from .models import zoo
 from .models.cards import CARDS, display_name
 from .reports.pictures import SlicePicture, slice_picture
 from .runs.datasets import relabelled
-<<<<<<< HEAD
 from .runs.experiment import GROUP_OF, Experiment, source_description
-=======
-from .runs.experiment import GROUP_OF, Experiment
->>>>>>> tables
 from .runs.load import load_model
 from .runs.run import Run
 from .training.train import train as train_experiment
@@ -438,11 +430,7 @@ def experiment_of(
     settings: dict[str, Any],
     described: DataDescription | None = None,
 ) -> Experiment:
-<<<<<<< HEAD
     """The experiment that `train` was asked for; `described`: what a data set in memory says.
-=======
-    """The experiment that `train` was asked for, on slices that are `described` so.
->>>>>>> tables
 
     Raises `InputError` for a module that `create_model` did not make, and for a preset beside an experiment.
     """
@@ -452,11 +440,7 @@ def experiment_of(
         return model.replace(described=described, **settings)
     preset = preset or "paper"
     if isinstance(model, str):
-<<<<<<< HEAD
         return Experiment.make(preset, described=described, model=model, **settings)
-=======
-        return Experiment.make(preset, model=model, described=described, **settings)
->>>>>>> tables
     own = getattr(model, "made_from", None)
     if own is None:
         raise InputError(

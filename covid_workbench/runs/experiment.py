@@ -536,38 +536,17 @@ class FilledExperiment(ExperimentGroups):
 
     @classmethod
     def make(
-<<<<<<< HEAD
         cls, preset: str = "paper", /, *, protocol: str = "", described: DataDescription | None = None, **settings: Any
     ) -> Self:
-=======
-        cls,
-        preset: str = "paper",
-        /,
-        *,
-        protocol: str = "",
-        described: DataDescription | None = None,
-        **settings: Any,
-    ) -> "Experiment":
->>>>>>> tables
         """An experiment from a preset and flat settings by name.
 
         `protocol`: paper, released or default; without it, the preset's. The preset `paper` takes every value of the
         model's card; the small ones have their own detector and training and take the rest. Classes and objects that
-<<<<<<< HEAD
         are not given are those of the data set, which `described` says in place of its folder. Raises `InputError` for
         a wrong name or value, with the nearest right one.
         """
         values = preset_values(preset, protocol, settings) | settings
         return cls._filled(values | described_values(values, settings, described))
-=======
-        are not given are those of the data set, `described` here or in its folder. Raises `InputError` for a wrong
-        name or value, with the nearest right one.
-        """
-        values = preset_values(preset, protocol, settings) | settings
-        if described is None:
-            return cls._filled(values | described_values(values, settings))
-        return cls._filled(values | values_described(described, values, settings))
->>>>>>> tables
 
     @classmethod
     def _filled(cls, values: dict[str, Any]) -> Self:
