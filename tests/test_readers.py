@@ -380,6 +380,31 @@ def test_medseg2_keeps_apart_what_its_values_do_not_tell(tmp_path):
     says(("m010-s0003-1.dcm has no mask", "1_z003.png"), open_source, tmp_path)
 
 
+def test_covid_ct_md_reads_its_array_across_the_jump_of_its_index(tmp_path):
+    for name in (
+        "COVID-19 subjects/P1/IM0001",
+        "Cap Cases/cap002/IM0001",
+        "Cap Cases/cap002/IM0002",
+        "Normal subjects/n/IM0001",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"{name}.dcm").write_bytes(b"")
+    (tmp_path / "Index.csv").write_text("Label Index,Folder/ID\n0,P1\n2,cap002\n")
+    np.save(tmp_path / "Slice-level-labels.npy", np.array([[1, 0], [0, 1]]))
+    table = open_source(tmp_path)
+    assert table.frame.set_index("id")["label"].to_dict() == {
+        "cap002_IM0001": "",
+        "cap002_IM0002": "CP",
+        "P1_IM0001": "COVID-19",
+        "n_IM0001": "Normal",
+    }
+    assert table.notes == ("COVID-CT-MD: 1 slice of ill patients show no infection and have no label.",)
+    np.save(tmp_path / "Slice-level-labels.npy", np.array([[1, 0]]))
+    says(("Index.csv", "does not fit the 1 rows"), open_source, tmp_path)
+    (tmp_path / "Slice-level-labels.npy").write_bytes(b"\x93NUMPY")
+    says(("not a readable array",), open_source, tmp_path)
+
+
 def test_any_folders_named_by_class(tmp_path):
     for name in (
         "train/nodule/1.png",
