@@ -182,6 +182,31 @@ def test_compressed_pixels_and_damage(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_damaged_jpeg_is_not_made_up(tmp_path, capfd):
+    "libjpeg fills what is missing with grey and goes on."
+    import gdcm
+
+    hu = np.random.default_rng(0).integers(-1000, 1000, (64, 64)).astype(np.int16)
+    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+    reader.SetFileName(str(save(tmp_path / "plain.dcm", hu)))
+    assert reader.Read()
+    change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGLosslessProcess14_1))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    path = tmp_path / "jpeg.dcm"
+    writer.SetFileName(str(path))
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    assert writer.Write() and (read_plane(path).hu == hu).all()
+    content = bytearray(path.read_bytes())
+    content[-3000:-500] = bytes(2500)
+    path.write_bytes(content)
+    capfd.readouterr()
+    with pytest.raises(InputError, match="jpeg.dcm has damaged pixel data|jpeg.dcm has pixel data that cannot"):
+        read_plane(path)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_planes_of_one_file(tmp_path):
     "An enhanced CT: positions by frame, the scale shared."
     from pydicom.dataset import Dataset
