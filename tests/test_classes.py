@@ -464,8 +464,9 @@ def test_a_matrix_of_many_classes_with_names_of_any_letters():
 def test_a_gallery_has_two_slices_of_each_class_or_one_of_many(tmp_path, count, shown):
     names = [f"class {number}" for number in range(count)]
     rows = [
-        {"id": f"{name} {at}", "split": "test", "label": name, "predicted": names[0]} | {f"p_{n}": 0.5 for n in names}
-        for name in names
+        {"id": f"{name} {at}", "split": "test", "label": name, "predicted": name if at else names[number - 1]}
+        | {f"p_{other}": 0.5 for other in names}
+        for number, name in enumerate(names)
         for at in range(3)
     ]
     pd.DataFrame(rows).to_csv(tmp_path / "predictions.csv", index=False)
