@@ -595,7 +595,10 @@ class Experiment(FilledExperiment):
 # %% ../../nbs/200_runs.experiment.ipynb #2da4b5e9
 NOT_RESULTS = ("device", "checkpoint_minutes", "skip_broken")  # settings that do not change what a run finds
 WHERE = ("source", "also", "format", "columns")  # where the data are; what they are is in their fingerprint
-LATER = {name: DataSettings.__dataclass_fields__[name].default for name in ("window", "train_slices", "test_slices")}
+LATER = {
+    name: DataSettings.__dataclass_fields__[name].default
+    for name in ("window", "train_slices", "validation_slices", "test_slices")
+}
 
 
 def telling_settings(settings: dict[str, Any]) -> dict[str, Any]:
