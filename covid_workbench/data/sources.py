@@ -247,7 +247,7 @@ def slices_named(data: str | Path | Sequence[str | Path]) -> SliceTable:
         return open_source(data[0], pictures=True)
     return open_sources([str(folder) for folder in data])
 
-
+# %% ../../nbs/079_data.sources.ipynb #4b2406ab
 def describe_sources(
     folders: Sequence[str],
     format: str = "",
