@@ -128,7 +128,7 @@ def _data_given(args: argparse.Namespace, given: dict[str, Any]) -> dict[str, An
     other_data = {"also": (), "format": "", "columns": ()} if args.data else {}
     return other_data | named | given
 
-
+# %% ../nbs/909_cli.ipynb #cbd26bd9
 def data_arguments(command: argparse.ArgumentParser) -> None:
     "`--data`, which may be repeated, and how it is read."
     several = (

@@ -35,7 +35,7 @@ def said_by(name: str, table: SliceTable) -> Said:
     masks = bool(((table.frame["mask"] != "") | (table.frame["lungs"] != "")).any())
     return Said(name, table.description, labels, masks)
 
-
+# %% ../../nbs/060_data.agreement.ipynb #9d02ad9d
 def classes_together(parts: Sequence[Said]) -> tuple[tuple[str, ...], str]:
     """Classes of all parts in order, and the one with nothing to see.
 

@@ -49,7 +49,7 @@ def read_part(word: str, format: str = "") -> Part:
         raise InputError(f"data '{shown(word)}' names no folder; give one, as in lesions=FOLDER")
     return Part(folder, format, role)
 
-
+# %% ../../nbs/063_data.joining.ipynb #fd41437b
 def read_parts(words: Sequence[str], format: str = "") -> list[Part]:
     "The parts that are named. Raises `InputError` for formats of another number, and for a folder that is named twice."
     apart = ";" if ";" in format or ":" in format else ","

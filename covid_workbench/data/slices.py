@@ -262,7 +262,7 @@ def _without_blank_patients(frame: pd.DataFrame, ids: list[str]) -> pd.DataFrame
         patient=frame["patient"].mask(blank, own), patient_unknown=stated.astype(object).mask(blank, True)
     )
 
-
+# %% ../../nbs/050_data.slices.ipynb #c01da92f
 def _check_values(frame: pd.DataFrame, name: str, held: DataDescription, folders: int) -> None:
     "Raise `InputError` for an unknown label, split, mask value, frame or folder, and for an id that occurs twice."
     for column, options in (("label", held.classes), ("split", SPLITS)):
@@ -430,7 +430,7 @@ class TableSummary:
 
 UNKNOWN = "Patients unknown: "
 
-
+# %% ../../nbs/050_data.slices.ipynb #4d032c1d
 def unknown_notes(table: TableSummary) -> tuple[str, ...]:
     "A sentence that counts the slices of unknown patients; nothing where there are none."
     count = int(table.unknown.sum())

@@ -68,7 +68,7 @@ def _hash_of_row(table: SliceTable, row: int) -> str:
     except WorkbenchError:
         return ""
 
-
+# %% ../../nbs/061_data.unknown.ipynb #0123cb86
 def likeness_hashes(table: SliceTable, shared: Path, *, progress: bool = False) -> list[str]:
     "The hash of every slice of a table, empty where it cannot be read; kept in `shared / LOOKS`."
     from covid_workbench.data.windows import WINDOWS
@@ -102,7 +102,7 @@ def likeness_hashes(table: SliceTable, shared: Path, *, progress: bool = False) 
             write_atomic(cache, json.dumps({key: own for key, own in known.items() if own}))
     return [known[key] for key in keys]
 
-
+# %% ../../nbs/061_data.unknown.ipynb #42d9e5c1
 def _known(cache: Path) -> dict[str, str]:
     "What a file of hashes has; nothing if it is not there or damaged."
     try:
@@ -145,7 +145,7 @@ def _parts_of(pairs: list[tuple[int, int]], count: int) -> np.ndarray:
     graph = coo_array((np.ones(len(links), bool), (links[:, 0], links[:, 1])), shape=(count, count))
     return connected_components(graph, directed=False)[1]
 
-
+# %% ../../nbs/061_data.unknown.ipynb #e05ef16d
 def _of_scans(frame: pd.DataFrame, neighbours: list[tuple[int, int]]) -> np.ndarray:
     "Whether numbers tell scans apart (n,): the class of the row has `RUNS` runs of numbers, none with a fifth of it."
     runs = pd.Series(_parts_of(neighbours, len(frame)), frame.index)

@@ -218,7 +218,7 @@ class _ReleasedScores:
             "ceiling_ap50": float(np.mean(self.perfect, axis=0)[0]),
         }
 
-
+# %% ../../nbs/304_evaluation.inference.ipynb #44982e96
 def _class_scores(
     predictions: pd.DataFrame, dataset: SliceDataset, protocol: Protocol, bootstrap: int
 ) -> dict[str, Any] | None:

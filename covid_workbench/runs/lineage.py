@@ -97,7 +97,7 @@ def start_notes(parts: ExperimentData) -> list[str]:
             notes += _notes_on_patients(run, parts) + _notes_on_sources(run, parts.table)
     return notes
 
-
+# %% ../../nbs/205_runs.lineage.ipynb #f7248d75
 def _notes_on_patients(run: Run, parts: ExperimentData) -> list[str]:
     "Sentences about patients of validation and test whom `run` trained on, surely or perhaps."
     experiment, table, trained = parts.experiment, parts.table, _training_rows(run)
@@ -123,7 +123,7 @@ def _notes_on_patients(run: Run, parts: ExperimentData) -> list[str]:
         )
     return notes
 
-# %% ../../nbs/205_runs.lineage.ipynb #f7248d75
+# %% ../../nbs/205_runs.lineage.ipynb #41a2f490
 def _same_by_folder(trained: Table, held: Table) -> tuple[list[str], list[str]]:
     "`same_patients` over the folders of two tables, since each phantom has people of its own."
     surely, perhaps = {}, {}
@@ -156,7 +156,7 @@ def _refusal(run: Run, table: SliceTable, held: SliceTable, shared: list[str]) -
         "(setting allow_crossing=true), which every report says"
     )
 
-
+# %% ../../nbs/205_runs.lineage.ipynb #27238cb9
 def _notes_on_sources(run: Run, table: SliceTable) -> list[str]:
     "Sentences about sources of `run` and of `table` that may share patients."
     gaps = unmapped_sources(table.frame)

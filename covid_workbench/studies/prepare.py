@@ -108,7 +108,7 @@ def _slices_of(data: DataSettings) -> SliceTable:
     named = [name for name in (data.source, *data.also) if read_part(name).folder != PHANTOM]
     return open_sources(named, data.format, columns=data.columns)
 
-
+# %% ../../nbs/609_studies.prepare.ipynb #80a7cfd3
 @dataclass(frozen=True)
 class _Common:
     "What the cells of a study have in common; `fingerprints` are those of the data, by source."

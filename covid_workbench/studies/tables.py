@@ -116,7 +116,7 @@ def _notes_on_patients(filled: FilledTable) -> Iterator[str]:
             "interval over patients (–)."
         )
 
-
+# %% ../../nbs/616_studies.tables.ipynb #9949d748
 def _notes_on_orders(filled: FilledTable) -> Iterator[str]:
     finished = [cell for row in filled.rows for cell in row.cells if cell.status == "finished"]
     tested = [cell.metrics.get("test") or {} for cell in finished]
