@@ -1,4 +1,4 @@
-"""How long survey and audit of 61,782 slices take, as many as COVIDx-CT trains on: `python tests/heavy/bench_survey.py`.
+"""How long 61,782 slices take, as many as COVIDx-CT trains on: `python tests/heavy/bench_survey.py`.
 
 The slices are hard links to those of a phantom. Each is told apart by its frame, so that none is known from another.
 """
