@@ -436,7 +436,7 @@ def test_a_histogram_knows_when_there_is_nothing_to_draw():
 
 
 def test_a_training_notes_what_is_wrong_once_and_its_weights_do_not_change(phantom, tmp_path, monkeypatch, capsys):
-    settings = dict(source=str(tied(phantom, tmp_path)), model="classifier", epochs=1, classification_batch=4)
+    settings = dict(source=str(tied(phantom, tmp_path)), model="classifier", epochs=0.1, classification_batch=4)
     run = training.train(tiny(**settings), tmp_path / "audited" / "run", progress=True)
     said = capsys.readouterr().err
     assert len(run.notes) >= 2 and all(note.startswith("Audit: ") for note in run.notes)
