@@ -170,7 +170,7 @@ def audit(
 # %% ../../nbs/089_data.audit.ipynb #e407ed9b
 AUDIT = "Audit: "  # begins such a note
 MOST_NOTES = 5
-SAID = ("patient-in-two-splits", "patients-unknown", "class-absent")  # a run says these in words of its own
+SAID = ("patient-in-two-splits", "unknown-patients", "class-absent")  # a run says these in words of its own
 
 
 def notes_of(findings: Sequence[Finding]) -> list[str]:
