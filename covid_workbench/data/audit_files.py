@@ -72,7 +72,7 @@ def said_by_reader(audited: Audited) -> Iterator[Finding]:
         mend = "Mend the file, or take it away." if left_out else ""
         yield Finding("warning" if left_out else "note", "reader", shown(note, 400), mend, count=1)
 
-
+# %% ../../nbs/082_data.audit_files.ipynb #b0ee5d87
 @rule("file-truncated")
 def truncated_files(audited: Audited) -> Iterator[Finding]:
     "Pictures that end too early."
@@ -130,7 +130,7 @@ def _frames_used(audited: Audited) -> pd.Series:
     frame = audited.table.frame
     return frame.groupby(["folder", "image"])["frame"].transform("max") > 0
 
-
+# %% ../../nbs/082_data.audit_files.ipynb #bc586c22
 @rule("file-rotated")
 def rotated_pictures(audited: Audited) -> Iterator[Finding]:
     "Pictures that a viewer shows turned."
@@ -191,7 +191,7 @@ def unsafe_archives(audited: Audited) -> Iterator[Finding]:
             )
             yield Finding("error", "archive-unsafe", what, mend, evidence, 1)
 
-
+# %% ../../nbs/082_data.audit_files.ipynb #69904895
 def _archives_in(root) -> Iterator[str]:
     if os.path.isfile(root) and str(root).lower().endswith(".zip"):
         yield str(root)

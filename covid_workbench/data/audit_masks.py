@@ -98,7 +98,7 @@ def unreadable_masks(audited: Audited) -> Iterator[Finding]:
     )
     yield from found_in(audited, others, "error", "mask-unreadable", what, mend, value=errors)
 
-
+# %% ../../nbs/083_data.audit_masks.ipynb #0b204be3
 @rule("mask-empty")
 def empty_masks(audited: Audited) -> Iterator[Finding]:
     "Slices of an illness whose mask shows no lesion."
@@ -180,7 +180,7 @@ def turned_masks(audited: Audited) -> Iterator[Finding]:
             rows &= edges[""].notna().to_numpy()
             yield from _turned(audited, rows, way, "lesions", (edges[way] / edges[""]).round(2))
 
-
+# %% ../../nbs/083_data.audit_masks.ipynb #ee1caa22
 def _better_way(edges: pd.DataFrame) -> str:
     "The way in which the borders of all masks together lie clearly better on the pictures; '' if as read."
     best, most = "", SURE

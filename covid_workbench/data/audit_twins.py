@@ -73,7 +73,7 @@ def crossing_scans(audited: Audited) -> Iterator[Finding]:
             mend = "A scan is one patient's; give it one name and one split."
             yield Finding(level, "scan-in-two-splits", f"{len(wrong)} scan(s) {what}.", mend, evidence, len(wrong))
 
-
+# %% ../../nbs/084_data.audit_twins.ipynb #62501856
 @rule("unknown-patients")
 def unknown_patients(audited: Audited) -> Iterator[Finding]:
     "Slices whose patient nobody knows."
@@ -123,7 +123,7 @@ def same_pictures(audited: Audited) -> Iterator[Finding]:
     "The same file, or the same pixels, in two splits, under two labels or as two patients."
     yield from _twins(audited, _same_pairs(audited.facts), "same-picture", "slices with the same picture")
 
-
+# %% ../../nbs/084_data.audit_twins.ipynb #fd40ab1d
 def _same_pairs(facts: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     "Pairs of rows with equal pixels: of n equal ones, each with each for a few, and with its neighbours for many."
     pixels = facts["pixels_sha256"][(facts["pixels_sha256"] != "") & (facts["grey_std"] > 0)]

@@ -141,7 +141,7 @@ def _content(path: Path) -> bytes:
         return b""
     return read_member(path) or b""
 
-
+# %% ../../nbs/067_data.slice_facts.ipynb #8481ad08
 def _of_dicom(path: Path) -> dict[str, Any]:
     "Bits, and the window that a DICOM file asks for (its first one)."
     facts: dict[str, Any] = {"bits": 16, "mode": "HU"}

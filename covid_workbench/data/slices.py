@@ -427,7 +427,7 @@ class TableSummary:
         words = [f"{known} patients"] * bool(known or not unknown) + [f"{unknown} of unknown patients"] * bool(unknown)
         return " and ".join(words)
 
-
+# %% ../../nbs/050_data.slices.ipynb #c18d2386
 UNKNOWN = "Patients unknown: "
 
 # %% ../../nbs/050_data.slices.ipynb #4d032c1d

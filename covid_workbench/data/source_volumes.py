@@ -213,7 +213,7 @@ def _may_be_dicom(path: Path) -> bool:
     unnamed = not path.suffix or path.suffix[1:].replace("_", "").isdigit()
     return named or unnamed and is_dicom(path)
 
-
+# %% ../../nbs/074_data.source_volumes.ipynb #f2a0689e
 def _with_own_names(scans: list[Scan]) -> list[Scan]:
     seen: Counter = Counter()
     for scan in scans:

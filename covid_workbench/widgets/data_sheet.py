@@ -57,7 +57,7 @@ def mask_outlines(image: Slice, shape: tuple[int, int] | None = None) -> list[di
         if (mask == value).any()
     ]
 
-
+# %% ../../nbs/820_widgets.data_sheet.ipynb #9352b908
 def _smaller(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     "A mask (H, W) in another size: a value covers a pixel where it has a fifth of it or more; higher values win."
     made = np.zeros(shape, np.uint8)
@@ -88,7 +88,7 @@ def no_picture(error: str) -> TilePicture:
 # %% ../../nbs/820_widgets.data_sheet.ipynb #cdc396f6
 KEPT = 20 * 24  # tiles in memory, 8 MB
 
-
+# %% ../../nbs/820_widgets.data_sheet.ipynb #beed624c
 class ContactSheet:
     "Reads the slices of a data set as tiles, and keeps those that were read last."
 

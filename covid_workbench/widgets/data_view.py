@@ -73,7 +73,7 @@ class ShownData:
         frame = self.table.frame
         return {axis: sorted(frame[axis].unique(), key=lambda value: _place(value, order[axis])) for axis in AXES}
 
-
+# %% ../../nbs/818_widgets.data_view.ipynb #43a0d110
 AXES = {"label": "class", "split": "split", "source": "source"}
 
 
@@ -113,7 +113,7 @@ def data_of(where: Any, format: str = "") -> tuple[SliceTable, dict[str, Any]]:
         raise InputError(f"{table.name}: its slices were in {shown(table.root, 300)}, which is not there")
     return table, known
 
-
+# %% ../../nbs/818_widgets.data_view.ipynb #6f230b09
 def open_data(
     where: Any,
     format: str = "",
@@ -203,7 +203,7 @@ DATA_STATE = StateGuard(
     },
 )
 
-
+# %% ../../nbs/818_widgets.data_view.ipynb #27374e5f
 def check_data_choices(wanted: Mapping[str, Any], data: ShownData) -> None:
     "Raise `InputError` that names the first field of a state with a value which this data set does not offer."
     for axis, picked in wanted["filters"].items():
