@@ -277,7 +277,8 @@ def score_slices(
 
     Metrics: `slices`, `patients` (and `patients_unknown`, slices that name none), `detection` (`CocoScorer.score`, None
     without masks) and `classification` (None without labels); `bootstrap` > 0 draws add a 95 % interval of the
-    weighted F1 over patients. `protocol` chooses the F1 weights and whether `detection["reference"]`, the AP by the released rule with its ceiling, is computed too.
+    weighted F1 over patients. `protocol` chooses the F1 weights and whether `detection["reference"]`, the AP by the
+    released rule with its ceiling, is computed too.
     Raises `NotFiniteError` for weights or answers that are not finite.
     """
     _refuse_weights(model)
