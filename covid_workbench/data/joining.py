@@ -111,9 +111,7 @@ def folder_names(folders: Sequence[str | Path]) -> list[str]:
     "A short name for each folder, each different: its last part, numbered where several are called the same."
     names = [Path(os.path.realpath(folder)) for folder in folders]
     short = [(path.stem if path.suffix == ".csv" else path.name)[:LONGEST_NAME] or "folder" for path in names]
-    return [
-        name if short.count(name) == 1 else f"{name} {1 + short[:at].count(name)}" for at, name in enumerate(short)
-    ]
+    return [name if short.count(name) == 1 else f"{name} {1 + short[:at].count(name)}" for at, name in enumerate(short)]
 
 
 def _meanings(own: pd.DataFrame, said: Said, meaning: Mapping[int, int], held: DataDescription) -> pd.Series:

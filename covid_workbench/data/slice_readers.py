@@ -66,7 +66,7 @@ def serve() -> None:
 
 # %% ../../nbs/069_data.slice_readers.ipynb #4bd9a90f
 class _Process:
-    "A process that waits for rows of a table; begun when it is first needed."
+    "A process that waits for rows of a table; begun when it is first needed, ended by `close`."
 
     def __init__(self, table: SliceTable, objects: ObjectClasses):
         self.table = table
@@ -75,15 +75,13 @@ class _Process:
         self.start, self.process = json.dumps(start), None
 
     def _begin(self) -> None:
-        program = "from covid_workbench.data.slice_readers import serve; serve()"
-        surroundings = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1"}
         self.process = subprocess.Popen(
-            [*isolated_python(), "-c", program],
+            [*isolated_python(), "-c", "from covid_workbench.data.slice_readers import serve; serve()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env=surroundings,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1"},
         )
         self._say(self.start)
         if self.process.stdout.readline() != "ready\n":
@@ -95,15 +93,12 @@ class _Process:
             self.process.stdin.flush()
 
     def stop(self) -> None:
-        "End the process, from another thread; the thread that reads sees it."
-        process = self.process
-        if process is not None:
+        if (process := self.process) is not None:
             process.kill()
 
     def close(self) -> None:
-        "End the process, if there is one."
         if self.process is not None:
-            self.process.kill()
+            self.stop()
             self.process.wait()
             for stream in (self.process.stdin, self.process.stdout):
                 with contextlib.suppress(OSError):

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'NEWER', 'SPLITS', 'LONGEST', 'UNFIT', 'FLAGS', 'TURNS', 'CASTS', 'Complaint', 'UNKNOWN', 'CONTENT',
-           'Slice', 'read_slice', 'TableSummary', 'unknown_notes', 'TableContents', 'TableRows', 'TableParts',
-           'SliceTable']
+           'Slice', 'read_slice', 'TablePatients', 'TableSummary', 'unknown_notes', 'TableContents', 'TableRows',
+           'TableParts', 'SliceTable']
 
 # %% ../../nbs/050_data.slices.ipynb #75cb304e
 import hashlib
@@ -369,11 +369,33 @@ def _cropped(array: np.ndarray, row: pd.Series) -> np.ndarray:
     return array[y0:y1, x0:x1]
 
 # %% ../../nbs/050_data.slices.ipynb #cc6b5a3d
-class TableSummary:
-    """What a table of slices says about itself: rows, folders of its files, what its data set says, notes, and slice id
-    -> why it is left out."""
+class TablePatients:
+    "Rows of slices (columns: `COLUMNS`) and who is on them."
 
     frame: pd.DataFrame
+
+    @property
+    def patients(self) -> pd.Series:
+        "The patient of each row: `person:name` where the person is known, else `source/patient`."
+        names = self.frame["source"] + "/" + self.frame["patient"]
+        return names.where(self.frame["person"] == "", "person:" + self.frame["person"])
+
+    @property
+    def unknown(self) -> pd.Series:
+        "Whether the patient of each row is unknown; `patients` then has a group that may be one."
+        return self.frame["patient_unknown"] & (self.frame["person"] == "")
+
+    @property
+    def people(self) -> str:
+        "How many patients there are, and how many slices are of unknown ones, in words."
+        known, unknown = self.patients[~self.unknown].nunique(), int(self.unknown.sum())
+        words = [f"{known} patients"] * bool(known or not unknown) + [f"{unknown} of unknown patients"] * bool(unknown)
+        return " and ".join(words)
+
+# %% ../../nbs/050_data.slices.ipynb #4d2661ef
+class TableSummary(TablePatients):
+    "What a table says about itself: folders of its files, its data set, notes, and slice id -> why it is left out."
+
     roots: tuple[Path, ...]
     name: str
     description: DataDescription = STANDARD
@@ -408,24 +430,6 @@ class TableSummary:
     def root(self) -> Path:
         "The (first) folder of its files."
         return self.roots[0]
-
-    @property
-    def patients(self) -> pd.Series:
-        "The patient of each row: `person:name` where the person is known, else `source/patient`."
-        names = self.frame["source"] + "/" + self.frame["patient"]
-        return names.where(self.frame["person"] == "", "person:" + self.frame["person"])
-
-    @property
-    def unknown(self) -> pd.Series:
-        "Whether the patient of each row is unknown; `patients` then has a group that may be one."
-        return self.frame["patient_unknown"] & (self.frame["person"] == "")
-
-    @property
-    def people(self) -> str:
-        "How many patients there are, and how many slices are of unknown ones, in words."
-        known, unknown = self.patients[~self.unknown].nunique(), int(self.unknown.sum())
-        words = [f"{known} patients"] * bool(known or not unknown) + [f"{unknown} of unknown patients"] * bool(unknown)
-        return " and ".join(words)
 
 # %% ../../nbs/050_data.slices.ipynb #c18d2386
 UNKNOWN = "Patients unknown: "

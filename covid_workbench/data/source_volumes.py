@@ -152,7 +152,6 @@ class VolumeSource(Source):
         return _holds_volumes(self._paths or _walk(self.root))
 
     def notes(self) -> list[str]:
-        "What was unclear or left out, each kind once."
         return _summed(self._notes)
 
     def rows(self) -> Iterator[dict]:

@@ -276,10 +276,9 @@ def score_slices(
     """Metrics of a model on a data set, and one row of predictions a slice.
 
     Metrics: `slices`, `patients` (and `patients_unknown`, slices that name none), `detection` (`CocoScorer.score`, None
-    without masks) and `classification` (None without labels); `bootstrap` > 0 draws add a 95 % interval of the
-    weighted F1 over patients. `protocol` chooses the F1 weights and whether `detection["reference"]`, the AP by the
-    released rule with its ceiling, is computed too.
-    Raises `NotFiniteError` for weights or answers that are not finite.
+    without masks) and `classification` (None without labels); `bootstrap` > 0 draws add a 95 % interval of the weighted
+    F1 over patients. `protocol` chooses the F1 weights and whether `detection["reference"]`, the AP by the released
+    rule with its ceiling, is computed too. Raises `NotFiniteError` for weights or answers that are not finite.
     """
     _refuse_weights(model)
     about = dataset.table.description

@@ -111,10 +111,8 @@ class ScanAnswers:
 # %% ../../nbs/503_reports.answer_files.ipynb #e8aab3ce
 @dataclass
 class AnswerFolder:
-    """The answers of a run, written slice by slice: `entries`, and the slices that are `broken` with the reason.
-
-    `scans`: what is written about scans; `notes`: on files that were passed over.
-    """
+    """The answers of a run, written slice by slice: `entries`, and the slices that are `broken` with the reason;
+    `scans`: what is written about scans; `notes`: on files that were passed over."""
 
     out: Path
     run: Run
@@ -131,8 +129,8 @@ class AnswerFolder:
                 folder.mkdir(parents=True, exist_ok=True)
         document = detections_to_coco(self._lesions(model, score, batch), self.run.experiment.objects)
         write_atomic(self.out / "lesions.coco.json", json.dumps(document, allow_nan=False))
-        more = {"notes": list(self.notes), "scans": self.scans.entries}
-        write_predictions(self.out / "predictions.json", self.run.folder, self.entries, self.broken, more)
+        more, path = {"notes": list(self.notes), "scans": self.scans.entries}, self.out / "predictions.json"
+        write_predictions(path, self.run.folder, self.entries, self.broken, more)
 
     def _lesions(self, model: nn.Module, score: float, batch: int) -> Iterator[tuple[str, Detections]]:
         "The lesions of one slice after the other, once its entry is made and its overlay written."

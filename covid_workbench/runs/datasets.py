@@ -204,14 +204,10 @@ class ExperimentData:
         """
         part, settings = self.table.split(split), self.experiment.one_shot
         missing = f"{self.table.name}: no slice of the {split} split has {{}}, which model={settings.model} needs"
-        if lesions:
-            part = with_mask(part)
-            if not len(part):
-                raise InputError(missing.format("a lesion mask"))
-        if labelled:
-            part = with_label(part, settings.classes)
-            if not len(part):
-                raise InputError(missing.format(f"an image label ({', '.join(settings.classes)})"))
+        if lesions and not len(part := with_mask(part)):
+            raise InputError(missing.format("a lesion mask"))
+        if labelled and not len(part := with_label(part, settings.classes)):
+            raise InputError(missing.format(f"an image label ({', '.join(settings.classes)})"))
         return self.dataset_of(part)
 
     def facts_of(self, dataset: SliceDataset) -> pd.DataFrame | None:

@@ -52,12 +52,9 @@ class ReadingSettings:
     )
     format: str = setting(
         "",
-        "layout of the data folders, see covid-workbench data formats, or one for each, separated by commas; empty: it "
-        "is recognised",
+        "layout of the data folders (covid-workbench data formats), or one for each by commas; empty: it is recognised",
     )
-    columns: tuple[str, ...] = setting(
-        (), "columns of a csv by the names that they have there, such as id=ImageId, label=diagnosis"
-    )
+    columns: tuple[str, ...] = setting((), "columns of a csv by their names there, such as id=ImageId, label=diagnosis")
     window: str = setting(
         "",
         "HU window of volumes: lung, wide, mediastinum, bone or LOW:HIGH; empty: that of the data set, or else lung",

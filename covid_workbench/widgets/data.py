@@ -74,8 +74,8 @@ class DataView(SliceView):
                 setattr(self, name, value)
 
 # %% ../../nbs/821_widgets.data.ipynb #ab643f98
-class _SheetView(DataView):
-    "Fills the sheet and opens slices as the reader chooses."
+class _OpenedData(DataView):
+    "The data behind the page, and what of them is on show."
 
     data: ShownData
     sheet: ContactSheet
@@ -95,6 +95,28 @@ class _SheetView(DataView):
     def choices(self) -> DataChoices:
         "What decides which slices are on the sheet."
         return DataChoices(self.filters, self.finding, self.order, self.page)
+
+    def _read_slice(self) -> tuple[Slice | None, str]:
+        "The slice on show, and why it cannot be read."
+        if not self.slice:
+            return None, "No slice to show."
+        one_of("slice", self.slice, self.data.row_of)
+        try:
+            return self.data.table.read(self.data.row_of[self.slice]), ""
+        except (WorkbenchError, OSError, ValueError) as error:
+            return None, shown(error, 400)
+
+    def _show_slice(self) -> None:
+        "Open the chosen slice; one that cannot be read says why."
+        image, error = self._read_slice()
+        pixels, shape = (image.pixels.tobytes(), list(image.pixels.shape)) if image else (b"", [0, 0])
+        known = about_slice(self.data, self.data.row_of[self.slice]) if self.slice else []
+        about = dict(outlines=mask_outlines(image) if image else [], about_slice=known, slice_error=error)
+        self.put(pixels=pixels, shape=shape, **about, **hu_traits(image))
+
+# %% ../../nbs/821_widgets.data.ipynb #eb54cf1d
+class _SheetView(_OpenedData):
+    "Fills the sheet and opens slices as the reader chooses."
 
     @T.validate("finding", "order")
     def _known(self, proposal: Mapping[str, Any]) -> str:
@@ -127,26 +149,6 @@ class _SheetView(DataView):
         shown_now = self.sheet.traits(self.tiles_shown)
         facets = facets_of(self.data, self.choices)
         self.put(page=page, pages=len(pages), total=len(tiles), facets=facets, **shown_now)
-
-    def _show_slice(self) -> None:
-        "Open the chosen slice; one that cannot be read says why."
-        image, error = self._read_slice()
-        pixels, shape = (image.pixels.tobytes(), list(image.pixels.shape)) if image else (b"", [0, 0])
-        known = about_slice(self.data, self.data.row_of[self.slice]) if self.slice else []
-        outlines = mask_outlines(image) if image else []
-        self.put(
-            pixels=pixels, shape=shape, outlines=outlines, about_slice=known, slice_error=error, **hu_traits(image)
-        )
-
-    def _read_slice(self) -> tuple[Slice | None, str]:
-        "The slice on show, and why it cannot be read."
-        if not self.slice:
-            return None, "No slice to show."
-        one_of("slice", self.slice, self.data.row_of)
-        try:
-            return self.data.table.read(self.data.row_of[self.slice]), ""
-        except (WorkbenchError, OSError, ValueError) as error:
-            return None, shown(error, 400)
 
 # %% ../../nbs/821_widgets.data.ipynb #ba3e7461
 class _SavedData(_SheetView):
@@ -190,7 +192,8 @@ class _SavedData(_SheetView):
 class DataExplorer(_SavedData):
     """A data set: how much of what there is, what the audit says of it, and the slices behind both.
 
-    `where`: a folder, several folders, a `SliceTable`, a run or its folder. `format`: a word for the layout, where it is
+    `where`: a folder, several folders, a `SliceTable`, a run or its folder. `format`: a word for the layout, where it
+    is
     not recognised. `objects`: what counts as one lesion (default: each kind by itself, or what the run learns);
     `min_area`: lesions of that many pixels or fewer are lost to a training. `store`: a file that keeps what was read,
     so that the next opening takes seconds. What cannot be opened is said in `trouble`.

@@ -95,7 +95,7 @@ def object_styles(data: ShownData) -> dict[str, tuple[str, str]]:
 
 # %% ../../nbs/819_widgets.data_figures.ipynb #dc73161d
 def lesion_table(data: ShownData) -> pd.DataFrame:
-    "A row for each component of each slice: `row`, `name` of its object class, `area` in stored pixels, whether `kept`."
+    "A row for each component of each slice: `row`, `name` of its object class, `area` in stored pixels, if `kept`."
     held = []
     for row, (areas, width, height) in enumerate(
         zip(*(data.facts[name] for name in ("areas", "mask_width", "mask_height")))

@@ -120,17 +120,9 @@ class ContactSheet:
     def _entry(self, tile: Tile, picture: TilePicture) -> dict[str, Any]:
         held = self.data.table.frame.iloc[tile.row]
         about = [words_of(axis, held[axis]) for axis, values in self.data.values_on.items() if len(values) > 1]
-        return {
-            "id": held["id"],
-            "label": held["label"],
-            "patient": held["person"] or held["patient"],
-            "about": " · ".join(about),
-            "group": tile.group,
-            "words": tile.words,
-            "frame": list(picture.frame),
-            "outlines": list(picture.outlines),
-            "error": picture.error,
-        }
+        known = {"id": held["id"], "label": held["label"], "patient": held["person"] or held["patient"]}
+        drawn = {"frame": list(picture.frame), "outlines": list(picture.outlines), "error": picture.error}
+        return known | {"about": " · ".join(about), "group": tile.group, "words": tile.words} | drawn
 
 # %% ../../nbs/820_widgets.data_sheet.ipynb #70a892b6
 ACROSS, STEP, BELOW = 6, 136, 30  # tiles in a row; pixels from tile to tile, and for words below one

@@ -32,11 +32,8 @@ from .state import StateGuard, one_of
 # %% ../../nbs/818_widgets.data_view.ipynb #516b02bf
 @dataclass(frozen=True, eq=False)
 class ShownData:
-    """A data set, what its files hold and what the audit says.
-
-    `facts`: a row of `data.survey` for each slice of `table`; `objects`: what counts as one lesion; lesions of up to
-    `min_area` pixels in a picture of `image_size` (None: as stored) are lost to a training.
-    """
+    """A data set, its facts (of `data.survey`, a row a slice), what the audit says, and what counts as a lesion:
+    `objects` of more than `min_area` pixels in a picture of `image_size` (None: as stored)."""
 
     table: SliceTable
     facts: pd.DataFrame

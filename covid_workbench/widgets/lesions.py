@@ -14,7 +14,7 @@ from typing import Any
 
 import traitlets as T
 
-from ..data.slices import SliceTable
+from ..data.slices import Slice, SliceTable
 from ..errors import InputError
 from ..progress import progress_bar
 from ..reports.pictures import SlicePicture
@@ -74,16 +74,14 @@ class _ReadView(LesionView):
 
     def _show(self) -> None:
         "Bring the chosen slice on; the rest of its volume follows."
-        volume_of = self.reader.volumes.volume_of
-        one_of("slice", self.slice, volume_of)
-        name = volume_of[self.slice]
+        one_of("slice", self.slice, self.reader.volumes.volume_of)
+        name = self.reader.volumes.volume_of[self.slice]
         self.reader.shown = self.slice
         self._read(name, self.reader.volumes.ids(name).index(self.slice))
         image = image_of(self.reader, self.slice)
-        pixels, shape = (image.pixels.tobytes(), list(image.pixels.shape)) if image else (b"", [0, 0])
         with self.hold_sync():
             self.volume, self.slices, self.pixels_of = name, self.reader.entries(name), self.slice
-            for trait, value in dict(pixels=pixels, shape=shape, **hu_traits(image)).items():
+            for trait, value in _image_traits(image).items():
                 setattr(self, trait, value)
         if self._task is None or self._task.done() or self._task.get_name() != name:
             self._stop()
@@ -107,6 +105,12 @@ class _ReadView(LesionView):
         if self._task:
             self._task.cancel()
             self._task = None
+
+# %% ../../nbs/817_widgets.lesions.ipynb #53435265
+def _image_traits(image: Slice | None) -> dict[str, Any]:
+    "What the page needs to draw a slice; nothing to draw without one."
+    pixels, shape = (image.pixels.tobytes(), list(image.pixels.shape)) if image else (b"", [0, 0])
+    return dict(pixels=pixels, shape=shape, **hu_traits(image))
 
 # %% ../../nbs/817_widgets.lesions.ipynb #d0aa6754
 class _MovingView(_ReadView):

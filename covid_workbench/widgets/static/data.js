@@ -1,5 +1,5 @@
-// The data explorer: counts, figures, findings, a contact sheet, one slice. Python puts common.js and viewport.js before
-// it. Every choice is a trait; the kernel answers with another sheet or another slice.
+// The data explorer: counts, figures, findings, a contact sheet, one slice. Python puts common.js and viewport.js
+// before it. Every choice is a trait; the kernel answers with another sheet or another slice.
 const LEVEL = { error: "✕", warning: "!", note: "i" };
 const HELP = [
   ["click, Enter", "a finding or a number shows its slices, a tile opens its slice; a second click leaves the finding"],
@@ -353,7 +353,7 @@ function contactSheet(model, el) {
           h("p", {
             class: "cw-soft",
             text: inFinding
-              ? "This finding is about the whole set, or about files that are no slices: there is nothing to show but the sentence above."
+              ? "This finding is about the whole set, or about files that are no slices: the sentence above says all."
               : "No slice passes these filters.",
           }),
         );

@@ -153,7 +153,8 @@ function windowChoice(model) {
       model_ends = presets[names[0]],
       same = (one) => one[0] === ends[0] && one[1] === ends[1];
     choose.value = names.find((name) => same(presets[name])) ?? "";
-    for (const [place, field] of [low, high].entries()) if (document.activeElement !== field) field.value = ends[place]; // what is being typed stays
+    // what is being typed stays
+    for (const [place, field] of [low, high].entries()) if (document.activeElement !== field) field.value = ends[place];
     seen.textContent = same(model_ends) ? "" : `(the model sees ${model_ends.join(" to ")})`;
   };
   return { element: h("span", { class: "cw-group cw-window" }, choose, units), draw };
