@@ -15,11 +15,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from .arguments import name_word, number
-from .errors import shown
+from .errors import InputError, shown
 
 if TYPE_CHECKING:
     from covid_workbench.data.audit import Audit
     from covid_workbench.data.findings import Finding
+    from covid_workbench.data.slices import SliceTable
 
 # %% ../nbs/903_data_commands.ipynb #6be82cfb
 WIDTH = 100  # columns of a terminal
@@ -64,9 +65,7 @@ def check(args: argparse.Namespace) -> int:
     "audit data folders: damaged files, masks, twins, leaks, shortcuts to the class"
     from covid_workbench.api import check_data
 
-    audit = check_data(
-        args.folders, format=args.format or "", min_area=args.min_area, whole=args.whole, progress=not args.json
-    )
+    audit = check_data(_opened(args), min_area=args.min_area, whole=args.whole, progress=not args.json)
     page = None
     if args.html:
         from covid_workbench.reports.audit_page import write_audit_page
@@ -98,6 +97,19 @@ def _folders_argument(command: argparse.ArgumentParser) -> None:
     what = "data folders or slices.csv, read as one data set"
     command.add_argument("folders", nargs="+", type=name_word, metavar="PATH", help=what)
     command.add_argument("--format", type=name_word, help="of the folders (default: recognised)")
+    command.add_argument("--window", type=name_word, help="HU window: lung, wide, mediastinum, bone or LOW:HIGH")
+    column = "name of a column in a csv, such as --map id=ImageId --map label=diagnosis"
+    command.add_argument("--map", action="append", default=[], type=name_word, metavar="COLUMN=NAME", help=column)
+
+# %% ../nbs/903_data_commands.ipynb #f1dc70cb
+def _opened(args: argparse.Namespace) -> "SliceTable":
+    "The slices that the arguments name."
+    from covid_workbench.data.sources import open_sources
+    from covid_workbench.data.windows import window_of
+
+    window = window_of(args.window) if args.window else None
+    table = open_sources(args.folders, args.format or "", columns=args.map, window=window)
+    return table.described(table.description.replace(window=window)) if window else table
 
 # %% ../nbs/903_data_commands.ipynb #5c197ec7
 def formats(args: argparse.Namespace) -> None:
@@ -123,13 +135,14 @@ EXPORTS = ("pictures", "coco", "lists", "covidx-ct")
 def export(args: argparse.Namespace) -> None:
     "write data folders as pictures with a slices.csv, as COCO instances, or as lists of the papers"
     from covid_workbench.data.description import objects_of
-    from covid_workbench.data.sources import open_sources
 
-    table = open_sources(args.folders, args.format or "")
+    table = _opened(args)
+    if args.bits != 8 and args.to != "pictures":
+        raise InputError(f"--bits belongs to --to pictures; leave it out with --to {args.to}")
     if args.to == "pictures":
         from covid_workbench.data.to_pictures import to_pictures
 
-        to_pictures(table, args.out)
+        to_pictures(table, args.out, bits=args.bits)
     elif args.to == "coco":
         from covid_workbench.data.audit import objects_for
         from covid_workbench.data.to_coco import to_coco
@@ -142,7 +155,7 @@ def export(args: argparse.Namespace) -> None:
     else:
         from covid_workbench.data.to_lists import to_lists
 
-        to_lists(table, args.out, kind=args.to)
+        to_lists(table, args.out, kind="papers" if args.to == "lists" else args.to)
     print(f"{len(table):,} slices as {args.to}: {args.out}")
 
 
@@ -150,6 +163,8 @@ def export_arguments(command: argparse.ArgumentParser) -> None:
     _folders_argument(command)
     command.add_argument("--to", required=True, choices=EXPORTS, help="what to write")
     command.add_argument("--out", required=True, type=name_word, help="a new folder; for coco a file")
+    bits = "of pictures: 8 (windowed, the default), or 16, which keeps HU"
+    command.add_argument("--bits", type=int, choices=(8, 16), default=8, help=bits)
     command.add_argument(
         "--objects", type=name_word, help="of coco: merged (default), lesions, cavity=2,nodule=3+4 ..."
     )

@@ -182,7 +182,7 @@ def test_what_surrounds_the_lungs_tells_the_class():
 
 
 def test_file_sizes_are_asked_of_the_disk(tmp_path):
-    table = table_of(12, 2)
+    table = table_of(16, 2)
     for row, (image, label) in enumerate(zip(table.frame["image"], table.frame["label"])):
         path = tmp_path / image
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -195,13 +195,13 @@ def test_file_sizes_are_asked_of_the_disk(tmp_path):
 def test_too_few_patients_are_said_and_not_judged():
     table = table_of(9, classes=("Normal", "CP"))
     (finding,) = asked("class-from-metadata", table, facts_of(table, width=lambda label, *_: len(label)))
-    assert finding.level == "note" and "10 patients in each of two classes" in finding.what and "CP 9" in finding.what
+    assert finding.level == "note" and "15 patients in each of two classes" in finding.what and "CP 9" in finding.what
     (one,) = asked("class-from-metadata", table_of(30, classes=("CP",)))
     assert one.level == "note" and "two classes" in one.what
-    alike = table_of(12, 1, index=0)
+    alike = table_of(16, 1, index=0)
     (finding,) = asked("class-from-metadata", alike, facts_of(alike, grey_high=lambda *_: 250))
     assert finding.level == "note" and "alike" in finding.what
-    few = table_of(12).frame
+    few = table_of(16).frame
     few = SliceTable(few[(few["label"] != "CP") | few["patient"].isin(["CP0", "CP1"])], "nowhere")
     (finding,) = asked("class-from-metadata", few)  # the class with too few patients is left out of the trial
     assert "(COVID-19, Normal)" in finding.what
@@ -215,13 +215,13 @@ def test_unknown_patients_get_no_interval():
 
 
 def test_the_same_seed_gives_the_same_numbers_and_samples_are_said(monkeypatch):
-    table = table_of(14)
+    table = table_of(16)
     facts = facts_of(table, width=lambda label, _, random: 500 + int(9 * (label == "CP") + random.normal(0, 6)))
     first, second, other = (asked("class-from-metadata", table, facts, seed=seed) for seed in (3, 3, 4))
     assert first == second != other
     monkeypatch.setattr(audit_shortcuts, "SHORT_SLICES", 90)
     (short,) = asked("class-from-metadata", table, facts, whole=False)
-    assert "90 of 168 slices" in short.what and dict(short.figures)["slices"] == 90
+    assert "90 of 192 slices" in short.what and dict(short.figures)["slices"] == 90
 
 
 # ---------------------------------------------------------------- counts and sources

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,8 +14,9 @@ from PIL import Image
 
 import covid_workbench as cw
 from covid_workbench.api import data_settings, experiment_of
+from covid_workbench.data import planes
 from covid_workbench.data.agreement import Said, described_together
-from covid_workbench.data.description import DataDescription, ObjectClasses, write_description
+from covid_workbench.data.description import DataDescription, ObjectClasses, objects_of, write_description
 from covid_workbench.data.slices import SliceTable
 from covid_workbench.data.sources import describe_sources, open_sources
 from covid_workbench.data.splits import split_by_patient
@@ -23,7 +25,8 @@ from covid_workbench.data.unknown import keep_together, likeness_hash
 from covid_workbench.errors import InputError
 from covid_workbench.evaluation.evaluate import evaluate
 from covid_workbench.reports.run_report import score_table
-from covid_workbench.runs.datasets import prepare_data
+from covid_workbench.runs.datasets import check_slices, prepare_data
+from covid_workbench.runs.experiment import DataSettings
 from covid_workbench.runs.run import Run
 from covid_workbench.training.train import train
 
@@ -252,7 +255,7 @@ def test_a_phantom_beside_a_folder(tmp_path):
         (("--data", "a", "--window", "narrow"), "narrow"),
         (("--window", "lung", "--set", "window=bone"), "--window sets window=lung, and --set says window=bone"),
         (("--data", "a", "--map", "label"), "not of the form COLUMN=NAME"),
-        (("--data", "a", "--map", "lable=diagnosis"), "lable is unknown, did you mean 'label'"),
+        (("--data", "a", "--map", "lable=diagnosis"), "'lable' is no column, did you mean 'label'"),
         (("--data", "a", "--map", "id=x", "--set", "columns=id=y"), "--map says columns=id=x"),
         (("--set", "train_slices=-1"), "train_slices"),
     ],
@@ -371,12 +374,17 @@ def scans(folder: Path, count: int, slices: int, name: str) -> Path:
     return folder
 
 
+def hashes_of(part):
+    part = part.with_rows(part.frame.assign(mask=""))
+    return [likeness_hash(part.read(row).pixels) for row in range(len(part))]
+
+
 @pytest.mark.parametrize("name", ["{scan}_{slice}.png", "Covid ({number}).png"])  # numbers by scan, numbers by class
 def test_scans_of_unknown_patients_stay_together(tmp_path, name):
     folder = scans(tmp_path / "set", 27, 4, name)
     table = open_sources([str(folder)])
     assert table.unknown.all() and "108 of unknown patients" in repr(table)
-    together = keep_together(table, tmp_path)
+    together = keep_together(table, hashes_of)
     scan = np.arange(108) // 4
     assert (together.frame["patient"].groupby(scan).nunique() == 1).all() and together.patients.nunique() == 27
     split = split_by_patient(together)
@@ -384,17 +392,27 @@ def test_scans_of_unknown_patients_stay_together(tmp_path, name):
     assert any("27 groups" in note for note in split.notes)
 
 
-def test_nearly_equal_pictures_stay_together_and_hashes_are_kept(tmp_path, monkeypatch):
+def test_nearly_equal_pictures_stay_together(tmp_path):
     folder = a_set(tmp_path / "set", 9, slices=1, patient_unknown=True)
     with Image.open(folder / "00_00.png") as picture:
         picture.resize((80, 80), Image.Resampling.BICUBIC).save(folder / "08_00.png")
     table = open_sources([str(folder)])
-    patients = keep_together(table, tmp_path / "shared").frame["patient"]
+    patients = keep_together(table, hashes_of).frame["patient"]
     assert patients.iloc[0] == patients.iloc[8] and patients.nunique() == 8
-    monkeypatch.setattr("covid_workbench.data.unknown.likeness_hash", lambda pixels: pytest.fail("read twice"))
-    assert keep_together(table, tmp_path / "shared").frame["patient"].equals(patients)
     known = table.with_rows(table.frame.assign(patient_unknown=False))
-    assert keep_together(known, tmp_path / "nowhere") is known and not (tmp_path / "nowhere").exists()
+    assert keep_together(known, lambda part: pytest.fail("not asked for")) is known
+
+
+def test_preparing_and_checking_slices_of_unknown_patients_reads_each_file_once(tmp_path, monkeypatch):
+    folder, opened = a_set(tmp_path / "set", 9, slices=1, patient_unknown=True), Counter()
+    real = planes.read_plane
+    monkeypatch.setattr(
+        planes, "read_plane", lambda path, *more, **also: opened.update([str(path)]) or real(path, *more, **also)
+    )
+    data = DataSettings(source=str(folder), validation=0.2, test=0.2)
+    table = prepare_data(data, tmp_path / "shared", progress=False)
+    check_slices(table, tmp_path / "shared", objects=objects_of(data.objects), progress=False)
+    assert len(opened) == 9 and set(opened.values()) == {1}
 
 
 def test_the_hash_is_that_of_imagehash():

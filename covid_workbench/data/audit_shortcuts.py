@@ -119,7 +119,7 @@ def readable(facts: pd.DataFrame) -> np.ndarray:
 
 # %% ../../nbs/087_data.audit_shortcuts.ipynb #8a758c5d
 RED, AMBER, SURE = 0.7, 0.6, 0.55  # AUC of an error, of a warning, and what a warning's interval has to be above
-FEWEST_PATIENTS = 10  # of a class; with fewer, chance alone gives such figures
+FEWEST_PATIENTS = 15  # of a class; with fewer, chance alone gives such figures
 SHORT_SLICES = 3_000  # looked at when a training starts
 
 

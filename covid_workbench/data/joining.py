@@ -45,6 +45,8 @@ def read_part(word: str, format: str = "") -> Part:
         if equals and "/" not in role and not os.path.lexists(word) and os.path.lexists(folder):
             raise InputError(f"data {shown(word, 300)}: '{shown(role)}' is unknown, {nearest(role, ROLES)}")
         role, folder = "", str(word)
+    if "\0" in folder or folder.encode(errors="ignore").decode() != folder:
+        raise InputError(f"data folder '{shown(folder)}' is no name of a folder: it holds a NUL, or is no UTF-8")
     if not folder.strip():
         raise InputError(f"data '{shown(word)}' names no folder; give one, as in lesions=FOLDER")
     return Part(folder, format, role)

@@ -23,6 +23,7 @@ from .description import DataDescription, ObjectClasses
 from .lung_field import edge_scores, lung_field, matches, outside_lungs, overlaps, small_copy
 from .picture_hash import perceptual_hash
 from .slices import Slice, read_slice
+from .unknown import likeness_hash
 from ..errors import InputError, StorageError, WorkbenchError, shown
 from ..files import read_file
 from ..picture_files import picture_facts
@@ -33,7 +34,7 @@ FACTS: dict[str, Any] = {  # name -> what stands there where nothing is known
     "error": "",  # why the slice cannot be read, in one sentence
     "fault": "",  # the kind of that error: InputError or StorageError
     **dict(kind="", width=0, height=0, mode="", bits=0, alpha=False, frames=1, rotated=False),  # of the file, as stored
-    **dict(sha256="", pixels_sha256="", phash=""),
+    **dict(sha256="", pixels_sha256="", phash="", likeness=""),
     **dict(grey_low=NAN, grey_high=NAN, grey_mean=NAN, grey_std=NAN),  # low and high: 1st and 99th percentile
     **dict(hu_low=NAN, hu_high=NAN, spacing=NAN, window_low=NAN, window_high=NAN),  # HU, HU, mm, HU, HU
     **dict(mask_error="", mask_width=0, mask_height=0),  # of the mask file, as stored
@@ -166,6 +167,7 @@ def _of_picture(piece: Slice) -> dict[str, Any]:
     facts = {
         "pixels_sha256": hashlib.sha256(f"{pixels.shape}".encode() + pixels.tobytes()).hexdigest(),
         "phash": perceptual_hash(pixels),
+        "likeness": likeness_hash(pixels),
         "grey_low": float(low),
         "grey_high": float(high),
         "grey_mean": mean,

@@ -149,7 +149,7 @@ class VolumeSource(Source):
 
     def fits(self) -> bool:
         "Whether one of the first files is a volume, or a plane of one."
-        return _holds_volumes(self._paths or _walk(self.root))
+        return os.path.exists(self.path) and _holds_volumes(self._paths or _walk(self.root))
 
     def notes(self) -> list[str]:
         return _summed(self._notes)

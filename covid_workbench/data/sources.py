@@ -178,9 +178,12 @@ def _opened(part: Part, columns: Sequence[str], phantom: SliceTable | None) -> S
 
 def _pairs(columns: Sequence[str]) -> dict[str, str]:
     "'id=ImageId' -> {'id': 'ImageId'}"
+    for pair in columns:
+        if not all(word.strip() for word in pair.partition("=")):
+            raise InputError(f"map '{shown(pair)}' is not of the form COLUMN=NAME, such as id=ImageId")
     return {ours.strip(): theirs.strip() for ours, _, theirs in (pair.partition("=") for pair in columns)}
 
-
+# %% ../../nbs/079_data.sources.ipynb #231b7150
 def slices_named(data: str | Path | Sequence[str | Path]) -> SliceTable:
     "What a person names to look at: a folder, a picture, or several folders."
     if isinstance(data, str | Path):

@@ -33,7 +33,7 @@ from ..progress import progress_bar
 # %% ../../nbs/080_data.survey.ipynb #e9bf8dfb
 SURVEY = "survey.sqlite"  # under `shared`: facts of slices that are known already
 HASHES = "hashes.json"  # beside it: contents of files that are known already
-FACTS_FORMAT = 2  # raised when the same files give other facts
+FACTS_FORMAT = 3  # raised when the same files give other facts
 READ_AS = ("frame", "mask_frame", "mask_turn", "lungs_turn", "mask_values", "crop", "transpose")
 FILES = ("image", "mask", "lungs")
 

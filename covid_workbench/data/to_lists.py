@@ -9,13 +9,13 @@ __all__ = ['PICTURE_FOLDERS', 'CLASS_FOLDERS', 'KINDS', 'LIST_OF', 'listed_name'
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
-from PIL import Image
 
 from .description import CLASS_NAMES
 from .slices import SPLITS, SliceTable
 from .source import PICTURES
 from ..errors import InputError, nearest, shown, storage
-from ..files import write_atomic
+from ..files import read_file, write_atomic
+from ..picture_files import picture_facts
 
 # %% ../../nbs/097_data.to_lists.ipynb #57a13841
 PICTURE_FOLDERS = ("image", "images", "img", "imgs")
@@ -122,11 +122,7 @@ def _size(table: SliceTable, row: int) -> tuple[int, int]:
     "Width and height of a picture as stored, from its header alone where that says it."
     about = table.frame.iloc[row]
     path = table.roots[about["folder"]] / about["image"]
-    try:
-        if path.suffix.lower() in PICTURES and path.is_file():
-            with Image.open(path) as picture:
-                return picture.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # what it lacks, `read` says in a sentence
-        pass
+    if path.suffix.lower() in PICTURES and path.is_file() and (facts := picture_facts(read_file(path))):
+        return facts.width, facts.height  # what a damaged one lacks, `read` says in a sentence
     shape = table.read(row).pixels.shape
     return shape if about["transpose"] else shape[::-1]

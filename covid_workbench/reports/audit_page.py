@@ -21,6 +21,7 @@ import pandas as pd
 from ..data.audit import Audit
 from ..data.audit_shortcuts import RED, outside_features, positions
 from ..data.audit_sources import measures_of
+from ..data.colours import GREEN, PINK
 from ..data.findings import Finding
 from ..data.slices import SliceTable
 from ..errors import WorkbenchError
@@ -28,8 +29,6 @@ from ..files import write_atomic
 from .run_report import STYLE
 from covid_workbench.reports.svg import (
     FONT,
-    GREEN,
-    PINK,
     YELLOW,
     cased_line,
     outline,

@@ -7,14 +7,14 @@ __all__ = ['relabelled', 'phantom_folder', 'prepare_data', 'survey_slices', 'che
            'with_label', 'ExperimentData', 'dataset_of', 'missing_classes']
 
 # %% ../../nbs/203_runs.datasets.ipynb #077e3e95
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from ..data.dataset import SliceDataset
-from ..data.description import DataDescription, ObjectClasses
+from ..data.description import DataDescription, ObjectClasses, objects_of
 from ..data.joining import PHANTOM, read_parts
 from ..data.phantom import PhantomSettings, write_phantom
 from ..data.slices import SPLITS, SliceTable
@@ -108,11 +108,21 @@ def prepare_data(
     renamed = data.relabel if table is None else ()
     if table is None:
         table = _named_table(data, shared, progress, workers)
-    table = split_by_patient(keep_together(table, Path(shared), progress=progress), **split)
+    table = split_by_patient(keep_together(table, _likeness(data, shared, progress)), **split)
     table = relabelled(table, renamed)
     for name, count in zip(SPLITS, (data.train_slices, data.validation_slices, data.test_slices)):
         table = subset(table, name, count, classes, data.split_seed)
     return table
+
+# %% ../../nbs/203_runs.datasets.ipynb #852c023f
+def _likeness(data: DataSettings, shared: str | Path, progress: bool) -> Callable[[SliceTable], list[str]]:
+    "Hashes of slices that nearly equal ones share; from the survey, so that no picture is read for this alone."
+
+    def hashes_of(table: SliceTable) -> list[str]:
+        facts = survey(table, Path(shared) / SURVEY, objects=objects_of(data.objects), progress=progress)
+        return facts["likeness"].tolist()
+
+    return hashes_of
 
 
 def _named_table(data: DataSettings, shared: str | Path, progress: bool, workers: int) -> SliceTable:

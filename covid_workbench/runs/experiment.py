@@ -77,9 +77,6 @@ class ReadingSettings:
         low=0,
         high=10**7,
     )
-    relabel: tuple[str, ...] = setting(
-        (), "image labels read as others, such as CP=Normal for a data source that tells COVID-19 from everything else"
-    )
 
 # %% ../../nbs/200_runs.experiment.ipynb #fade3d3d
 @dataclass(frozen=True)
@@ -122,6 +119,10 @@ class PhantomChoices:
 @dataclass(frozen=True)
 class DataSettings(PhantomChoices, SplitSettings, ReadingSettings):
     "Which slices, and what counts as a lesion."
+
+    relabel: tuple[str, ...] = setting(
+        (), "image labels read as others, such as CP=Normal for a data source that tells COVID-19 from everything else"
+    )
 
 # %% ../../nbs/200_runs.experiment.ipynb #46af73af
 REGIMES = ("two-phase", "warm-start", "two-stage", "fine-tune")

@@ -235,14 +235,14 @@ def _prepare(
     if fine_tune:
         notes += start_notes(parts)
     parts.facts = check_slices(parts.table, shared, progress=progress, facts=known, objects=experiment.objects)
-    if rank() == 0 and not (folder / "experiment.json").exists():  # a run that is continued has its notes
-        notes += _audited(parts, folder if progress else None)
     stages = stages_of(model, parts, device)
     if fine_tune:
         kept = experiment.one_shot.classes if experiment.training.keep_classes else ()
         adopt_weights(model, Run.open(experiment.training.start_from), kept)
     if starts_warm(experiment) and needs_pretrained(*detector_run(experiment, parts.table, shared)):
         build_model(experiment, pretrained=True)  # to refuse weights that do not fit
+    if rank() == 0 and not (folder / "experiment.json").exists():  # a run that is continued has its notes
+        notes += _audited(parts, folder if progress else None)
     return model, parts, stages, notes
 
 # %% ../../nbs/405_training.train.ipynb #e5e955fe

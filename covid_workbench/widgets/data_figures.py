@@ -8,17 +8,16 @@ __all__ = ['TURN', 'CLASS_TURN', 'DASHES', 'ORGAN', 'MOST_LESIONS', 'STEPS', 'PL
            'slice_places', 'positions', 'brightness', 'figures_of']
 
 # %% ../../nbs/819_widgets.data_figures.ipynb #2ff14331
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
+from ..data.colours import GREEN, PINK
 from ..data.dataset import stored_area
 from ..data.description import DataDescription
-from ..reports.svg import GREEN, PINK
+from ..picture_files import read_picture
 from .data_view import ShownData, words_of
 
 # %% ../../nbs/819_widgets.data_figures.ipynb #cd9bc1c5
@@ -204,7 +203,7 @@ def _greys(thumbnails: Sequence[bytes]) -> np.ndarray:
     "Counts (GREYS,) of grey values in small pictures, each weighing the same."
     counts = np.zeros(GREYS)
     for content in thumbnails:
-        pixels = np.asarray(Image.open(io.BytesIO(content)).convert("L"))
+        pixels = read_picture("thumbnail", mode="L", content=content)
         counts += np.bincount((pixels.ravel().astype(int) * GREYS) // 256, minlength=GREYS) / pixels.size
     return counts
 
