@@ -47,7 +47,10 @@ def nearest(word: object, options: Iterable[str]) -> str:
     "A hint for an unknown `word`: the closest of `options`, or all of them when none is close."
     options = [str(option) for option in options]
     close = difflib.get_close_matches(shown(word), options, n=1, cutoff=0.5)
-    return f"did you mean '{close[0]}'?" if close else "choose one of: " + ", ".join(options)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    listed = ", ".join(options)
+    return "choose one of: " + (listed if len(listed) <= 1000 else listed[:1000].rpartition(", ")[0] + ", ...")
 
 # %% ../nbs/000_errors.ipynb #bbba750f
 @contextmanager

@@ -327,7 +327,7 @@ def _(folder):
     table(folder, rows)
 
 
-@hostile("names that differ by case alone", "(case|alone)", 0)
+@hostile("names that differ by case alone", "differ by case or blanks alone", 0)
 def _(folder):
     rows = sound(folder)
     rows[4]["patient"] = "p3"

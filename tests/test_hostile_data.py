@@ -1,6 +1,8 @@
 "Hostile inputs: each ends in a clear finding or sentence, no traceback, nothing half-written."
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 from hostile import HOSTILE
@@ -24,5 +26,8 @@ def test_a_hostile_input_is_named(one, command, tmp_path):
     assert files_in(folder) == before
 
 
-def test_there_are_fifty_and_more():
+def test_there_are_fifty_and_more_and_the_guide_shows_them():
     assert len({one.name for one in HOSTILE}) == len(HOSTILE) >= 50
+    guide = json.loads((Path(__file__).parents[1] / "nbs" / "guides" / "your_own_data.ipynb").read_text())
+    text = "".join("".join(cell["source"]) for cell in guide["cells"])
+    assert [one.name for one in HOSTILE if f"| {one.name} | {one.code} |" not in text] == []

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from .volumes import AIR, LOWEST_HU, MAX_VOXELS, as_hu, axes_into_frame
-from ..errors import InputError, shown
+from ..errors import InputError, WorkbenchError, shown
 from ..files import open_to_read
 from ..picture_files import MAX_PIXELS_VARIABLE, max_pixels
 
@@ -52,9 +52,9 @@ def is_dicom(path: str | Path) -> bool:
     if str(path).lower().endswith(DICOM):
         return True
     try:
-        with open(path, "rb") as file:
+        with open_to_read(path) as file:  # which waits for no pipe
             return file.read(132)[128:] == b"DICM"
-    except OSError:
+    except (WorkbenchError, OSError):
         return False
 
 # %% ../../nbs/043_data.dicom.ipynb #6b31f852

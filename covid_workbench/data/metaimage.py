@@ -113,6 +113,7 @@ def open_metaimage(path: str | Path) -> StoredVolume:
     """
     path = Path(path)
     what = shown(path, 300)
+    open_to_read(path).close()  # a pipe would keep us waiting
     keys, start = _header(path, what)
     sides = _numbers(keys, ("DimSize",), len(keys.get("dimsize", "").split()), what)
     if sides is None or not 2 <= len(sides) <= 4 or (sides != np.rint(sides)).any() or len(sides) == 4 and sides[3] > 1:

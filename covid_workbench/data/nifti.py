@@ -53,6 +53,7 @@ def open_nifti(path: str | Path) -> StoredVolume:
     """
     path = Path(path)
     what = shown(path, 300)
+    open_to_read(path).close()  # a pipe would keep nibabel waiting
     image = _opened(path, what)
     shape = tuple(int(side) for side in image.shape)
     if len(shape) > 3 and max(shape[3:]) > 1:

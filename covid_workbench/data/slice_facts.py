@@ -146,6 +146,8 @@ def _content(path: Path) -> bytes:
 def _of_dicom(path: Path) -> dict[str, Any]:
     "Bits, and the window that a DICOM file asks for (its first one)."
     facts: dict[str, Any] = {"bits": 16, "mode": "HU"}
+    if not os.path.isfile(path):
+        return facts
     with contextlib.suppress(Exception):  # without pydicom, or with a damaged header
         from pydicom import dcmread
 

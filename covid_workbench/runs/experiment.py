@@ -442,7 +442,7 @@ def source_description(values: dict[str, Any]) -> DataDescription | None:
     "What the data set of these settings says about itself; None for the phantom."
     source, window = values.get("source", "phantom"), values.get("window", "")
     also, columns = (read_value(values.get(name, ()), tuple[str, ...], name) for name in ("also", "columns"))
-    if source == "phantom" and not also or not isinstance(source, str):
+    if source == "phantom" and not also or not isinstance(source, str) or not source.strip():
         return None
     window = window_of(window) if isinstance(window, str) and window else None
     return describe_sources([source, *also], values.get("format", ""), columns=columns, window=window)

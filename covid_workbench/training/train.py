@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..data.audit import short_audit
+from ..data.audit import AUDIT, short_audit
 from ..data.augmentation import Augmentation
 from ..data.slices import SliceTable
 from ..data.splits import crossing_notes
@@ -200,14 +200,11 @@ def check_start(run: Run, model: nn.Module | None) -> None:
         run.note(start_sha256=own)
 
 # %% ../../nbs/405_training.train.ipynb #04d767af
-def _audited(parts: ExperimentData, say_for: Path | None) -> list[str]:
-    "What the short form of the audit finds wrong, as notes; said at once, before hours of training."
+def _audited(parts: ExperimentData) -> list[str]:
+    "What the short form of the audit finds wrong, as notes."
     data = parts.experiment.data
     options = dict(min_area=data.min_lesion_area, image_size=data.image_size, seed=data.split_seed)
-    notes = short_audit(parts.table, parts.facts, **options)
-    for note in notes if say_for else ():
-        print(f"{say_for}: {note}", file=sys.stderr)
-    return notes
+    return short_audit(parts.table, parts.facts, **options)
 
 # %% ../../nbs/405_training.train.ipynb #189d9b20
 def _prepare(
@@ -242,7 +239,7 @@ def _prepare(
     if starts_warm(experiment) and needs_pretrained(*detector_run(experiment, parts.table, shared)):
         build_model(experiment, pretrained=True)  # to refuse weights that do not fit
     if rank() == 0 and not (folder / "experiment.json").exists():  # a run that is continued has its notes
-        notes += _audited(parts, folder if progress else None)
+        notes += _audited(parts)
     return model, parts, stages, notes
 
 # %% ../../nbs/405_training.train.ipynb #e5e955fe
@@ -259,6 +256,13 @@ def _check_masks(experiment: Experiment, table: SliceTable) -> None:
 # %% ../../nbs/405_training.train.ipynb #be3422ca
 def _prepared(experiment: Experiment, shared: Path, progress: bool, table: SliceTable | None) -> SliceTable:
     return prepare_data(experiment.data, shared, progress=progress, table=table, classes=experiment.one_shot.classes)
+
+
+def _say_findings(run: Run, say: bool) -> None:
+    "Say what the audit found at once, before hours of training."
+    for note in run.notes if say else ():
+        if note.startswith(AUDIT):
+            print(f"{run.folder}: {note}", file=sys.stderr)
 
 
 @contextlib.contextmanager
@@ -339,8 +343,10 @@ def _train_here(
     if not first:  # of several processes the first one makes the folder
         wait_for_all()
     with exclusive(folder / ".lock", wait=wait, what="training this run") if first else contextlib.nullcontext():
+        begun = (folder / "experiment.json").exists()
         run = Run.create(folder, experiment, parts.table, resume=resume, notes=notes)
         if first:
+            _say_findings(run, progress and not begun)
             wait_for_all()
             if pretrained:
                 note_weights(run)

@@ -5,7 +5,7 @@ from draw.design import BLUE, GREEN, INK, LABEL, MARGIN, ORANGE, PLUM, SOFT, TIN
 
 ROOMS = (  # room, first notebook, what lives there, colour of its kind
     ("base", "000", "errors, files, settings, progress, locks", SOFT),
-    ("data", "050", "slices, lesion targets, the phantom, sources, augmentation", GREEN),
+    ("data", "040", "volumes, slices, the phantom, sources, audit, DICOM out", GREEN),
     ("models", "100", "protocol, detector, ranked regions, aggregators, one-shot model", GREEN),
     ("runs", "200", "experiment, run folder, seeds, loading", BLUE),
     ("evaluation", "300", "COCO mask AP, F1, inference, what-if questions", BLUE),
@@ -13,7 +13,7 @@ ROOMS = (  # room, first notebook, what lives there, colour of its kind
     ("reports", "500", "SVG, pictures, the report of a run", PLUM),
     ("studies", "600", "grids of runs: cells, runner, tables, report", PLUM),
     ("parity", "700", "our models beside fixtures of the released code", PLUM),
-    ("widgets", "800", "the explorers: attention, runs, lesions", ORANGE),
+    ("widgets", "800", "the explorers: attention, runs, lesions, data", ORANGE),
     ("doors", "900", "command line, demo, lab", ORANGE),
 )
 ROW, TOP, LEFT = 44, 60, 118

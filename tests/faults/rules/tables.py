@@ -88,7 +88,7 @@ CELLS = {  # column -> values that mean nothing there
 }
 REFUSED = {
     "id": {"", " ", "x\x00y"},
-    "patient": {"", " ", "\x00"},
+    "patient": {"\x00"},  # a blank one is unknown, which is said
     "index": {"first", "1.5", "inf", "9" * 400, "nan"},
     "image": "all",
     "mask": "all",
