@@ -15,9 +15,9 @@ from PIL import Image
 
 from covid_workbench.data.augmentation import Augmentation, AugmentedSlices, Change
 from covid_workbench.data.dataset import SliceDataset, collate
+from covid_workbench.data.description import OBJECT_CLASSES
 from covid_workbench.data.slices import SliceTable
 from covid_workbench.data.splits import split_by_patient
-from covid_workbench.data.targets import OBJECT_CLASSES
 from covid_workbench.evaluation.evaluate import evaluate
 from covid_workbench.runs.datasets import ExperimentData
 from covid_workbench.runs.experiment import Experiment

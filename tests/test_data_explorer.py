@@ -1,4 +1,4 @@
-"""The data explorer without a browser: its numbers are pandas', its areas the detector's targets, its slices the finding's."""
+"""The data explorer without a browser: numbers are pandas', areas the detector's targets, slices the finding's."""
 
 import dataclasses
 import json

@@ -8,10 +8,10 @@ from pycocotools import mask as rle_tools
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from covid_workbench.data.description import CLASS_NAMES, OBJECT_CLASSES, ObjectClasses
 from covid_workbench.data.phantom import PhantomSettings, phantom_slices
-from covid_workbench.data.slices import CLASS_NAMES
 from covid_workbench.data.sources import open_source
-from covid_workbench.data.targets import OBJECT_CLASSES, ObjectClasses, lesion_targets
+from covid_workbench.data.targets import lesion_targets
 from covid_workbench.errors import InputError
 from covid_workbench.evaluation.classification import (
     class_numbers,

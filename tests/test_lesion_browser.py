@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from conftest import tiny
 
-from covid_workbench.data.slices import CONSOLIDATION, GROUND_GLASS, LUNG, Slice, SliceTable
-from covid_workbench.data.targets import OBJECT_CLASSES
+from covid_workbench.data.description import CONSOLIDATION, GROUND_GLASS, LUNG, OBJECT_CLASSES
+from covid_workbench.data.slices import Slice, SliceTable
 from covid_workbench.errors import InputError
 from covid_workbench.evaluation.detection import CocoScorer, Detections, greedy_matches
 from covid_workbench.runs.run import Run

@@ -10,6 +10,7 @@ from PIL import Image
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
+from covid_workbench.data.description import CLASS_NAMES, CONSOLIDATION, GROUND_GLASS, LUNG
 from covid_workbench.data.phantom import (
     SCANNERS,
     VISIBLE,
@@ -20,7 +21,6 @@ from covid_workbench.data.phantom import (
     phantom_slices,
     write_phantom,
 )
-from covid_workbench.data.slices import CLASS_NAMES, CONSOLIDATION, GROUND_GLASS, LUNG
 from covid_workbench.errors import InputError
 
 SMALL = PhantomSettings(size=96, slices=4)

@@ -5,7 +5,7 @@ from collections import Counter
 
 import numpy as np
 
-from covid_workbench.data.slices import CONSOLIDATION, GROUND_GLASS
+from covid_workbench.data.description import CONSOLIDATION, GROUND_GLASS
 from covid_workbench.data.sources import open_source
 from covid_workbench.evaluation.evaluate import evaluate
 from covid_workbench.runs.experiment import Experiment

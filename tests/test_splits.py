@@ -14,11 +14,11 @@ from PIL import Image
 from torch import nn
 
 from covid_workbench.data.dataset import SliceDataset
+from covid_workbench.data.description import CLASS_NAMES, GROUND_GLASS, OBJECT_CLASSES
 from covid_workbench.data.phantom import PhantomSettings, write_phantom
-from covid_workbench.data.slices import CLASS_NAMES, GROUND_GLASS, SliceTable
+from covid_workbench.data.slices import SliceTable
 from covid_workbench.data.sources import open_source
 from covid_workbench.data.splits import crossing_notes, split_by_patient
-from covid_workbench.data.targets import OBJECT_CLASSES
 from covid_workbench.errors import InputError
 from covid_workbench.evaluation import inference
 from covid_workbench.evaluation.baselines import simple_baselines

@@ -145,7 +145,7 @@ def test_the_released_rule_is_in_the_table_of_the_protocol(tmp_path):
 
 
 def test_transfer_goes_to_scanners_of_its_own():
-    from covid_workbench.data.slices import CLASS_NAMES
+    from covid_workbench.data.description import CLASS_NAMES
 
     for size in SIZES:
         cells = [(cell, cell.experiment("a run")) for cell in STUDIES["transfer"].cells(size)]

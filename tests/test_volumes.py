@@ -1,4 +1,4 @@
-"""CT as it comes: DICOM, NIfTI and MetaImage are one volume, what is wrong is named, and a folder of them is trained on."""
+"""CT as it comes: DICOM, NIfTI and MetaImage are one volume, what is wrong is named, a folder of them is trained on."""
 
 import gzip
 import os
@@ -114,7 +114,7 @@ def test_a_metaimage_that_lies_is_refused(tmp_path):
             assert len(open_metaimage(path)) == 1
             continue
         with pytest.raises(InputError, match=sentence):
-            open_metaimage(path).values
+            open_metaimage(path).values  # noqa: B018
 
 
 # ------------------------------------------------------------------------------------------------------- pixels

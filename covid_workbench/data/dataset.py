@@ -14,8 +14,9 @@ from PIL import Image
 from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
+from .description import ObjectClasses
 from .slices import Slice, SliceTable
-from .targets import LesionTargets, ObjectClasses, lesion_targets
+from .targets import LesionTargets, lesion_targets
 
 # %% ../../nbs/053_data.dataset.ipynb #9735ca3c
 IMAGENET = torch.tensor([0.485, 0.456, 0.406])[:, None, None], torch.tensor([0.229, 0.224, 0.225])[:, None, None]

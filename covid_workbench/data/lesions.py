@@ -22,7 +22,7 @@ from covid_workbench.data.anatomy import (
     wall_depth,
 )
 from .chest import Chest, Tubes, draw_tubes
-from .slices import BACKGROUND, CONSOLIDATION, GROUND_GLASS, LUNG
+from .description import BACKGROUND, CONSOLIDATION, GROUND_GLASS, LUNG
 
 # %% ../../nbs/056_data.lesions.ipynb #910c6ff6
 @dataclass(frozen=True)

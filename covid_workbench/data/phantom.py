@@ -25,6 +25,7 @@ from PIL import Image
 
 from .anatomy import Body, Plane, random_body
 from .chest import draw_chest
+from .description import CLASS_NAMES, GROUND_GLASS
 from covid_workbench.data.lesions import (
     Lesion,
     LookAlikes,
@@ -34,7 +35,7 @@ from covid_workbench.data.lesions import (
     pneumonia_lesions,
     random_look_alikes,
 )
-from .slices import CLASS_NAMES, GROUND_GLASS, Slice
+from .slices import Slice
 from ..errors import InputError, shown, storage
 from ..files import read_file, write_atomic
 from ..hashes import content_hashes

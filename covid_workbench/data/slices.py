@@ -22,10 +22,6 @@ import pandas as pd
 from . import planes
 from covid_workbench.data.description import (
     BACKGROUND,
-    CLASS_NAMES,
-    CONSOLIDATION,
-    GROUND_GLASS,
-    LUNG,
     STANDARD,
     DataDescription,
     description_in,

@@ -12,7 +12,7 @@ import numpy as np
 from skimage.measure import label as connected_components
 from skimage.measure import regionprops
 
-from .description import BACKGROUND, LUNG, OBJECT_CLASSES, ObjectClasses
+from .description import BACKGROUND, LUNG, ObjectClasses
 
 # %% ../../nbs/052_data.targets.ipynb #1e4250cc
 @dataclass(frozen=True, eq=False)

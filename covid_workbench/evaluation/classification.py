@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 import torch
 from torch.nn.functional import cross_entropy
 
-from ..data.slices import CLASS_NAMES
+from ..data.description import CLASS_NAMES
 from ..errors import InputError, nearest
 
 # %% ../../nbs/302_evaluation.classification.ipynb #1531199d

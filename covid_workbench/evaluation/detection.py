@@ -20,8 +20,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from ..data.dataset import stored_area
-from ..data.description import FIGURE_NAMES, STANDARD, DataDescription, check_names
-from ..data.targets import LesionTargets, ObjectClasses, lesion_targets
+from ..data.description import FIGURE_NAMES, STANDARD, DataDescription, ObjectClasses, check_names
+from ..data.targets import LesionTargets, lesion_targets
 from ..errors import InputError, shown
 
 # %% ../../nbs/300_evaluation.detection.ipynb #b5cb176e

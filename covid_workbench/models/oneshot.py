@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..data.slices import CLASS_NAMES
+from ..data.description import CLASS_NAMES
 from ..errors import InputError
 from .aggregators import AGGREGATORS, Evidence, build_aggregator
 from .detector import Detector, DetectorSettings, build_detector, refined_boxes

@@ -21,7 +21,8 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import maskrcnn_loss
 from torchvision.ops import roi_align
 
-from ..data.targets import OBJECT_CLASSES, ObjectClasses, lesion_targets
+from ..data.description import OBJECT_CLASSES, ObjectClasses
+from ..data.targets import lesion_targets
 from ..evaluation.detection import Detections, mask_iou
 from ..evaluation.reference import THRESHOLDS, reference_average_precision, reference_match
 from ..models.detector import DetectorSettings, best_detections, box_losses

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from ..data.description import BACKGROUND, STANDARD, DataDescription
+from ..data.description import BACKGROUND, STANDARD, DataDescription, ObjectClasses
 from ..data.slices import Slice
-from ..data.targets import LesionTargets, ObjectClasses, lesion_targets
+from ..data.targets import LesionTargets, lesion_targets
 from ..evaluation.detection import Detections, greedy_matches, lesion_labels, mask_iou
 from ..reports.svg import outline, rectangle
 

@@ -5,7 +5,8 @@ from torchvision.models.detection import maskrcnn_resnet50_fpn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from covid_workbench.data.colours import GREEN
-from covid_workbench.data.targets import OBJECT_CLASSES, lesion_targets
+from covid_workbench.data.description import OBJECT_CLASSES
+from covid_workbench.data.targets import lesion_targets
 from covid_workbench.models.detector import DetectorSettings
 from covid_workbench.models.rois import RoIBatch, rank_rois
 from covid_workbench.reports.svg import YELLOW, cased_line, rectangle, tag

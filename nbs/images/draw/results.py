@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from covid_workbench.data.slices import CLASS_NAMES
+from covid_workbench.data.description import CLASS_NAMES
 from covid_workbench.reports.pictures import SlicePicture, attention_bars, slice_picture
 from covid_workbench.reports.svg import tag
 from draw.design import BLUE, GREEN, LABEL, MARGIN, ORANGE, RULE, SOFT, card, words

@@ -5,8 +5,9 @@ from functools import cache
 import numpy as np
 
 from covid_workbench.data.colours import GREEN, PINK
+from covid_workbench.data.description import CONSOLIDATION, GROUND_GLASS, LUNG
 from covid_workbench.data.phantom import PhantomSettings, phantom_patient, phantom_slice
-from covid_workbench.data.slices import CONSOLIDATION, GROUND_GLASS, LUNG, Slice
+from covid_workbench.data.slices import Slice
 from covid_workbench.reports.svg import DARK, outline, tag
 from draw.design import MARGIN, SOFT, WIDTH, card, framed, key_entry, slice_image, words
 

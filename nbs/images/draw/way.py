@@ -3,8 +3,9 @@
 import numpy as np
 
 from covid_workbench.data.colours import GREEN as LESION
+from covid_workbench.data.description import CLASS_NAMES
 from covid_workbench.data.phantom import PhantomSettings, phantom_patient, phantom_slice
-from covid_workbench.data.slices import CLASS_NAMES, Slice
+from covid_workbench.data.slices import Slice
 from covid_workbench.reports.svg import YELLOW, place_labels, tag
 from draw.design import (
     BLUE,
