@@ -125,6 +125,8 @@ def test_a_window_acts_on_hu_as_in_python(lab: Lab):
     expect(choose).to_have_value("")
 
     # drag: across is width, up is level; the value under the pointer is in HU
+    page.locator(".cw-stage").scroll_into_view_if_needed()  # printing below has scrolled it away
+    page.wait_for_timeout(300)
     box = page.locator(".cw-stage").bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.mouse.move(x, y)
