@@ -148,7 +148,12 @@ DIVERGED = object_of(
 )
 _BEST = value_of("a finite number or nothing", lambda value: value in (None, -math.inf) or _is_number(value))
 CHECKPOINT = object_of({"stage": TEXT, "step": COUNT, "seconds": DURATION, "best_score": _BEST})
-COST = map_of(object_of({"device": TEXT, "threads": COUNT, "gpu_gib?": maybe(NUMBER), "seconds?": DURATION}))
+COST = map_of(
+    object_of(
+        {"device": TEXT, "threads": COUNT, "gpu_gib?": maybe(NUMBER)}
+        | dict.fromkeys(("seconds?", "slices_per_second?"), DURATION)
+    )
+)
 
 # %% ../nbs/006_schemas.ipynb #2396f60c
 _OF_CLASS = object_of(

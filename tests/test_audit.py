@@ -438,7 +438,7 @@ def test_a_histogram_knows_when_there_is_nothing_to_draw():
 def test_a_training_notes_what_is_wrong_once_and_its_weights_do_not_change(phantom, tmp_path, monkeypatch, capsys):
     settings = dict(source=str(tied(phantom, tmp_path)), model="classifier", epochs=0.1, classification_batch=4)
     run = training.train(tiny(**settings), tmp_path / "audited" / "run", progress=True)
-    said = capsys.readouterr().err
+    said = capsys.readouterr().out
     assert len(run.notes) >= 2 and all(note.startswith("Audit: ") for note in run.notes)
     assert "Class CP" in run.notes[0] and said.count("Class CP") == 1
     monkeypatch.setattr(training, "short_audit", lambda *_, **__: [])
@@ -447,7 +447,7 @@ def test_a_training_notes_what_is_wrong_once_and_its_weights_do_not_change(phant
     weights = [(one.folder / "weights.safetensors").read_bytes() for one in (run, plain)]
     assert weights[0] == weights[1]
     training.train(tiny(**settings), run.folder, resume=True, progress=True)
-    assert "Audit" not in capsys.readouterr().err
+    assert "Audit" not in capsys.readouterr().out
     table = SliceTable.from_csv(phantom / "slices.csv")
     facts = auditing.survey(table, objects=STANDARD.objects["merged"], progress=False)
     assert auditing.short_audit(table, facts, min_area=6) == []

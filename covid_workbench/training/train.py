@@ -262,7 +262,7 @@ def _say_findings(run: Run, say: bool) -> None:
     "Say what the audit found at once, before hours of training."
     for note in run.notes if say else ():
         if note.startswith(AUDIT):
-            print(f"{run.folder}: {note}", file=sys.stderr)
+            print(f"{run.folder}: {note}", flush=True)
 
 
 @contextlib.contextmanager
@@ -346,7 +346,7 @@ def _train_here(
         begun = (folder / "experiment.json").exists()
         run = Run.create(folder, experiment, parts.table, resume=resume, notes=notes)
         if first:
-            _say_findings(run, progress and not begun)
+            _say_findings(run, progress and not begun and folder.parent != shared)  # a detector has those of its run
             wait_for_all()
             if pretrained:
                 note_weights(run)
