@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['REGIMES', 'TINY', 'SMOKE', 'SMALL', 'PRESETS', 'TWEAKS', 'KINDS', 'GROUP_OF', 'PAPERS_ALONE', 'NOT_RESULTS', 'WHERE',
            'LATER', 'ReadingSettings', 'SplitSettings', 'PhantomChoices', 'DataSettings', 'RegimeSettings',
-           'OptimizerSettings', 'BatchSettings', 'AugmentationSettings', 'TrainingSettings', 'ExperimentGroups',
-           'preset_values', 'described_values', 'source_description', 'check_objects', 'moved_values',
-           'FilledExperiment', 'Experiment', 'telling_settings', 'settings_hash', 'was_edited', 'settings_in_json',
-           'settings_of_paper']
+           'OptimizerSettings', 'BatchSettings', 'AugmentationSettings', 'SpeedSettings', 'TrainingSettings',
+           'ExperimentGroups', 'preset_values', 'described_values', 'source_description', 'check_objects',
+           'moved_values', 'FilledExperiment', 'Experiment', 'telling_settings', 'settings_hash', 'was_edited',
+           'settings_in_json', 'settings_of_paper']
 
 # %% ../../nbs/200_runs.experiment.ipynb #023b543b
 import dataclasses
@@ -35,6 +35,7 @@ from ..errors import InputError, nearest, shown
 from ..files import read_json
 from ..models.backbones import BACKBONES
 from ..models.detector import DetectorSettings, check_thresholds
+from ..models.execution import COMPILED, PRECISIONS
 from ..models.oneshot import OneShotSettings
 from ..models.protocol import PAPER_OF, STATED, Protocol, protocol_of
 from ..models.sizes import check_sizes
@@ -205,9 +206,39 @@ class AugmentationSettings:
     )
 
 # %% ../../nbs/200_runs.experiment.ipynb #fe35fea8
+@dataclass(frozen=True)
+class SpeedSettings:
+    "How a run computes what the other settings say; see `models.execution`."
+
+    precision: str = setting(
+        "fp32",
+        "fp32, or bf16: convolutions and matrix products in bfloat16; weights, boxes, scores, losses in float32",
+        options=PRECISIONS,
+    )
+    channels_last: bool = setting(False, "keep pictures and feature maps with the channels last in memory")
+    compile: str = setting(
+        "off",
+        "off; parts: torch.compile the parts of fixed shape; graphs: the same, recorded as CUDA graphs (on a GPU)",
+        options=COMPILED,
+    )
+    accumulation: int = setting(
+        1, "parts that a step takes its slices in, adding up their gradients, where memory is short", low=1, high=4096
+    )
+    workers: int = setting(0, "processes that read slices ahead of training and scoring; 0: none", low=0, high=256)
+    slice_cache_gb: float = setting(
+        20.0, "room on disk for decoded slices, shared by runs; 0: every slice is decoded anew", low=0, high=10**6
+    )
+    region_cache_gb: float = setting(
+        100.0,
+        "warm-start: room on disk for cached regions; beyond it they are read anew every epoch",
+        low=0,
+        high=10**6,
+    )
+
+# %% ../../nbs/200_runs.experiment.ipynb #054fb21d
 # dataclasses collect fields from the last base to the first; the order of the fields is part of what runs store
 @dataclass(frozen=True)
-class TrainingSettings(AugmentationSettings, BatchSettings, OptimizerSettings, RegimeSettings):
+class TrainingSettings(SpeedSettings, AugmentationSettings, BatchSettings, OptimizerSettings, RegimeSettings):
     "How the weights are found."
 
     balanced: bool = setting(False, "draw slices of every image class equally often in classification steps")
@@ -591,11 +622,18 @@ class Experiment(FilledExperiment):
         return settings_in_json(read_json(path), changes)
 
 # %% ../../nbs/200_runs.experiment.ipynb #2da4b5e9
-NOT_RESULTS = ("device", "checkpoint_minutes", "skip_broken")  # settings that do not change what a run finds
+NOT_RESULTS = (  # settings that do not change what a run finds
+    *("device", "checkpoint_minutes", "skip_broken"),
+    *("workers", "slice_cache_gb", "region_cache_gb"),
+)
 WHERE = ("source", "also", "format", "columns")  # where the data are; what they are is in their fingerprint
 LATER = {
-    name: DataSettings.__dataclass_fields__[name].default
-    for name in ("window", "train_slices", "validation_slices", "test_slices")
+    name: kind.__dataclass_fields__[name].default
+    for kind, names in (
+        (DataSettings, ("window", "train_slices", "validation_slices", "test_slices")),
+        (SpeedSettings, ("precision", "channels_last", "compile", "accumulation")),
+    )
+    for name in names
 }
 
 
