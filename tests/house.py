@@ -10,7 +10,10 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ROOMS = ("base", "data", "models", "runs", "evaluation", "training", "reports", "studies", "parity", "widgets", "doors")
+ROOMS = (
+    *("base", "data", "models", "runs", "evaluation", "training", "reports", "studies", "parity", "speed"),
+    *("widgets", "doors"),
+)
 BASE = (
     *("errors", "files", "settings", "progress", "locks", "headless", "schemas", "picture_files", "hashes", "rows"),
     *("ending", "arguments", "coco_files", "ranks"),
