@@ -26,10 +26,11 @@ from ..errors import InputError
 from ..models.execution import Execution
 from ..models.oneshot import OneShotModel
 from ..prefetch import read_ahead
+from ..ranks import world_size
 from ..runs.datasets import ExperimentData
 from ..runs.experiment import TrainingSettings
 from ..runs.seeds import each_step, seed_for
-from .distributed import Terms, averaged, part_sizes, shard, world_size
+from .distributed import Terms, averaged, part_sizes, shard
 
 # %% ../../nbs/402_training.tasks.ipynb #19ae8996
 @dataclass(frozen=True)
