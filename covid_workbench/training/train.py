@@ -31,6 +31,7 @@ from ..models.oneshot import OneShotSettings
 from ..models.protocol import Protocol
 from ..models.sizes import check_memory
 from ..models.weights import pretrained_file, sha256_of
+from ..ranks import rank, wait_for_all
 from ..runs.datasets import ExperimentData, check_slices, prepare_data, readable_slices, survey_slices
 from ..runs.experiment import Experiment, check_objects, telling_settings
 from ..runs.lineage import start_notes
@@ -38,7 +39,6 @@ from ..runs.load import adopt_weights, build_model, choose_device, load_model, n
 from ..runs.meaning import has_masks, refuse_other_masks
 from ..runs.region_cache import CachedRegions, cached_regions
 from ..runs.run import DivergedError, Run, note_cost, run_logger, threads_of
-from .distributed import rank, wait_for_all
 from .loop import run_stages, tensors_under
 from .stages import stages_of
 from .warm_start import aggregator_stage
@@ -186,7 +186,7 @@ def _read_regions(
                 key,
                 limit_gb=training.region_cache_gb,
                 execution=Execution.of(training),
-                threads=max(1, training.workers),
+                workers=training.workers,
                 progress=progress,
             )
     return regions
