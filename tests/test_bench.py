@@ -1,4 +1,4 @@
-"""The plain path answers and learns as the fast one; what is counted; what a pretend device refuses; what is printed."""
+"""The plain path answers and learns as the fast one; what is counted; what a pretend device refuses; what is said."""
 
 import numpy as np
 import pytest
