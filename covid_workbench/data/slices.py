@@ -286,23 +286,25 @@ def _read_mask(path: Path, frame: int, slice_id: str, mask_values: str, held: Da
         )
     meaning = _pairs(mask_values) or {value: value for value in held.mask_names}
     meaning.setdefault(0, BACKGROUND)
-    stored, place = _stored_values(mask)
-    unknown = [value for value in stored if value not in meaning]
+    meant, unknown = _translated(mask, meaning)
     if unknown:
         raise InputError(
             f"slice {shown(slice_id)}: mask {path} holds the value {unknown[0]}; known are {sorted(meaning)}. "
             "Say what it means in column mask_values, as in '1:2 2:3', or under mask_values in dataset.json"
         )
-    return np.array([meaning[value] for value in stored], np.uint8)[place]
+    return meant
 
 
-def _stored_values(mask: np.ndarray) -> tuple[list[float], np.ndarray]:
-    "The values that a mask holds, sorted, and for each pixel (H, W) the position of its value among them."
+def _translated(mask: np.ndarray, meaning: Mapping[int, int]) -> tuple[np.ndarray, list[float]]:
+    "The mask (H, W) uint8 in the values that `meaning` gives, and the stored ones without a meaning, sorted."
     if mask.dtype != np.uint8:
         values, place = np.unique(mask, return_inverse=True)
-        return values.tolist(), place.reshape(mask.shape)
-    held = np.bincount(mask.ravel(), minlength=256) > 0  # (256,)
-    return np.flatnonzero(held).tolist(), (np.cumsum(held) - 1)[mask]
+        meant = np.array([meaning.get(value, BACKGROUND) for value in values.tolist()], np.uint8)
+        return meant[place.reshape(mask.shape)], [value for value in values.tolist() if value not in meaning]
+    table = bytes(meaning.get(value, BACKGROUND) for value in range(256))
+    stored, known = mask.tobytes(), bytes(value for value in range(256) if value in meaning)
+    meant = np.frombuffer(bytearray(stored.translate(table)), np.uint8).reshape(mask.shape)
+    return meant, sorted(set(stored.translate(None, delete=known)))
 
 # %% ../../nbs/050_data.slices.ipynb #02e68f7d
 def _turned(array: np.ndarray, words: str) -> np.ndarray:

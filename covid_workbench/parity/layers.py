@@ -288,9 +288,10 @@ def _check_detections(arrays: Arrays, size: tuple[int, int]) -> Iterator[Check]:
         detection_nms=card_settings("lstm2", protocol="released")["detection_nms"],
     )
     boxes = CODER.decode(tensor(arrays["box_regression"]), [tensor(arrays["proposals"])])
-    found = best_detections(tensor(arrays["class_logits"]), boxes, size, settings, smallest_side=0.0)
+    every = torch.ones(1, len(boxes), dtype=torch.bool)
+    found = best_detections(tensor(arrays["class_logits"])[None], boxes[None], every, size, settings, smallest_side=0.0)
     for key, value in zip(("seg_boxes", "seg_scores", "seg_labels"), found):
-        yield check(key, value, arrays[key])
+        yield check(key, value[found[3]], arrays[key])
 
 # %% ../../nbs/700_parity.layers.ipynb #28651747
 def _first_of_each(rois: RoIBatch) -> torch.Tensor:

@@ -30,13 +30,13 @@ from ..models.oneshot import OneShotSettings
 from ..models.protocol import Protocol
 from ..models.sizes import check_memory
 from ..models.weights import pretrained_file, sha256_of
+from ..ranks import rank, wait_for_all
 from ..runs.datasets import ExperimentData, check_slices, prepare_data, readable_slices, survey_slices
 from ..runs.experiment import Experiment, check_objects, telling_settings
 from ..runs.lineage import start_notes
 from ..runs.load import adopt_weights, build_model, choose_device, load_model, numbers_of, refuse_misfits
 from ..runs.meaning import has_masks, refuse_other_masks
 from ..runs.run import DivergedError, Run, note_cost, run_logger, threads_of
-from .distributed import rank, wait_for_all
 from .loop import run_stages, tensors_under
 from .stages import stages_of
 from .warm_start import aggregator_stage, cached_regions
