@@ -24,9 +24,9 @@ from covid_workbench.files import load_tensors, save_tensors
 from covid_workbench.models import detector
 from covid_workbench.models.detector import DetectorSettings, Proposals, best_detections, best_proposals
 from covid_workbench.models.rois import RANKINGS, choose_rois, rank_rois
+from covid_workbench.runs.region_cache import cached_regions
 from covid_workbench.runs.run import Run
 from covid_workbench.training.train import train
-from covid_workbench.training.warm_start import cached_regions
 
 MARK = 7.0  # the first pixel of a slice whose boxes all leave the picture
 SUBSETS = [(0,), (1,), (0, 2), (0, 1, 2)]
@@ -227,8 +227,10 @@ def test_caches_features_and_answers(name, small, tmp_path):
     usual = Marked(small[0], [])
     for chosen in ([0, 1, 2], [0], [2]):
         data, others = Marked(small[0], chosen), [item for item in range(3) if item not in chosen]
-        kept = cached_regions(model, data, tmp_path / f"{chosen}.safetensors", "key", progress=False)
-        before = cached_regions(model, usual, tmp_path / f"{chosen}before.safetensors", "key", progress=False)
+        kept, before = (
+            cached_regions(model, slices, tmp_path / f"{chosen}{number}", "key", progress=False).take(range(3))
+            for number, slices in enumerate((data, usual))
+        )
         close(kept[others].float(), before[others].float(), 1e-3)  # half precision
         assert kept.isfinite().all() and kept[chosen].equal(kept[chosen][:, :1].expand_as(kept[chosen]))
         seen = box_features(model, data, batch=2).view(3, 4, -1)[chosen]
