@@ -14,6 +14,7 @@ import torch
 from conftest import tiny
 from test_models import REGIONAL, SEEDS, close, gradients, model_of
 
+from covid_workbench.data.dataset import collate
 from covid_workbench.errors import InputError
 from covid_workbench.evaluation.answers import class_frame
 from covid_workbench.evaluation.baselines import box_features
@@ -24,9 +25,9 @@ from covid_workbench.files import load_tensors, save_tensors
 from covid_workbench.models import detector
 from covid_workbench.models.detector import DetectorSettings, Proposals, best_detections, best_proposals
 from covid_workbench.models.rois import RANKINGS, choose_rois, rank_rois
+from covid_workbench.runs.region_cache import cached_regions
 from covid_workbench.runs.run import Run
 from covid_workbench.training.train import train
-from covid_workbench.training.warm_start import cached_regions
 
 MARK = 7.0  # the first pixel of a slice whose boxes all leave the picture
 SUBSETS = [(0,), (1,), (0, 2), (0, 1, 2)]
@@ -203,7 +204,13 @@ class Marked:
     image_size, classes = 64, ("Normal", "CP", "COVID-19")
 
     def __init__(self, images, chosen):
-        self.images = marked(images, chosen)
+        self.pictures = marked(images, chosen)
+
+    def batch(self, rows):
+        return collate([self[row] for row in rows])
+
+    def images(self, batch, device):
+        return batch["image"].to(device)
 
     def __len__(self):
         return 3
@@ -211,7 +218,7 @@ class Marked:
     def __getitem__(self, row):
         return dict(
             id=f"slice {row}",
-            image=self.images[row],
+            image=self.pictures[row],
             boxes=torch.zeros(0, 4),
             labels=torch.zeros(0, dtype=torch.long),
             masks=torch.zeros(0, 64, 64, dtype=torch.uint8),
@@ -227,8 +234,10 @@ def test_caches_features_and_answers(name, small, tmp_path):
     usual = Marked(small[0], [])
     for chosen in ([0, 1, 2], [0], [2]):
         data, others = Marked(small[0], chosen), [item for item in range(3) if item not in chosen]
-        kept = cached_regions(model, data, tmp_path / f"{chosen}.safetensors", "key", progress=False)
-        before = cached_regions(model, usual, tmp_path / f"{chosen}before.safetensors", "key", progress=False)
+        kept, before = (
+            cached_regions(model, slices, tmp_path / f"{chosen}{number}", "key", progress=False).take(range(3))
+            for number, slices in enumerate((data, usual))
+        )
         close(kept[others].float(), before[others].float(), 1e-3)  # half precision
         assert kept.isfinite().all() and kept[chosen].equal(kept[chosen][:, :1].expand_as(kept[chosen]))
         seen = box_features(model, data, batch=2).view(3, 4, -1)[chosen]
