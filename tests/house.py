@@ -13,7 +13,7 @@ from pathlib import Path
 ROOMS = ("base", "data", "models", "runs", "evaluation", "training", "reports", "studies", "parity", "widgets", "doors")
 BASE = (
     *("errors", "files", "settings", "progress", "locks", "headless", "schemas", "picture_files", "hashes", "rows"),
-    *("ending", "arguments", "coco_files", "ranks"),
+    *("ending", "arguments", "coco_files", "ranks", "run_lengths", "average_precision"),
 )
 LIMITS = {"cell": 40, "function": 40, "class": 120, "line": 120}
 
