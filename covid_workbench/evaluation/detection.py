@@ -439,6 +439,9 @@ class _SlicesWithTruth(_CocoSlices):
         merged = _as_lesions(detections, perfect, self._lesion_labels, classes) if self.merges else None
         self._slices[slice_id] = _ScoredSlice(mask.shape, classes, merged)
 
+    def _names(self, merged: bool) -> Sequence[str]:
+        return ["lesion"] if merged else self.objects.names
+
     def gather(self) -> None:
         "Take in what the scorers of the other processes hold, so that all of them have every slice."
         parts = gather_json([[name, _plain(one)] for name, one in self._slices.items()])
@@ -573,7 +576,8 @@ class CocoScorer(_SlicesWithTruth):
 
     def __repr__(self):
         picture = f" of {self.image_size}x{self.image_size}" if self.image_size else ""
-        return f"CocoScorer of {', '.join(self.objects.names)}: {len(self)} slices, objects larger than {self.min_area} px{picture}"
+        names = ", ".join(self.objects.names)
+        return f"CocoScorer of {names}: {len(self)} slices, objects larger than {self.min_area} px{picture}"
 
     def coco_json(self, merged: bool = False, perfect: bool = False) -> tuple[dict, list[dict]]:
         """(truth, results) in the COCO format, for other tools.
@@ -582,7 +586,7 @@ class CocoScorer(_SlicesWithTruth):
         names, so the order of adding changes nothing.
         """
         slices = [(name, one, one.merged if merged else one.classes) for name, one in sorted(self._slices.items())]
-        truth = _truth_document(slices, ["lesion"] if merged else self.objects.names)
+        truth = _truth_document(slices, self._names(merged))
         return truth, _results(slices, [category["id"] for category in truth["categories"]], perfect)
 
     def score(self) -> dict[str, dict]:
@@ -599,9 +603,8 @@ class CocoScorer(_SlicesWithTruth):
         return figures
 
     def _figures(self, merged: bool) -> dict[str, dict]:
-        slices = [self._slices[name] for name in sorted(self._slices)]
-        readings = [one.merged if merged else one.classes for one in slices]
-        return _coco_figures(readings, ["lesion"] if merged else self.objects.names)
+        slices = (self._slices[name] for name in sorted(self._slices))
+        return _coco_figures([one.merged if merged else one.classes for one in slices], self._names(merged))
 
 # %% ../../nbs/300_evaluation.detection.ipynb #91f05017
 def lesion_figures(detection: Mapping[str, Mapping] | None) -> dict[str, dict]:
