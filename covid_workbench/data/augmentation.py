@@ -6,18 +6,18 @@
 __all__ = ['Movement', 'Change', 'Augmentation', 'AugmentedSlices']
 
 # %% ../../nbs/059_data.augmentation.ipynb #6a023db4
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
-from PIL import Image
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.ops import masks_to_boxes
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
-from .dataset import SliceDataset, normalise_image
+from .dataset import SliceDataset, collate
 
 # %% ../../nbs/059_data.augmentation.ipynb #0d9de67f
 @dataclass(frozen=True)
@@ -120,24 +120,24 @@ class AugmentedSlices(Dataset):
     """A `SliceDataset` indexed by (row, seed): the sample of that row under the change that belongs to the seed.
 
     Where nothing changes, it is the sample of the data set, bit for bit. Pictures are changed at the size that the
-    network sees, before they are normalised.
+    network sees, before they are normalised. With `pixels`, samples hold those (S, S) uint8 in place of `image`.
     """
 
-    def __init__(self, dataset: SliceDataset, augmentation: Augmentation):
-        self.dataset, self.augmentation = dataset, augmentation
+    def __init__(self, dataset: SliceDataset, augmentation: Augmentation, pixels: bool = False):
+        self.dataset, self.augmentation, self.pixels = dataset, augmentation, pixels
 
     def __len__(self):
         return len(self.dataset)
 
     def __getitem__(self, key: tuple[int, int]) -> dict:
         row, seed = key
-        piece, change = self.dataset.slice(row), self.augmentation.draw(seed)
-        sample = self.dataset.sample(piece)
-        if change == Change():
-            return sample
-        size = self.dataset.image_size
-        pixels = np.asarray(Image.fromarray(piece.pixels).resize((size, size), Image.Resampling.BILINEAR))
-        sample["image"] = normalise_image(change.picture(pixels), size, self.dataset.normalise)
-        if sample["masks"] is not None:
-            sample |= change.objects(sample["boxes"], sample["labels"], sample["masks"])
-        return sample
+        sample, change = self.dataset.pixel_sample(row), self.augmentation.draw(seed)
+        if change != Change():
+            sample["pixels"] = torch.from_numpy(change.picture(sample["pixels"].numpy()))
+            if sample["masks"] is not None:
+                sample |= change.objects(sample["boxes"], sample["labels"], sample["masks"])
+        return sample if self.pixels else self.dataset.normalised(sample)
+
+    def batch(self, keys: Sequence[tuple[int, int]]) -> dict:
+        "Changed slices as one batch, as `SliceDataset.batch` makes it; `SliceDataset.images` normalises it."
+        return collate([AugmentedSlices(self.dataset, self.augmentation, pixels=True)[key] for key in keys])
