@@ -22,7 +22,7 @@ from ..data.dataset import stored_area
 from ..data.description import FIGURE_NAMES, STANDARD, DataDescription, ObjectClasses, check_names
 from ..data.targets import LesionTargets, lesion_targets
 from ..errors import InputError, shown
-from ..ranks import gather_json
+from ..ranks import gather_json, world_size
 from ..run_lengths import MaskRuns, runs_of_pieces, spread
 
 # %% ../../nbs/300_evaluation.detection.ipynb #b5cb176e
@@ -444,6 +444,8 @@ class _SlicesWithTruth(_CocoSlices):
 
     def gather(self) -> None:
         "Take in what the scorers of the other processes hold, so that all of them have every slice."
+        if world_size() == 1:
+            return
         parts = gather_json([[name, _plain(one)] for name, one in self._slices.items()])
         self._slices = {name: _of_plain(plain) for part in parts for name, plain in part}
 
