@@ -40,9 +40,8 @@ def normalise_pictures(pixels: torch.Tensor, normalise: str = "image") -> torch.
     if normalise == "imagenet":
         grey, channels = pixels.float() / 255, zip(*(part.flatten().tolist() for part in IMAGENET))
         return torch.stack([(grey - mean) / deviation for mean, deviation in channels], 1)  # (B, 3, S, S)
-    count = pixels[0].numel()
-    total = pixels.sum((1, 2), dtype=torch.int64).double()  # (B,)
-    squares = pixels.int().square_().sum((1, 2), dtype=torch.int64).double()  # (B,)
+    count, whole = pixels[0].numel(), pixels.flatten(1).double()  # float64 holds whole numbers up to 2^53
+    total, squares = whole.sum(1), whole.square_().sum(1)  # (B,)
     variance = (count * squares - total * total) / (count * max(1, count - 1))
     deviation = torch.where(variance > 0, variance, 1.0).sqrt()
     mean, deviation = (values.float()[:, None, None] for values in (total / count, deviation))  # (B, 1, 1)
@@ -68,14 +67,13 @@ def _nearest(length: int, size: int) -> np.ndarray:
 def resize_targets(targets: LesionTargets, image_size: int) -> dict[str, torch.Tensor]:
     "Targets of an (H, W) slice in the frame of its (S, S) image: boxes (n, 4), labels (n,), masks (n, S, S) uint8."
     height, width = targets.masks.shape[1:]
-    scale = torch.tensor([image_size / width, image_size / height] * 2)
-    masks = targets.masks  # (n, H, W)
+    boxes, labels, masks = torch.from_numpy(targets.boxes), torch.from_numpy(targets.labels), targets.masks
     if (height, width) != (image_size, image_size):
         masks = masks[:, _nearest(height, image_size)][:, :, _nearest(width, image_size)]  # (n, S, S)
-    masks = torch.from_numpy(masks)
-    keep = masks.flatten(1).any(1)  # a sliver may vanish between the pixels
-    boxes, labels = torch.from_numpy(targets.boxes) * scale, torch.from_numpy(targets.labels)
-    return {"boxes": boxes[keep], "labels": labels[keep], "masks": masks[keep].to(torch.uint8)}
+        keep = torch.from_numpy(masks.any((1, 2)))  # a sliver may vanish between the pixels
+        boxes, masks = boxes * torch.tensor([image_size / width, image_size / height] * 2), masks[keep.numpy()]
+        boxes, labels = boxes[keep], labels[keep]
+    return {"boxes": boxes, "labels": labels, "masks": torch.from_numpy(masks.view(np.uint8))}
 
 # %% ../../nbs/053_data.dataset.ipynb #fb05d0fb
 class SliceMemory:

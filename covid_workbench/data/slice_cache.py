@@ -110,15 +110,20 @@ class _Keys:
     "What the slices of a table are kept under, and what its rows say of them."
 
     def __init__(self, table: SliceTable):
-        held, frame = table.description, table.frame
-        self.table, self._known = table, {}
-        self._roots = [os.path.abspath(root) for root in table.roots]
-        window = held.window or WINDOWS["lung"]
-        self._reading = [window, held.rescale, sorted(held.mask_names), held.organs]
-        self._files = list(zip(frame["folder"].tolist(), *(frame[name].tolist() for name in FILES)))
-        self._read_as = list(zip(*(frame[name].tolist() for name in READ_AS)))
-        self._about = list(zip(*(frame[name].tolist() for name in ("id", "patient", "scan", "index"))))
-        self._rest = list(zip(frame["label"].tolist(), frame["source"].tolist()))
+        self.table = table
+        self._known: dict[int, bytes] = {}
+
+    @functools.cached_property
+    def _rows(self) -> list[tuple[tuple, ...]]:
+        "For each row folder and files, how it is read, whom it shows, and its label and source."
+        frame, groups = self.table.frame, (("folder", *FILES), READ_AS, ("id", "patient", "scan", "index"))
+        columns = (zip(*(frame[name].tolist() for name in names)) for names in (*groups, ("label", "source")))
+        return list(zip(*columns))
+
+    @functools.cached_property
+    def _reading(self) -> tuple:
+        held = self.table.description
+        return held.window or WINDOWS["lung"], held.rescale, sorted(held.mask_names), held.organs
 
     def key(self, row: int) -> bytes | None:
         "The key of a slice; None while its files may change unseen. Files are looked at once."
@@ -130,15 +135,18 @@ class _Keys:
         return self._known[row]
 
     def _key_now(self, row: int) -> bytes | None:
-        folder, *names = self._files[row]
-        files = [_signature(os.path.join(self._roots[folder], name)) if name else "" for name in names]
-        return None if None in files or not names[0] else _key(files, self._read_as[row], self._reading)
+        (folder, *names), read_as, *_ = self._rows[row]
+        if not names[0]:
+            return None
+        root = os.path.abspath(self.table.roots[folder])
+        files = [_signature(os.path.join(root, name)) if name else "" for name in names]
+        return None if None in files else _key(files, read_as, self._reading)
 
     def piece(self, row: int, pixels: np.ndarray, mask: np.ndarray | None, spacing) -> Slice:
         "The slice of a row, of arrays."
-        label, source = self._rest[row]
+        *_, about, (label, source) = self._rows[row]
         arrays = dict(pixels=pixels, mask=mask, spacing=spacing, description=self.table.description)
-        return Slice(*self._about[row], label=label or None, source=source, **arrays)
+        return Slice(*about, label=label or None, source=source, **arrays)
 
 # %% ../../nbs/088_data.slice_cache.ipynb #6cafad05
 class _KeptSlices(_Keys):

@@ -36,7 +36,8 @@ def evaluate(
     """
     experiment = run.experiment
     model = load_model(run, experiment.training.device if device is None else device)
-    parts = ExperimentData(experiment, run.scored_table())
+    shared = run.folder.parent / "shared"  # where training keeps decoded slices
+    parts = ExperimentData(experiment, run.scored_table(), shared=shared if shared.is_dir() else None)
     metrics = {"regime": experiment.training.regime, "parameters": sum(p.numel() for p in model.parameters())}
     started, predictions = time.monotonic(), []
     for split in splits:
