@@ -52,7 +52,7 @@ def train(args: argparse.Namespace) -> None:
     "train an experiment into a run folder"
     from covid_workbench.api import train as train_run
     from covid_workbench.data.audit import AUDIT
-    from covid_workbench.training.distributed import process_group, rank
+    from covid_workbench.ranks import process_group, rank
 
     experiment = _experiment(args)
     with process_group():

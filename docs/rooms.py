@@ -27,7 +27,8 @@ ROOMS = (
     Room("training", "Training", 400, 499, "The resumable loop, what one step does, and from experiment to run."),
     Room("reports", "Reports", 500, 599, "Pictures of slices and regions, and pages that open offline."),
     Room("studies", "Studies", 600, 699, "Grids of runs that can be killed and resumed, with tables at the end."),
-    Room("parity", "Parity", 700, 799, "Our layers and networks beside the numbers that the released code computes."),
+    Room("parity", "Parity", 700, 749, "Our layers and networks beside the numbers that the released code computes."),
+    Room("speed", "Speed", 750, 799, "Slices a second beside a plain path of the same weights; operators and waits."),
     Room("widgets", "Widgets", 800, 899, "The explorers for JupyterLab, and the parts they are made of."),
     Room("doors", "Doors", 900, 999, "Ways in: the demo, the command line and JupyterLab."),
 )

@@ -10,10 +10,13 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ROOMS = ("base", "data", "models", "runs", "evaluation", "training", "reports", "studies", "parity", "widgets", "doors")
+ROOMS = (
+    *("base", "data", "models", "runs", "evaluation", "training", "reports", "studies", "parity", "speed"),
+    *("widgets", "doors"),
+)
 BASE = (
     *("errors", "files", "settings", "progress", "locks", "headless", "schemas", "picture_files", "hashes", "rows"),
-    *("ending", "arguments", "coco_files", "packed_files"),
+    *("ending", "arguments", "coco_files", "ranks", "prefetch", "packed_files", "row_files"),
 )
 LIMITS = {"cell": 40, "function": 40, "class": 120, "line": 120}
 

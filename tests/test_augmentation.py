@@ -26,7 +26,7 @@ from covid_workbench.runs.run import Run
 from covid_workbench.runs.seeds import rows_of_steps, seed_for
 from covid_workbench.training.stages import stages_of
 from covid_workbench.training.train import train
-from covid_workbench.training.warm_start import aggregator_stage
+from covid_workbench.training.warm_start import region_batches
 
 SIZE = 96
 ALL = dict(flips=True, scale=0.3, rotation=20.0, brightness=0.2, contrast=0.3)
@@ -180,9 +180,15 @@ def parts_of(table: SliceTable, **settings) -> ExperimentData:
 
 
 def batches_of(parts: ExperimentData, steps: range) -> list[tuple[dict, dict]]:
-    "(segmentation batch, classification batch) of each step."
+    "(segmentation batch, classification batch) of each step, their pictures as a network reads them."
     [stage] = stages_of(build_model(parts.experiment), parts, CPU)
-    return list(stage.batches(steps))
+    images = parts.dataset("train").images
+    return [
+        tuple(
+            {"image": images(batch, CPU)} | {name: batch[name] for name in batch if name != "pixels"} for batch in step
+        )
+        for step in stage.batches(steps)
+    ]
 
 
 def same(one, other) -> bool:
@@ -327,8 +333,7 @@ def test_balanced_reaches_classification_steps_and_cached_regions(squares):
         parts = parts_of(squares, balanced=balanced)
         table = parts.dataset("train", labelled=True).table.frame
         steps = range(3 * len(table))
-        aggregator = aggregator_stage(build_model(parts.experiment), parts, {}, CPU)
-        cached = Counter(table["label"].iloc[row] for rows in aggregator.batches(steps) for row in rows)
+        cached = Counter(table["label"].iloc[row] for rows in region_batches(parts, steps) for row in rows)
         steps = range(6)
         seen = Counter(int(label) for _, batch in batches_of(parts, steps) for label in batch["image_label"])
         assert (len(set(cached.values())) == 1) == balanced and (set(seen.values()) == {8}) == balanced

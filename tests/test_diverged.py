@@ -21,10 +21,10 @@ from covid_workbench.files import load_tensors, save_tensors
 from covid_workbench.models.oneshot import OneShotModel
 from covid_workbench.runs.datasets import ExperimentData, dataset_of
 from covid_workbench.runs.load import adopt_weights, build_model, load_model
+from covid_workbench.runs.region_cache import cached_regions
 from covid_workbench.runs.run import DivergedError, Run
 from covid_workbench.training.loop import Stage, run_stages
 from covid_workbench.training.train import train
-from covid_workbench.training.warm_start import cached_regions
 
 HOT = dict(
     model="classifier",
@@ -257,10 +257,10 @@ def test_regions_beyond_half_precision_are_not_cached(finished, tmp_path, monkey
     model, data = load_model(finished), ExperimentData(finished.experiment, finished.table)
     read = model.read
     monkeypatch.setattr(model, "read", lambda *words: read(*words) * 1e6)
-    dataset, path = data.dataset("validation", labelled=True), tmp_path / "regions.safetensors"
+    dataset, path = data.dataset("validation", labelled=True), tmp_path / "regions"
     with pytest.raises(InputError, match=f"slice {dataset.table.frame['id'].iloc[0]}: .*half precision"):
         cached_regions(model, dataset, path, "key", progress=False)
-    assert not path.exists()
+    assert not path.exists()  # nothing was written
 
 
 def test_a_run_that_diverged_gives_its_last_checkpoint_to_another(finished, copy, tmp_path):

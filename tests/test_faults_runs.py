@@ -20,11 +20,11 @@ from covid_workbench.files import load_tensors, save_tensors
 from covid_workbench.runs.datasets import ExperimentData
 from covid_workbench.runs.lineage import earlier_runs
 from covid_workbench.runs.load import adopt_weights, build_model, choose_device, load_model
+from covid_workbench.runs.region_cache import cached_regions
 from covid_workbench.runs.run import Run, note_cost, run_logger
 from covid_workbench.training.loop import run_stages
 from covid_workbench.training.stages import stages_of
 from covid_workbench.training.train import train
-from covid_workbench.training.warm_start import cached_regions
 
 
 @pytest.fixture
@@ -358,16 +358,24 @@ def test_a_checkpoint_of_an_older_version_is_continued(started):
     run_stages(run, model, stages, progress=False)
 
 
-@pytest.mark.parametrize("damage", [*DAMAGES, "short"])
-def test_damaged_cached_regions_are_named(finished, tmp_path, damage):
-    path = tmp_path / "regions.safetensors"
+@pytest.mark.parametrize("name", ["about.json", "rows.bin", "done.bin"])
+@pytest.mark.parametrize("damage", [*DAMAGES, "missing"])
+def test_damaged_cached_regions_are_named(finished, tmp_path, damage, name):
+    """Each file of them; without a list of what is done nothing is, and they are made anew."""
+    folder, model = tmp_path / "regions", load_model(finished)
     dataset = ExperimentData(finished.experiment, finished.table).dataset("validation", labelled=True)
-    save_tensors(path, {"features": torch.zeros(len(dataset) - 1, 4, 5, dtype=torch.float16)}, {"key": "key"})
-    if damage != "short":
-        DAMAGES[damage](path)
+    whole = cached_regions(model, dataset, folder, "key", progress=False).take(range(len(dataset)))
+    (DAMAGES | {"missing": lambda path: path.unlink()})[damage](folder / name)
+
+    def again():
+        return cached_regions(model, dataset, folder, "key", progress=False).take(range(len(dataset)))
+
+    if damage == "missing" and name != "rows.bin":
+        assert again().equal(whole)
+        return
     with pytest.raises(InputError) as caught:
-        cached_regions(None, dataset, path, "key", progress=False)
-    one_sentence(caught.value, path, "delete it")
+        again()
+    one_sentence(caught.value, folder, "delete the folder")
 
 
 # ---- threads and devices

@@ -188,13 +188,3 @@ def test_a_step_beyond_memory_is_refused_before_anything_is_made(command, tmp_pa
     large = ("--preset", "smoke", "--set", "image_size=4096", "classification_batch=4096")
     code, _, error = command("train", tmp_path / "run", *large)
     assert code == 2 and "GB of memory" in error and "4096" in error and not list(tmp_path.iterdir())
-
-
-def test_regions_beyond_memory_are_refused(monkeypatch, phantom, tmp_path):
-    from conftest import tiny
-
-    from covid_workbench.training.train import train
-
-    monkeypatch.setattr("covid_workbench.training.warm_start.machine_memory", lambda: 10_000)
-    with pytest.raises(InputError, match=r"regions of \d+ slices"):
-        train(tiny(model="attention", detector_epochs=0.1), tmp_path / "run", progress=False)

@@ -14,6 +14,7 @@ import torch
 from conftest import tiny
 from test_models import REGIONAL, SEEDS, close, gradients, model_of
 
+from covid_workbench.data.dataset import collate
 from covid_workbench.errors import InputError
 from covid_workbench.evaluation.answers import class_frame
 from covid_workbench.evaluation.baselines import box_features
@@ -22,11 +23,11 @@ from covid_workbench.evaluation.inference import predict_slices
 from covid_workbench.evaluation.whatif import OFF_MODES, Question, ReadSlice, answer, effects, orders
 from covid_workbench.files import load_tensors, save_tensors
 from covid_workbench.models import detector
-from covid_workbench.models.detector import DetectorSettings, best_detections, best_proposals
+from covid_workbench.models.detector import DetectorSettings, Proposals, best_detections, best_proposals
 from covid_workbench.models.rois import RANKINGS, choose_rois, rank_rois
+from covid_workbench.runs.region_cache import cached_regions
 from covid_workbench.runs.run import Run
 from covid_workbench.training.train import train
-from covid_workbench.training.warm_start import cached_regions
 
 MARK = 7.0  # the first pixel of a slice whose boxes all leave the picture
 SUBSETS = [(0,), (1,), (0, 2), (0, 1, 2)]
@@ -203,7 +204,13 @@ class Marked:
     image_size, classes = 64, ("Normal", "CP", "COVID-19")
 
     def __init__(self, images, chosen):
-        self.images = marked(images, chosen)
+        self.pictures = marked(images, chosen)
+
+    def batch(self, rows):
+        return collate([self[row] for row in rows])
+
+    def images(self, batch, device):
+        return batch["image"].to(device)
 
     def __len__(self):
         return 3
@@ -211,7 +218,7 @@ class Marked:
     def __getitem__(self, row):
         return dict(
             id=f"slice {row}",
-            image=self.images[row],
+            image=self.pictures[row],
             boxes=torch.zeros(0, 4),
             labels=torch.zeros(0, dtype=torch.long),
             masks=torch.zeros(0, 64, 64, dtype=torch.uint8),
@@ -227,8 +234,10 @@ def test_caches_features_and_answers(name, small, tmp_path):
     usual = Marked(small[0], [])
     for chosen in ([0, 1, 2], [0], [2]):
         data, others = Marked(small[0], chosen), [item for item in range(3) if item not in chosen]
-        kept = cached_regions(model, data, tmp_path / f"{chosen}.safetensors", "key", progress=False)
-        before = cached_regions(model, usual, tmp_path / f"{chosen}before.safetensors", "key", progress=False)
+        kept, before = (
+            cached_regions(model, slices, tmp_path / f"{chosen}{number}", "key", progress=False).take(range(3))
+            for number, slices in enumerate((data, usual))
+        )
         close(kept[others].float(), before[others].float(), 1e-3)  # half precision
         assert kept.isfinite().all() and kept[chosen].equal(kept[chosen][:, :1].expand_as(kept[chosen]))
         seen = box_features(model, data, batch=2).view(3, 4, -1)[chosen]
@@ -251,12 +260,14 @@ def test_values_that_are_no_numbers_are_no_boxes():
         for column in range(4):
             broken = torch.cat([boxes, boxes[:1].clone()])
             broken[6, column] = wrong
-            found = best_proposals(torch.arange(7.0), broken, [7], (100, 100), DetectorSettings())
-            assert found.isfinite().all() and (found[:, 2:] > found[:, :2]).all()
+            given = torch.arange(7.0)[None], torch.zeros(1, 7, 4), broken, [7]
+            found = best_proposals(*given, (100, 100), DetectorSettings())[0]
+            assert len(found) and found.isfinite().all() and (found[:, 2:] > found[:, :2]).all()
         logits = torch.zeros(7, 3)
         logits[6] = wrong
         three = torch.cat([boxes, boxes[:1]])[:, None].expand(-1, 3, -1)
-        assert len(best_detections(logits, three, (100, 100), DetectorSettings())[0])
+        every = torch.ones(1, 7, dtype=torch.bool)
+        assert best_detections(logits[None], three[None], every, (100, 100), DetectorSettings())[3].any()
         rois = rank_rois(choose_rois(logits, three * wrong, torch.zeros(7, 3, 4), [7], (100, 100), beta=4))
         assert rois.boxes.isfinite().all()
 
@@ -268,10 +279,10 @@ def no_proposals(monkeypatch):
     def switch(every=0):
         own, calls = best_proposals, itertools.count(1)
 
-        def found(objectness, boxes, *others, **options):
-            if every and next(calls) % every == 0:
-                return own(objectness, boxes, *others, **options)
-            return boxes.new_zeros(0, 4)
+        def found(*given, **options):
+            usual = own(*given, **options)
+            kept = torch.tensor([bool(every) and next(calls) % every == 0 for _ in usual.boxes])
+            return Proposals(usual.boxes * kept[:, None, None], usual.valid & kept[:, None], usual.settled)
 
         monkeypatch.setattr(detector, "best_proposals", found)
 

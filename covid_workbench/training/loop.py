@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Stage', 'learning_rate_at', 'tensors_under', 'held_interrupt', 'finite_norms', 'first_not_finite', 'diverge',
-           'run_stages']
+           'backward', 'lay_alike', 'gradients_for', 'run_stages']
 
 # %% ../../nbs/401_training.loop.ipynb #e5e3ac5e
 import contextlib
@@ -25,11 +25,19 @@ from ..errors import InputError, WorkbenchError, shown
 from ..evaluation.inference import NotFiniteError
 from ..files import load_tensors, refuse_non_finite, save_tensors, write_atomic
 from ..progress import progress_bar
+from ..ranks import rank
 from ..runs.experiment import TrainingSettings
 from ..runs.load import UNTIL_FIRST_STEP, numbers_of, refuse_misfits
 from ..runs.run import DivergedError, Run, run_logger
 from ..schemas import check_content
-from .distributed import average, average_buffers, average_gradients, rank
+from covid_workbench.training.distributed import (
+    Terms,
+    average,
+    average_buffers,
+    average_gradients,
+    averaged,
+    by_parts,
+)
 
 # %% ../../nbs/401_training.loop.ipynb #e0fa6fa7
 @dataclass
@@ -37,7 +45,8 @@ class Stage:
     """A part of training.
 
     `batches(range)` yields one batch per step; `losses(batch, step)` yields dictionaries of loss terms, with one
-    optimiser step for each. Numbers without a gradient are recorded only. `validate()` gives scores every
+    optimiser step for each. In place of a dictionary it may yield an iterator of (share of the batch, terms), whose
+    gradients are added up. Numbers without a gradient are recorded only. `validate()` gives scores every
     `validate_every` steps, and the weights with the best `score` are kept. `parameters` are trained; modules of
     `frozen` stay in evaluation mode. `rate_setting` is the setting that `learning_rate` comes from.
     """
@@ -47,7 +56,7 @@ class Stage:
     learning_rate: float
     parameters: Sequence[nn.Parameter]
     batches: Callable[[range], Iterator]
-    losses: Callable[[object, int], Iterator[dict[str, torch.Tensor]]]
+    losses: Callable[[object, int], Iterator[Terms | Iterator[tuple[float, Terms]]]]
     validate: Callable[[], dict[str, float]]
     validate_every: int
     frozen: Sequence[nn.Module] = ()
@@ -87,10 +96,13 @@ def held_interrupt() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, before)
 
 # %% ../../nbs/401_training.loop.ipynb #137ecc0c
-def finite_norms(tensors: Sequence[torch.Tensor]) -> bool:
-    "Whether the norm of every tensor is finite: quick, and false as well for huge numbers, whose squares overflow."
+def finite_norms(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Whether the norm of every tensor is finite, as one number (1 or 0) on their device.
+
+    Quick, and 0 as well for huge numbers, whose squares overflow.
+    """
     norms = torch._foreach_norm([tensor for tensor in tensors if tensor.is_floating_point()])
-    return not norms or bool(torch.stack(norms).isfinite().all())
+    return torch.stack(norms).isfinite().all().double() if norms else torch.ones((), dtype=torch.float64)
 
 
 def first_not_finite(tensors: dict[str, torch.Tensor]) -> str:
@@ -123,9 +135,12 @@ class _Progress:
 
     def __init__(self, run: Run, model: nn.Module, stage: Stage):
         self.run, self.model, self.stage, self.training = run, model, stage, run.experiment.training
-        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.training.optimizer]
         self.parameters = [parameter for parameter in stage.parameters if parameter.requires_grad]
-        self.optimizer = kind(self.parameters, lr=stage.learning_rate, weight_decay=self.training.weight_decay)
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.training.optimizer]
+        decay = self.training.weight_decay
+        self.optimizer = kind(self.parameters, lr=stage.learning_rate, weight_decay=decay, fused=True)
+        names = {id(parameter): name for name, parameter in model.named_parameters()}
+        self.names = [names.get(id(own), f"parameter {number}") for number, own in enumerate(self.parameters)]
         self.running = [value for name, value in model.named_buffers() if not name.endswith(UNTIL_FIRST_STEP)]
         self.step, self.seconds, self.best_score, self.best = 0, 0.0, -math.inf, {}
         self.rows = run.history.query("stage != @stage.name").to_dict("records")
@@ -164,6 +179,8 @@ def _moments(
                 f"{where}: tensor optimizer.{shown(name)} {tuple(value.shape)} belongs to no trained parameter of this "
                 f"run; {advice}"
             )
+        if key != "step":  # in memory as the parameter lies there, on which the fused optimiser relies
+            value = torch.empty_like(parameters[int(number)], requires_grad=False).copy_(value)
         moments.setdefault(int(number), {})[key] = value
     for number, own in moments.items():
         if len(own) != 3:
@@ -189,48 +206,108 @@ def _write_checkpoint(progress: _Progress) -> None:
     save_tensors(folder / "checkpoint.safetensors", tensors, note)
 
 # %% ../../nbs/401_training.loop.ipynb #4f807141
+def backward(parts: Iterator[tuple[float, Terms]]) -> dict[str, torch.Tensor]:
+    "Add up the gradients of (share, terms) one after the other; returns the terms of all together, float64."
+    total: dict[str, torch.Tensor] = {}
+    for share, terms in parts:
+        loss = sum(value for value in terms.values() if value.requires_grad)
+        (loss if share == 1 else share * loss).backward()
+        own = {name: value.detach().double() * share for name, value in terms.items()}
+        total = {name: total[name] + value for name, value in own.items()} if total else own
+    return total
+
+
+def lay_alike(parameters: Sequence[nn.Parameter]) -> None:
+    "Bring gradients into the order in memory that their parameters have."
+    for parameter in parameters:
+        gradient = parameter.grad
+        if gradient is not None and gradient.stride() != parameter.stride():
+            parameter.grad = torch.empty_like(parameter, requires_grad=False).copy_(gradient)
+
+# %% ../../nbs/401_training.loop.ipynb #6330aae3
+@dataclass
+class _Taken:
+    "The numbers of one optimiser step on the device: terms of the loss by name, gradient norm by parameter, a check."
+
+    terms: dict[str, torch.Tensor]
+    parameters: list[str]
+    norms: torch.Tensor  # (parameters,)
+    norm: torch.Tensor  # of all gradients together
+    finite: torch.Tensor  # whether weights and running statistics are finite afterwards
+
+    @property
+    def numbers(self) -> torch.Tensor:
+        "Terms, norm and check in a row, (T + 2,) float64."
+        device = self.norm.device
+        return torch.stack(
+            [value.to(device, torch.float64) for value in (*self.terms.values(), self.norm, self.finite)]
+        )
+
+
+def _clipped(gradients: dict[str, torch.Tensor], clip: float) -> tuple[torch.Tensor, torch.Tensor]:
+    "The norms of gradients, one by one and together; they are clipped to a norm of `clip` if that is not 0."
+    values = list(gradients.values())
+    norms = torch.stack(torch._foreach_norm(values)) if values else torch.zeros(1)
+    norm = torch.linalg.vector_norm(norms)
+    if clip:
+        coefficient = (clip / (norm + 1e-6)).clamp(max=1)
+        torch._foreach_mul_(values, coefficient)
+    return norms, norm
+
+# %% ../../nbs/401_training.loop.ipynb #9985da07
 class _Stepper(_Progress):
-    "A stage that can take a step and validate."
+    "A stage that can take a step."
 
     def take_step(self, step: int, batch) -> dict[str, float]:
         "One optimiser step for each dictionary of losses; returns the row of the history."
         rate = learning_rate_at(step, self.stage.steps, self.stage.learning_rate, self.training)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        row = {"learning_rate": rate}
         self.model.train()
         for module in self.stage.frozen:
             module.eval()
-        for terms in self.stage.losses(batch, step):
-            loss = sum(value for value in terms.values() if value.requires_grad)
-            values = average({name: float(value.detach()) for name, value in terms.items()})
-            row |= values
-            for wrong in (name for name, value in values.items() if not math.isfinite(value)):
-                diverge(self, step, f"{wrong} is {values[wrong]}")
-            self.optimizer.zero_grad()
-            loss.backward()
-            average_gradients(self.parameters)
-            average_buffers(self.model)
-            norm = _gradient_norm(self.parameters, self.training.gradient_clip)
-            self.optimizer.step()
-            self._check_step(norm, values, step)
-        return row
+        taken: list[_Taken] = []
+        try:
+            for terms in self.stage.losses(batch, step):
+                taken.append(self._optimise(terms))
+        except Exception:
+            _check_step(self, step, taken, _numbers_of(taken))  # NaN may be what stopped the next task
+            raise
+        return {"learning_rate": rate} | _check_step(self, step, taken, averaged(_numbers_of(taken)))
 
-    def _check_step(self, norm: torch.Tensor, values: dict[str, float], step: int) -> None:
-        "Mark the run as diverged if gradients, weights or running statistics are not finite after a step."
-        if not norm.isfinite():
-            diverge(self, step, _gradient_words(self.model, norm, values))
-        if finite_norms([*self.parameters, *self.running]):
-            return
-        if wrong := first_not_finite(numbers_of(self.model.state_dict())):
-            diverge(self, step, f"{wrong} is not finite after the step ({_largest(values)})")
+    def _optimise(self, terms: Terms | Iterator[tuple[float, Terms]]) -> _Taken:
+        parts = iter([(1.0, terms)]) if isinstance(terms, dict) else by_parts(self.model, terms)
+        self.optimizer.zero_grad()
+        total = backward(parts)
+        average_gradients(self.parameters)
+        average_buffers(self.model)
+        lay_alike(self.parameters)
+        gradients = {name: own.grad for name, own in zip(self.names, self.parameters) if own.grad is not None}
+        norms, norm = _clipped(gradients, self.training.gradient_clip)
+        self.optimizer.step()
+        return _Taken(total, list(gradients), norms, norm, finite_norms([*self.parameters, *self.running]))
 
-# %% ../../nbs/401_training.loop.ipynb #6330aae3
-def _gradient_norm(parameters: Sequence[nn.Parameter], clip: float) -> torch.Tensor:
-    "The norm of all gradients together; they are clipped to a norm of `clip` if that is not 0."
-    if clip:
-        return nn.utils.clip_grad_norm_(parameters, clip)
-    return nn.utils.get_total_norm([value.grad for value in parameters if value.grad is not None])
+
+def _numbers_of(taken: Sequence[_Taken]) -> torch.Tensor:
+    "The numbers of all optimiser steps of a step in a row."
+    return torch.cat([own.numbers for own in taken]) if taken else torch.zeros(0)
+
+# %% ../../nbs/401_training.loop.ipynb #08bc28bc
+def _check_step(progress: _Stepper, step: int, taken: list[_Taken], numbers: torch.Tensor) -> dict[str, float]:
+    "The losses of a step. Marks the run as diverged if they, gradients, weights or running statistics are not finite."
+    row: dict[str, float] = {}
+    fetched = numbers.tolist()
+    for own in taken:
+        values, (norm, finite) = dict(zip(own.terms, fetched)), fetched[len(own.terms) : len(own.terms) + 2]
+        fetched = fetched[len(own.terms) + 2 :]
+        row |= values
+        for wrong in (name for name, value in values.items() if not math.isfinite(value)):
+            diverge(progress, step, f"{wrong} is {values[wrong]}")
+        if not math.isfinite(norm):
+            diverge(progress, step, _gradient_words(own, norm, values))
+        if finite < 1 and (wrong := first_not_finite(numbers_of(progress.model.state_dict()))):
+            diverge(progress, step, f"{wrong} is not finite after the step ({_largest(values)})")
+    return row
 
 
 def _largest(values: dict[str, float]) -> str:
@@ -240,11 +317,25 @@ def _largest(values: dict[str, float]) -> str:
     return f"largest loss: {name} {losses[name]:.3g}"
 
 
-def _gradient_words(model: nn.Module, norm: torch.Tensor, values: dict[str, float]) -> str:
+def _gradient_words(taken: _Taken, norm: float, values: dict[str, float]) -> str:
     "What is wrong with the gradients: their norm, the first tensor, the largest loss."
-    gradients = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
-    first = first_not_finite(gradients)
-    return f"the gradient norm is {float(norm)} ({f'first in {first}; ' if first else ''}{_largest(values)})"
+    finite = zip(taken.parameters, taken.norms.isfinite().tolist())
+    first = next((name for name, fine in finite if not fine), "")
+    return f"the gradient norm is {norm} ({f'first in {first}; ' if first else ''}{_largest(values)})"
+
+# %% ../../nbs/401_training.loop.ipynb #8b3c220e
+@contextlib.contextmanager
+def gradients_for(model: nn.Module, parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    "A block in which no other parameters of `model` get gradients."
+    trained = {id(parameter) for parameter in parameters}
+    held = [own for own in model.parameters() if own.requires_grad and id(own) not in trained]
+    for parameter in held:
+        parameter.requires_grad_(False).grad = None
+    try:
+        yield
+    finally:
+        for parameter in held:
+            parameter.requires_grad_(True)
 
 # %% ../../nbs/401_training.loop.ipynb #054ecd5a
 class _Loop(_Stepper):
@@ -257,7 +348,7 @@ class _Loop(_Stepper):
         off = not progress or rank() > 0
         bar = progress_bar(total=stage.steps, initial=self.step, desc=stage.name, disable=off, unit="step")
         self.log.info("%s: steps %d to %d", stage.name, self.step, stage.steps)
-        with held_interrupt() as asked, contextlib.closing(bar):
+        with held_interrupt() as asked, contextlib.closing(bar), gradients_for(self.model, self.parameters):
             for step, batch in zip(remaining, stage.batches(remaining)):
                 row = self.take_step(step, batch)
                 self.step, self.seconds = step + 1, time.monotonic() - started

@@ -12,9 +12,10 @@ import torch
 from torch import nn
 
 from ..evaluation.inference import score_slices
+from ..prefetch import read_ahead
 from ..runs.datasets import ExperimentData
 from .loop import Stage
-from .tasks import Task, classification_task, segmentation_task
+from .tasks import Task, classification_task, losses_in_parts, segmentation_task
 
 # %% ../../nbs/403_training.stages.ipynb #75bea89e
 def validation_scores(metrics: dict) -> dict[str, float]:
@@ -62,14 +63,19 @@ def training_stage(
     rate_setting: str = "learning_rate",
 ) -> Stage:
     "A stage of steps in which each of `tasks` has its turn; the last one says how long an epoch is."
-    last, training = list(tasks.values())[-1], data.experiment.training
+    turns, training = list(tasks.values()), data.experiment.training
+    last, parts = turns[-1], training.accumulation
+
+    def read(keys: tuple) -> tuple[dict, ...]:
+        return tuple(task.read(own) for task, own in zip(turns, keys))
 
     def batches(steps: range) -> Iterator[tuple[dict, ...]]:
-        return zip(*(task.batches(steps) for task in tasks.values()))
+        keys = zip(*(task.keys(steps) for task in turns))
+        return read_ahead(read, keys, workers=training.workers, pin=next(model.parameters()).is_cuda)
 
-    def losses(batch: tuple[dict, ...], step: int) -> Iterator[dict[str, torch.Tensor]]:
-        for task, own in zip(tasks.values(), batch):
-            yield task.losses(own, step)
+    def losses(batch: tuple[dict, ...], step: int) -> Iterator:
+        for task, own in zip(turns, batch):
+            yield task.losses(own, step) if parts == 1 else losses_in_parts(task, own, step, parts)
 
     return Stage(
         name=name,
@@ -86,9 +92,13 @@ def training_stage(
 
 # %% ../../nbs/403_training.stages.ipynb #c6a092f9
 def _validation(model: nn.Module, data: ExperimentData, tasks: dict[str, Task]):
-    "A function that scores the model on the validation slices of its tasks."
+    """A function that scores the model on the validation slices of its tasks.
+
+    Lesions are looked for only where a mask tells which are right.
+    """
     classifies, segments = "classification" in tasks, "segmentation" in tasks
     slices = data.dataset("validation", lesions=not classifies, labelled=classifies)
+    segments = segments and bool((slices.table.frame["mask"] != "").any())
     batch = max(8, data.experiment.training.classification_batch)
     return lambda: validation_scores(
         score_slices(model, slices, batch=batch, detections=segments, evidence=classifies)[0]

@@ -26,20 +26,22 @@ from ..data.splits import crossing_notes
 from ..errors import InputError
 from ..files import load_tensors, refuse_non_finite, save_tensors, write_atomic
 from ..locks import exclusive
+from ..models.execution import Execution
 from ..models.oneshot import OneShotSettings
 from ..models.protocol import Protocol
 from ..models.sizes import check_memory
 from ..models.weights import pretrained_file, sha256_of
+from ..ranks import rank, wait_for_all
 from ..runs.datasets import ExperimentData, check_slices, prepare_data, readable_slices, survey_slices
 from ..runs.experiment import Experiment, check_objects, telling_settings
 from ..runs.lineage import start_notes
 from ..runs.load import adopt_weights, build_model, choose_device, load_model, numbers_of, refuse_misfits
 from ..runs.meaning import has_masks, refuse_other_masks
+from ..runs.region_cache import CachedRegions, cached_regions
 from ..runs.run import DivergedError, Run, note_cost, run_logger, threads_of
-from .distributed import rank, wait_for_all
 from .loop import run_stages, tensors_under
 from .stages import stages_of
-from .warm_start import aggregator_stage, cached_regions
+from .warm_start import aggregator_stage
 
 # %% ../../nbs/405_training.train.ipynb #30e95c09
 def starts_warm(experiment: Experiment) -> bool:
@@ -148,34 +150,46 @@ def _start_warm(run: Run, model: nn.Module, parts: ExperimentData, shared: Path,
 # %% ../../nbs/405_training.train.ipynb #1f893029
 def _cache_key(experiment: Experiment, detector: str, split: str, reads: str) -> str:
     "What cached regions depend on: the detector's run and weights, the split, what the head reads, some settings."
-    settings, protocol = experiment.one_shot, experiment.protocol
+    settings, protocol, training = experiment.one_shot, experiment.protocol, experiment.training
     parts = (
         detector,
         split,
         reads,
+        settings.model == "ct-mask-net",  # it takes boxes of any size
         settings.roi_batch,
         settings.roi_nms,
         settings.ranking,
         protocol.filling,
         protocol.empty_boxes,
         protocol.region_convolution,
-        experiment.training.seed,
+        training.seed,
+        training.precision,
         *settings.classes,
     )
     return "/".join(map(str, parts))
 
-
+# %% ../../nbs/405_training.train.ipynb #d5706ff8
 def _read_regions(
     experiment: Experiment, model: nn.Module, parts: ExperimentData, detector: Run, shared: Path, progress: bool
-) -> dict[str, torch.Tensor]:
-    "Split -> what the image head reads of every labelled slice, from the cache under `shared` if it is there."
-    features, weights = {}, sha256_of(detector.folder / "weights.safetensors")
+) -> dict[str, CachedRegions]:
+    "Split -> what the image head reads of every labelled slice, kept under `shared` as far as there is room."
+    regions, weights = {}, sha256_of(detector.folder / "weights.safetensors")
+    training = experiment.training
     for split in ("train", "validation"):
         key = _cache_key(experiment, f"{detector.folder.name} {weights}", split, model.image_head.reads)
-        path = shared / f"regions-{hashlib.sha256(key.encode()).hexdigest()[:12]}.safetensors"
-        with exclusive(path.with_suffix(".lock"), what="cached regions"):
-            features[split] = cached_regions(model, parts.dataset(split, labelled=True), path, key, progress=progress)
-    return features
+        folder = shared / f"regions-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+        with exclusive(folder.with_suffix(".lock"), what="cached regions"):
+            regions[split] = cached_regions(
+                model,
+                parts.dataset(split, labelled=True),
+                folder,
+                key,
+                limit_gb=training.region_cache_gb,
+                execution=Execution.of(training),
+                workers=training.workers,
+                progress=progress,
+            )
+    return regions
 
 # %% ../../nbs/405_training.train.ipynb #98c92216
 def weights_hash(model: nn.Module) -> str:
@@ -367,8 +381,8 @@ def _train(
         _note_left_out(run, parts.table)
     if starts_warm(run.experiment):
         detector = _start_warm(run, model, parts, shared, progress)
-        features = _read_regions(run.experiment, model, parts, detector, shared, progress)
-        stages.insert(0, aggregator_stage(model, parts, features, device))
+        regions = _read_regions(run.experiment, model, parts, detector, shared, progress)
+        stages.insert(0, aggregator_stage(model, parts, regions, device))
         _log_augmentation(run)
     run_stages(run, model, stages, progress=progress)
     refuse_non_finite(numbers_of(model.state_dict()), f"{run.folder}: the trained model")

@@ -13,6 +13,7 @@ ROOMS = (  # room, first notebook, what lives there, colour of its kind
     ("reports", "500", "SVG, pictures, the report of a run", PLUM),
     ("studies", "600", "grids of runs: cells, runner, tables, report", PLUM),
     ("parity", "700", "our models beside fixtures of the released code", PLUM),
+    ("speed", "750", "the plain path, counting, timing, benchmarks", PLUM),
     ("widgets", "800", "the explorers: attention, runs, lesions, data", ORANGE),
     ("doors", "900", "command line, demo, lab", ORANGE),
 )
@@ -48,5 +49,5 @@ def draw_rooms() -> str:
             transform=f"translate(66 {(TOP + bottom) / 2}) rotate(-90)",
         ),
         height=bottom + 26,
-        spoken="The eleven rooms of the package from base to doors; a room imports only from rooms above it",
+        spoken="The twelve rooms of the package from base to doors; a room imports only from rooms above it",
     )
