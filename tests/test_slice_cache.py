@@ -57,11 +57,16 @@ def dataset(table, folder=None, limit_gb=0.1, **settings) -> SliceDataset:
 
 
 def same(one, other) -> bool:
-    if isinstance(one, torch.Tensor):
-        return one.dtype == other.dtype and one.equal(other)
+    if isinstance(one, torch.Tensor | np.ndarray):
+        return one.dtype == other.dtype and one.shape == other.shape and bool((one == other).all())
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(same(one[name], other[name]) for name in one)
     return len(one) == len(other) and all(map(same, one, other)) if isinstance(one, list | tuple) else one == other
+
+
+def lesions_of(plain: SliceDataset) -> list:
+    found = [plain.lesions(plain.slice(row)) for row in range(len(plain))]
+    return [own and vars(own) for own in found]
 
 
 @pytest.fixture
@@ -91,6 +96,9 @@ def test_the_same_samples_cold_and_warm(table, tmp_path, settings, decoded):
     decoded.clear()
     assert all(same(cached[row], expected[row]) for row in range(6)) and decoded == []
     assert same(cached.batch([5, 1, 3]), collate([plain.pixel_sample(row) for row in (5, 1, 3)]))
+    assert same([cached.lesions_of(row) and vars(cached.lesions_of(row)) for row in range(6)], lesions_of(plain))
+    without = cached.batch([5, 1], lesions=False)
+    assert without["pixels"].equal(cached.batch([5, 1])["pixels"]) and without["masks"] == [None, None]
     for row in range(6):
         kept, stored = cached.slice(row), plain.slice(row)
         assert repr(kept) == repr(stored) and (kept.pixels == stored.pixels).all()
@@ -135,13 +143,15 @@ def test_a_file_that_changes_while_it_is_read_is_not_kept(table, tmp_path, monke
     def change(self, row):
         piece = read(self, row)
         Image.fromarray(255 - piece.pixels).save(table.root / "0.png")
+        Image.fromarray(np.full((32, 40), 3, np.uint8)).save(table.root / "0_mask.png")
         return piece
 
-    before = dataset(table).slice(0).pixels
+    before, pixels = dataset(table)[0], dataset(table).slice(0).pixels
     with monkeypatch.context() as patch:
         patch.setattr(SliceTable, "read", change)
-        assert (found.slice(0).pixels == before).all()
-    assert (dataset(table, tmp_path / "slices").slice(0).pixels == 255 - before).all()
+        assert same(found[0], before)
+    assert (dataset(table, tmp_path / "slices").slice(0).pixels == 255 - pixels).all()
+    assert dataset(table, tmp_path / "slices")[0]["boxes"].tolist() == [[0, 0, 32, 32]]
 
 
 def test_files_of_a_moment_ago_wait(table, tmp_path, monkeypatch, decoded):
