@@ -180,9 +180,15 @@ def parts_of(table: SliceTable, **settings) -> ExperimentData:
 
 
 def batches_of(parts: ExperimentData, steps: range) -> list[tuple[dict, dict]]:
-    "(segmentation batch, classification batch) of each step."
+    "(segmentation batch, classification batch) of each step, their pictures as a network reads them."
     [stage] = stages_of(build_model(parts.experiment), parts, CPU)
-    return list(stage.batches(steps))
+    images = parts.dataset("train").images
+    return [
+        tuple(
+            {"image": images(batch, CPU)} | {name: batch[name] for name in batch if name != "pixels"} for batch in step
+        )
+        for step in stage.batches(steps)
+    ]
 
 
 def same(one, other) -> bool:

@@ -23,7 +23,7 @@ from covid_workbench.evaluation.inference import predict_slices
 from covid_workbench.evaluation.whatif import OFF_MODES, Question, ReadSlice, answer, effects, orders
 from covid_workbench.files import load_tensors, save_tensors
 from covid_workbench.models import detector
-from covid_workbench.models.detector import DetectorSettings, best_detections, best_proposals
+from covid_workbench.models.detector import DetectorSettings, Proposals, best_detections, best_proposals
 from covid_workbench.models.rois import RANKINGS, choose_rois, rank_rois
 from covid_workbench.runs.region_cache import cached_regions
 from covid_workbench.runs.run import Run
@@ -260,12 +260,14 @@ def test_values_that_are_no_numbers_are_no_boxes():
         for column in range(4):
             broken = torch.cat([boxes, boxes[:1].clone()])
             broken[6, column] = wrong
-            found = best_proposals(torch.arange(7.0), broken, [7], (100, 100), DetectorSettings())
-            assert found.isfinite().all() and (found[:, 2:] > found[:, :2]).all()
+            given = torch.arange(7.0)[None], torch.zeros(1, 7, 4), broken, [7]
+            found = best_proposals(*given, (100, 100), DetectorSettings())[0]
+            assert len(found) and found.isfinite().all() and (found[:, 2:] > found[:, :2]).all()
         logits = torch.zeros(7, 3)
         logits[6] = wrong
         three = torch.cat([boxes, boxes[:1]])[:, None].expand(-1, 3, -1)
-        assert len(best_detections(logits, three, (100, 100), DetectorSettings())[0])
+        every = torch.ones(1, 7, dtype=torch.bool)
+        assert best_detections(logits[None], three[None], every, (100, 100), DetectorSettings())[3].any()
         rois = rank_rois(choose_rois(logits, three * wrong, torch.zeros(7, 3, 4), [7], (100, 100), beta=4))
         assert rois.boxes.isfinite().all()
 
@@ -277,10 +279,10 @@ def no_proposals(monkeypatch):
     def switch(every=0):
         own, calls = best_proposals, itertools.count(1)
 
-        def found(objectness, boxes, *others, **options):
-            if every and next(calls) % every == 0:
-                return own(objectness, boxes, *others, **options)
-            return boxes.new_zeros(0, 4)
+        def found(*given, **options):
+            usual = own(*given, **options)
+            kept = torch.tensor([bool(every) and next(calls) % every == 0 for _ in usual.boxes])
+            return Proposals(usual.boxes * kept[:, None, None], usual.valid & kept[:, None], usual.settled)
 
         monkeypatch.setattr(detector, "best_proposals", found)
 

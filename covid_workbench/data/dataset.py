@@ -8,12 +8,13 @@ __all__ = ['IMAGENET', 'square_picture', 'normalise_pictures', 'normalise_image'
 
 # %% ../../nbs/053_data.dataset.ipynb #6e3b894f
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from PIL import Image
 from torch.nn.functional import interpolate
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from .description import ObjectClasses
 from .slices import Slice, SliceTable
@@ -59,41 +60,58 @@ def stored_area(area: float, shape: tuple[int, int], image_size: int) -> float:
     return area * shape[0] * shape[1] / image_size**2
 
 # %% ../../nbs/053_data.dataset.ipynb #c1f19ed7
+def _nearest(length: int, size: int) -> np.ndarray:
+    "For each of `size` pixels the nearest of `length`, as `interpolate` has it."
+    return interpolate(torch.arange(length, dtype=torch.float32)[None, None], size).long().flatten().numpy()
+
+
 def resize_targets(targets: LesionTargets, image_size: int) -> dict[str, torch.Tensor]:
     "Targets of an (H, W) slice in the frame of its (S, S) image: boxes (n, 4), labels (n,), masks (n, S, S) uint8."
     height, width = targets.masks.shape[1:]
     scale = torch.tensor([image_size / width, image_size / height] * 2)
-    masks = torch.from_numpy(targets.masks[:, None].astype(np.float32))  # (n, 1, H, W)
-    if len(targets):
-        masks = interpolate(masks, (image_size, image_size)).squeeze(1)  # (n, S, S)
-    else:
-        masks = masks.new_zeros(0, image_size, image_size)
+    masks = targets.masks  # (n, H, W)
+    if (height, width) != (image_size, image_size):
+        masks = masks[:, _nearest(height, image_size)][:, :, _nearest(width, image_size)]  # (n, S, S)
+    masks = torch.from_numpy(masks)
     keep = masks.flatten(1).any(1)  # a sliver may vanish between the pixels
     boxes, labels = torch.from_numpy(targets.boxes) * scale, torch.from_numpy(targets.labels)
     return {"boxes": boxes[keep], "labels": labels[keep], "masks": masks[keep].to(torch.uint8)}
 
 # %% ../../nbs/053_data.dataset.ipynb #fb05d0fb
 class SliceMemory:
-    "The slices of a table, each read from disk once; kept until `memory_limit` bytes of pixels are held."
+    """The slices of a table, each decoded once.
 
-    def __init__(self, table: SliceTable, memory_limit: float = 2e9):
-        self.table, self.memory_limit = table, memory_limit
+    `cache`: where decoded ones are found and kept, with `find`, `keep` and `lesions` as `data.slice_cache.SliceCache`
+    has them. Others are kept in memory until `memory_limit` bytes of pixels are held, in all workers of a loader.
+    """
+
+    def __init__(self, table: SliceTable, memory_limit: float = 2e9, cache=None):
+        self.table, self.memory_limit, self.cache = table, memory_limit, cache
         self._held: dict[int, Slice] = {}
         self._bytes = 0
 
     def __len__(self):
         return len(self.table)
 
-    def slice(self, item: int) -> Slice:
-        "The slice as stored, with pixels and mask."
-        if item not in self._held:
-            piece = self.table.read(item)
-            if self._bytes > self.memory_limit:
-                return piece
+    def slice(self, item: int, hu: bool = True) -> Slice:
+        "The slice as stored, with pixels and mask, and its HU if the file has them and they are wanted."
+        if item in self._held:
+            return self._held[item]
+        found = None if self.cache is None else self.cache.find(item)
+        if found is not None:
+            piece, has_hu = found
+            return self.table.read(item) if hu and has_hu else piece
+        piece = self.table.read(item)
+        if self.cache is None or not self.cache.keep(item, piece):
+            self._hold(item, piece)
+        return piece
+
+    def _hold(self, item: int, piece: Slice) -> None:
+        worker = get_worker_info()
+        if self._bytes <= self.memory_limit / (worker.num_workers if worker else 1):
             self._held[item] = piece
             arrays = piece.pixels, piece.mask, piece.hu
             self._bytes += sum(array.nbytes for array in arrays if array is not None)
-        return self._held[item]
 
 # %% ../../nbs/053_data.dataset.ipynb #2231b1f1
 def collate(samples: Sequence[dict]) -> dict:
@@ -116,12 +134,15 @@ class _Samples(SliceMemory):
     normalise: str
     labels_by: str
 
-    def lesions(self, piece: Slice) -> LesionTargets | None:
-        "The lesions of a slice that count, in pixels as stored; None without a mask."
+    def lesions(self, piece: Slice, item: int | None = None) -> LesionTargets | None:
+        "The lesions of a slice that count, in pixels as stored; None without a mask. `item`: its row, if it has one."
         if piece.mask is None:
             return None
         min_area = stored_area(self.min_area, piece.mask.shape, self.image_size)
-        return lesion_targets(piece.mask, self.objects, min_area, self.labels_by)
+        if item is None or self.cache is None:
+            return lesion_targets(piece.mask, self.objects, min_area, self.labels_by)
+        find = partial(lesion_targets, piece.mask, self.objects, min_area, self.labels_by)
+        return self.cache.lesions(item, self.objects, min_area, self.labels_by, find)
 
     def sample(self, piece: Slice) -> dict:
         "The item for any slice, of this table or not."
@@ -129,13 +150,17 @@ class _Samples(SliceMemory):
 
     def pixel_sample(self, item: int) -> dict:
         "Item i with `pixels` (S, S) uint8, not normalised, in place of `image`."
-        piece = self.slice(item)
-        return _pixel_sample(self, piece, self.lesions(piece))
+        piece = self.slice(item, hu=False)
+        return _pixel_sample(self, piece, self.lesions(piece, item))
 
     def normalised(self, sample: dict) -> dict:
         "A sample with `image` (3, S, S) in place of its `pixels`."
         image = self.images({"pixels": sample["pixels"][None]})[0]
         return {("image" if name == "pixels" else name): value for name, value in sample.items()} | {"image": image}
+
+# %% ../../nbs/053_data.dataset.ipynb #de4f9cc2
+class _Batches(_Samples):
+    "Batches of the slices of a `SliceDataset`, as bytes until they are where the network is."
 
     def batch(self, rows: Sequence[int]) -> dict:
         "B slices as `collate` makes them one batch, with `pixels` (B, S, S) uint8 and without `image`; see `images`."
@@ -161,13 +186,13 @@ def _pixel_sample(dataset: _Samples, piece: Slice, lesions: LesionTargets | None
     return sample if lesions is None else sample | resize_targets(lesions, dataset.image_size)
 
 # %% ../../nbs/053_data.dataset.ipynb #9ff24c5d
-class SliceDataset(_Samples, Dataset):
+class SliceDataset(_Batches, Dataset):
     """Map-style data set over a `SliceTable`. Item i is a dictionary:
 
     `image` (3, S, S) float32; `boxes` (n, 4), `labels` (n,) and `masks` (n, S, S) of the lesions, None without a mask;
     `image_label`, the number of the label in `classes` (by default those of the data set), or -1; `id`; `size` (H, W)
     as stored. `min_area`: lesions of up to this many pixels of the (S, S) picture are left out. `normalise` as in
-    `normalise_pictures`, `labels_by` as in `lesion_targets`, `memory_limit` in bytes.
+    `normalise_pictures`, `labels_by` as in `lesion_targets`, `memory_limit` in bytes, `cache` as in `SliceMemory`.
     """
 
     def __init__(
@@ -181,8 +206,9 @@ class SliceDataset(_Samples, Dataset):
         normalise: str = "image",
         labels_by: str = "value",
         memory_limit: float = 2e9,
+        cache=None,
     ):
-        super().__init__(table, memory_limit)
+        super().__init__(table, memory_limit, cache)
         self.image_size, self.objects, self.min_area = image_size, objects, min_area
         self.classes = table.description.classes if classes is None else tuple(classes)
         self.normalise, self.labels_by = normalise, labels_by

@@ -187,17 +187,15 @@ def check_image_head(arrays: Arrays, name: str) -> Iterator[Check]:
     yield from compared("eval", stages)
     model.train()
     x = tensor(arrays["x"], double=True)[None].requires_grad_()  # (1, β, C, 28, 28)
-    refined = []
-    hook = head.vectors.vectorise[0].register_forward_pre_hook(lambda _, inputs: refined.append(inputs[0]))
     head.aggregator.requires_grad_(True)
     with _statistics_kept(model):
         stages = stages_of(head, x)
-    hook.remove()
+        stages["sieve_out"] = head.vectors.refined(x)[0]
     model.zero_grad()
     logits = head(x).logits[0]  # the one pass whose running statistics count
     stages["loss"] = loss = F.binary_cross_entropy_with_logits(logits, y)
     loss.backward()
-    yield from compared("train", stages | {"sieve_out": refined[0]})
+    yield from compared("train", stages)
     yield check("train/grad_x", x.grad[0], arrays["train/grad_x"], atol=GRADIENT)
     yield from _gradients_and_buffers(model, arrays, layer)
 
@@ -288,9 +286,10 @@ def _check_detections(arrays: Arrays, size: tuple[int, int]) -> Iterator[Check]:
         detection_nms=card_settings("lstm2", protocol="released")["detection_nms"],
     )
     boxes = CODER.decode(tensor(arrays["box_regression"]), [tensor(arrays["proposals"])])
-    found = best_detections(tensor(arrays["class_logits"]), boxes, size, settings, smallest_side=0.0)
+    every = torch.ones(1, len(boxes), dtype=torch.bool)
+    found = best_detections(tensor(arrays["class_logits"])[None], boxes[None], every, size, settings, smallest_side=0.0)
     for key, value in zip(("seg_boxes", "seg_scores", "seg_labels"), found):
-        yield check(key, value, arrays[key])
+        yield check(key, value[found[3]], arrays[key])
 
 # %% ../../nbs/700_parity.layers.ipynb #28651747
 def _first_of_each(rois: RoIBatch) -> torch.Tensor:

@@ -239,16 +239,17 @@ def _proposals(
 ) -> torch.Tensor:
     "Proposals from stored outputs of the proposal network."
     size = tuple(images.shape[-2:])
-    anchors = detector.rpn.anchor_generator(ImageList(images, [size]), [features])
+    anchors = detector.rpn.anchor_generator(ImageList(images, [size]), [features])[0]
     flat, coded = concat_box_prediction_layers([objectness], [deltas])
     return best_proposals(
-        flat.flatten(),
-        detector.rpn.box_coder.decode(coded, anchors)[:, 0],
+        flat.view(1, -1),
+        coded[None],
+        anchors,
         [flat.numel()],
         size,
         detector.settings,
-        detector.smallest_proposal,
-    )
+        smallest_side=detector.smallest_proposal,
+    )[0]
 
 
 def _detections(model: OneShotModel, images: torch.Tensor, features, proposals, arrays: Arrays) -> Iterator[Check]:

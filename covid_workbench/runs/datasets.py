@@ -17,6 +17,7 @@ from ..data.dataset import SliceDataset
 from ..data.description import DataDescription, ObjectClasses, objects_of
 from ..data.joining import PHANTOM, read_parts
 from ..data.phantom import PhantomSettings, write_phantom
+from ..data.slice_cache import DECODED, slice_cache
 from ..data.slices import SPLITS, SliceTable
 from ..data.sources import open_sources
 from ..data.splits import source_words, split_by_patient
@@ -201,11 +202,12 @@ def with_label(table: SliceTable, classes: Sequence[str]) -> SliceTable:
 # %% ../../nbs/203_runs.datasets.ipynb #76b28144
 @dataclass
 class ExperimentData:
-    "The slices of an experiment by use, as data sets; `facts` of `survey_slices`, where they are known."
+    "The slices of an experiment as data sets; `facts` of `survey_slices`; decoded ones are kept under `shared`."
 
     experiment: Experiment
     table: SliceTable
     facts: pd.DataFrame | None = None
+    shared: Path | None = None
 
     def dataset(self, split: str, *, lesions: bool = False, labelled: bool = False) -> SliceDataset:
         """The slices of a split: all, those with a lesion mask (`lesions`) or with an image label (`labelled`).
@@ -226,7 +228,7 @@ class ExperimentData:
 
     def dataset_of(self, table: SliceTable) -> SliceDataset:
         "Any slices, read as the experiment says."
-        return dataset_of(self.experiment, table)
+        return dataset_of(self.experiment, table, self.shared)
 
     def missing_classes(self) -> list[str]:
         "A sentence for each image class of the model that a split lacks; no F1 on that split means anything."
@@ -238,9 +240,9 @@ class ExperimentData:
             raise InputError(f"{self.table.name}: {sentence}")
 
 # %% ../../nbs/203_runs.datasets.ipynb #f05e9313
-def dataset_of(experiment: Experiment, table: SliceTable) -> SliceDataset:
-    "A data set over `table`, with the settings of the experiment."
-    data = experiment.data
+def dataset_of(experiment: Experiment, table: SliceTable, shared: Path | None = None) -> SliceDataset:
+    "A data set over `table`, with the settings of the experiment; decoded slices are kept under `shared`."
+    data, room = experiment.data, experiment.training.slice_cache_gb
     return SliceDataset(
         table,
         image_size=data.image_size,
@@ -249,6 +251,7 @@ def dataset_of(experiment: Experiment, table: SliceTable) -> SliceDataset:
         normalise=data.normalise,
         classes=experiment.one_shot.classes,
         labels_by=experiment.protocol.labels_by,
+        cache=slice_cache(table, Path(shared) / DECODED, room) if shared and room else None,
     )
 
 # %% ../../nbs/203_runs.datasets.ipynb #6d444d41

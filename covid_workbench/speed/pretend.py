@@ -57,7 +57,7 @@ def is_in_place(function) -> bool:
 
 # %% ../../nbs/750_speed.pretend.ipynb #bd02bd96
 def pretend(thing: Any) -> Any:
-    "A tensor, or those in a dictionary, list or tuple, on the pretend device; of a module a copy with its weights there."
+    "A tensor, or those in a dictionary, list or tuple, on the pretend device; a module as a copy."
     if not isinstance(thing, nn.Module):
         return tree_map_only(torch.Tensor, lambda tensor: PretendTensor(tensor.detach()), thing)
     moved = copy.deepcopy(thing)

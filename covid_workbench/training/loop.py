@@ -25,6 +25,7 @@ from ..errors import InputError, WorkbenchError, shown
 from ..evaluation.inference import NotFiniteError
 from ..files import load_tensors, refuse_non_finite, save_tensors, write_atomic
 from ..progress import progress_bar
+from ..ranks import rank
 from ..runs.experiment import TrainingSettings
 from ..runs.load import UNTIL_FIRST_STEP, numbers_of, refuse_misfits
 from ..runs.run import DivergedError, Run, run_logger
@@ -36,7 +37,6 @@ from covid_workbench.training.distributed import (
     average_gradients,
     averaged,
     by_parts,
-    rank,
 )
 
 # %% ../../nbs/401_training.loop.ipynb #e0fa6fa7
