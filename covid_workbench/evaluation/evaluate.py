@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from ..data.slices import SliceTable
+from ..data.survey import SURVEY, known_facts
 from .baselines import simple_baselines
 from .inference import score_slices
 from ..files import write_atomic
@@ -51,12 +53,20 @@ def evaluate(
         predictions.append(rows.assign(split=split))
     write_atomic(run.folder / "predictions.csv", pd.concat(predictions).to_csv(index=False))
     _note_cost(run, next(model.parameters()).device, metrics, splits, time.monotonic() - started)
-    metrics["baselines"] = simple_baselines(parts, [split for split in splits if metrics[split]["classification"]])
+    scored = [split for split in splits if metrics[split]["classification"]]
+    metrics["baselines"] = simple_baselines(parts, scored, _known_greys(run, parts.table) if scored else None)
     metrics["notes"] = run.notes + parts.missing_classes()
     run.save_metrics(metrics)
     return metrics
 
 # %% ../../nbs/307_evaluation.evaluate.ipynb #c1389924
+def _known_greys(run: Run, table: SliceTable) -> dict[str, list[int]]:
+    "Slice id -> pixels by grey value, as the survey before the training found them: the pictures are not read again."
+    facts = known_facts(table, run.folder.parent / "shared" / SURVEY, objects=run.experiment.objects)
+    counts = {slice_id: own["greys"].get("32") for slice_id, own in facts.items()}
+    return {slice_id: own for slice_id, own in counts.items() if isinstance(own, list) and len(own) == 32 and sum(own)}
+
+
 def _note_cost(run: Run, device, metrics: dict, splits: Sequence[str], seconds: float) -> None:
     "Write the duration and the speed of the scoring into the run's costs."
     slices = sum(metrics[split]["slices"] for split in splits)

@@ -84,7 +84,16 @@ class ImageHead(nn.Module):
 
     def forward(self, mask_features: torch.Tensor) -> Evidence:
         "Mask features (B, β, C, 28, 28) of ranked regions -> the class of each slice."
-        return self.aggregator(self.vectors(mask_features))  # (B, β, C) -> Evidence
+        return self._of_vectors(self.vectors(mask_features))  # (B, β, C) -> Evidence
+
+    def of_patches(self, patches: torch.Tensor) -> Evidence:
+        "As `forward`, from the patches of these features in order (B, 4·C, 196·β)."
+        return self._of_vectors(self.vectors.of_patches(patches))
+
+    def _of_vectors(self, x: torch.Tensor) -> Evidence:
+        "The aggregator in full precision, whatever the vectors X (B, β, C) were computed in."
+        with torch.autocast(x.device.type, enabled=False):
+            return self.aggregator(x.float() if x.dtype == torch.bfloat16 else x)
 
 # %% ../../nbs/111_models.oneshot.ipynb #abaa81ad
 @dataclass(frozen=True, eq=False)
@@ -187,8 +196,8 @@ class RegionRanker(RegionReader):
         "What `read` gave of ranked regions -> `Evidence`, which does not know the regions themselves."
         if self.image_head.reads == "boxes":
             return self.image_head(regions)
-        mask_features = self.regions.enlarge(self.detector.roi_heads, regions.flatten(0, 1))  # (B·β, C, 28, 28)
-        return self.image_head(mask_features.unflatten(0, regions.shape[:2]))
+        patches = self.regions.patches(self.detector.roi_heads, regions)  # (B, 4·C, 196·β)
+        return self.image_head.of_patches(patches)
 
 # %% ../../nbs/111_models.oneshot.ipynb #4f46d7aa
 def image_loss(logits: torch.Tensor, image_labels: torch.Tensor, loss: str = "binary") -> torch.Tensor:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ROUNDS', 'PAIRS', 'hat_weights', 'roi_align_separable', 'as_rois', 'scale_of', 'RoIAlign', 'by_image',
-           'PyramidRoIAlign', 'suppressions', 'nms_rounds', 'nms_one_by_one', 'nms_padded', 'nms_by_class',
+           'PyramidRoIAlign', 'overlaps', 'suppressions', 'nms_rounds', 'nms_one_by_one', 'nms_padded', 'nms_by_class',
            'kept_first', 'paste_masks']
 
 # %% ../../nbs/104_models.sampling.ipynb #12742e67
@@ -147,18 +147,22 @@ def _not_above(threshold: float) -> float:
     return float(value if float(value) <= threshold else np.nextafter(value, np.float32(-1)))
 
 
+def overlaps(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    "Intersection over union of every pair: boxes (..., n, 4), (..., m, 4) -> (..., n, m); NaN for two empty ones."
+    (left, top, right, bottom), others = first[..., None, :].unbind(-1), second[..., None, :, :].unbind(-1)
+
+    def shared(low: torch.Tensor, high: torch.Tensor, axis: int) -> torch.Tensor:
+        ends = torch.minimum(high, others[axis + 2])
+        return ends.sub_(torch.maximum(low, others[axis])).clamp_(min=0)
+
+    both = shared(left, right, 0).mul_(shared(top, bottom, 1))  # (..., n, m)
+    area = (right - left) * (bottom - top) + (others[2] - others[0]) * (others[3] - others[1])
+    return both.div_(area.sub_(both))
+
+
 def suppressions(boxes: torch.Tensor, threshold: float) -> torch.Tensor:
     "Groups of boxes (G, n, 4), best first -> (G, n, n): 1 where the row's box, if kept, drops the column's."
-    left, top, right, bottom = boxes.float().unbind(-1)  # (G, n)
-    area = (right - left) * (bottom - top)
-
-    def shared(low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
-        ends = torch.minimum(high[..., None], high[..., None, :])
-        return ends.sub_(torch.maximum(low[..., None], low[..., None, :])).clamp_(min=0)
-
-    both = shared(left, right).mul_(shared(top, bottom))  # (G, n, n)
-    union = (area[..., None] + area[..., None, :]).sub_(both)
-    return (both.div_(union) > _not_above(threshold)).triu_(1).float()
+    return (overlaps(boxes.float(), boxes.float()) > _not_above(threshold)).triu_(1).float()
 
 # %% ../../nbs/104_models.sampling.ipynb #2b64560b
 def nms_rounds(

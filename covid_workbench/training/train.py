@@ -186,7 +186,7 @@ def _read_regions(
                 key,
                 limit_gb=training.region_cache_gb,
                 execution=Execution.of(training),
-                threads=max(1, training.workers),
+                workers=training.workers,
                 progress=progress,
             )
     return regions
