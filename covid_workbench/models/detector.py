@@ -488,22 +488,20 @@ class RegionProposer(nn.Module):
         return self.rpn.anchor_generator(ImageList(images, [tuple(images.shape[-2:])]), sizes)[0]
 
 # %% ../../nbs/105_models.detector.ipynb #e950ee9d
-def class_masks(heads: RoIHeads, features: torch.Tensor, labels: torch.Tensor, chunk: int = 64) -> torch.Tensor:
+def class_masks(heads: RoIHeads, features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Logits (N, 2M, 2M) of the masks of classes `labels` (N,), from the mask head's features (N, C, M, M).
 
-    What the mask predictor gives for all classes, at the class of each. `chunk` regions at a time bound the memory.
+    What the mask predictor gives for all classes, at the class of each.
     """
     up, last = heads.mask_predictor.conv5_mask, heads.mask_predictor.mask_fcn_logits
-    weight = up.weight.permute(0, 2, 3, 1).flatten(1)  # (C, 4·C'), cell by cell
-    rows, bias = last.weight.flatten(1)[labels], last.bias[labels]  # (N, C'), (N,)
-    cells = features.permute(0, 2, 3, 1).flatten(1, 2)  # (N, M·M, C)
+    rows, bias, side = last.weight.flatten(1)[labels], last.bias[labels], 2 * features.shape[-1]  # (N, C), (N,)
+    numbers = 2**22 if features.device.type == "cpu" else 2**28  # between the layers at once
+    most = max(1, numbers // (side**2 * up.out_channels))
     logits = []
-    for some, row, own in zip(cells.split(chunk), rows.split(chunk), bias.split(chunk)):
-        larger = F.relu(some @ weight + up.bias.repeat(4)).unflatten(2, (4, -1)).flatten(1, 2)  # (n, M·M·4, C')
-        logits.append(torch.baddbmm(own[:, None, None], larger, row[..., None]))
-    side = features.shape[-1]
-    logits = torch.cat(logits).view(-1, side, side, 2, 2)
-    return logits.transpose(2, 3).reshape(-1, 2 * side, 2 * side)
+    for some, row, own in zip(features.split(most), rows.split(most), bias.split(most)):
+        larger = F.relu(up(some), inplace=True).permute(0, 2, 3, 1).flatten(1, 2)  # (n, 2M·2M, C)
+        logits.append(torch.baddbmm(own[:, None, None], larger, row[..., None]).view(-1, side, side))
+    return torch.cat(logits)
 
 # %% ../../nbs/105_models.detector.ipynb #3a0fef2a
 @dataclass(frozen=True, eq=False)
