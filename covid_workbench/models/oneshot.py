@@ -93,9 +93,9 @@ class ImageHead(nn.Module):
         "Mask features (B, β, C, 28, 28) of ranked regions -> the class of each slice."
         return self._of_vectors(self.vectors(mask_features))  # (B, β, C) -> Evidence
 
-    def of_patches(self, patches: torch.Tensor) -> Evidence:
-        "As `forward`, from the patches of these features in order (B, 4·C, 196·β)."
-        return self._of_vectors(self.vectors.of_patches(patches))
+    def of_squares(self, squares: torch.Tensor) -> Evidence:
+        "As `forward`, from features whose 2 x 2 pixels stand below each other (B, β, 4·C, 14, 14)."
+        return self._of_vectors(self.vectors.of_squares(squares))
 
     def _of_vectors(self, x: torch.Tensor) -> Evidence:
         "The aggregator in full precision, whatever the vectors X (B, β, C) were computed in."
@@ -222,8 +222,8 @@ class RegionRanker(RegionReader):
         "What `read` gave of ranked regions -> `Evidence`, which does not know the regions themselves."
         if self.image_head.reads == "boxes":
             return self.image_head(regions)
-        patches = self.regions.patches(self.detector.roi_heads, regions)  # (B, 4·C, 196·β)
-        return self.image_head.of_patches(patches)
+        squares = self.regions.squares(self.detector.roi_heads, regions.flatten(0, 1))  # (B·β, 4·C, 14, 14)
+        return self.image_head.of_squares(squares.unflatten(0, regions.shape[:2]))
 
 # %% ../../nbs/111_models.oneshot.ipynb #4f46d7aa
 def image_loss(logits: torch.Tensor, image_labels: torch.Tensor, loss: str = "binary") -> torch.Tensor:

@@ -15,7 +15,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torchvision.models.detection.roi_heads import RoIHeads
 
-from .features import cells_in_order, mapped, patches_in_order
+from .features import mapped
 
 # %% ../../nbs/110_models.regions.ipynb #f38abde7
 def parts_of(heads: RoIHeads, masks: bool) -> dict[str, nn.Module]:
@@ -59,15 +59,15 @@ class RegionHeads(nn.Module):
         x = self._through(heads, "up", features)  # (N, C, 28, 28)
         return F.relu(x if self.convolution is None else self.convolution(x))
 
-    def patches(self, heads: RoIHeads, features: torch.Tensor) -> torch.Tensor:
-        "(B, β, C, 14, 14) -> what `enlarge` gives, as patches in order (B, 4·C, 196·β)."
+    def squares(self, heads: RoIHeads, features: torch.Tensor) -> torch.Tensor:
+        "(N, C, 14, 14) -> what `enlarge` gives, the 2 x 2 pixels of a square below each other (N, 4·C, 14, 14)."
         if self.convolution is not None:
-            return patches_in_order(self.enlarge(heads, features.flatten(0, 1)).unflatten(0, features.shape[:2]))
+            return F.pixel_unshuffle(self.enlarge(heads, features), 2)
         up = heads.mask_predictor.conv5_mask if self.copies is None else self.copies["up"]
         weight, bias = up.weight.flatten(1).T, up.bias.repeat_interleave(4)  # (4·C', C), (4·C')
         if self.weights == "tied":
             weight, bias = weight.detach(), bias.detach()
-        return mapped(cells_in_order(features), weight, bias).relu_()
+        return mapped(features.contiguous(memory_format=torch.channels_last), weight, bias).relu_()
 
     def _through(self, heads: RoIHeads, name: str, x: torch.Tensor):
         "x through one part: the copy, the part itself (shared), or the part without gradients for its weights (tied)."
