@@ -48,7 +48,8 @@ def _evaluate(run: Run, splits: Sequence[str], device: str | None, detections: b
     "`evaluate` in each of the processes; the first writes the files."
     experiment, execution = run.experiment, Execution.of(run.experiment.training)
     model = execution.applied(load_model(run, experiment.training.device if device is None else device))
-    parts = ExperimentData(experiment, run.scored_table())
+    shared = run.folder.parent / "shared"  # where training keeps decoded slices
+    parts = ExperimentData(experiment, run.scored_table(), shared=shared if shared.is_dir() else None)
     metrics = {"regime": experiment.training.regime, "parameters": sum(p.numel() for p in model.parameters())}
     started, predictions = time.monotonic(), []
     for split in splits:
