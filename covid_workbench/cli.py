@@ -163,10 +163,14 @@ def train_arguments(command: argparse.ArgumentParser) -> None:
 def evaluate(args: argparse.Namespace) -> None:
     "score a complete run on its validation and test patients"
     from covid_workbench.api import open_run
+    from covid_workbench.ranks import process_group, rank
     from covid_workbench.reports.run_report import score_table
 
     run = open_run(args.run)
-    metrics = run.evaluate(device=args.device)
+    with process_group():
+        metrics, first = run.evaluate(device=args.device), rank() == 0
+    if not first:
+        return
     if args.json:
         print(json.dumps(metrics, indent=1))
         return

@@ -31,12 +31,12 @@ def evaluate(
     detections: bool = True,
     progress: bool = True,
 ) -> dict:
-    """Score a complete run on whole splits, shared by the processes of `torchrun`; writes `metrics.json` and `predictions.csv` into the run.
+    """Score a complete run on whole splits; writes `metrics.json` and `predictions.csv` into the run.
 
     Returns the metrics: `regime`, `parameters`, those of `score_slices` by split, `baselines` where there are classes,
     and `notes`, sentences that belong beside every figure. Without `detections` only the classes are scored, for a run
-    whose detector was scored elsewhere. Raises `InputError` for a run that is not complete, or whose settings, weights
-    or data are not those of its training.
+    whose detector was scored elsewhere. The processes of `torchrun` share the slices. Raises `InputError` for a run
+    that is not complete, or whose settings, weights or data are not those of its training.
     """
     with process_group():
         metrics = _evaluate(run, splits, device, detections, progress)

@@ -137,9 +137,9 @@ def refuse_not_finite(prediction: Prediction) -> Prediction:
     return prediction
 
 # %% ../../nbs/304_evaluation.inference.ipynb #3db42c28
-def _read(dataset: SliceDataset, rows: Sequence[int]) -> dict[str, Any]:
-    "Slices of a data set: `pixels` (B, S, S) uint8, ids, sizes as stored, and which of them have a mask."
-    pieces = [dataset.slice(row, hu=False) for row in rows]
+def _read(dataset: SliceDataset, truth: bool, rows: Sequence[int]) -> dict[str, Any]:
+    "Slices of a data set: `pixels` (B, S, S) uint8, ids, sizes as stored, and with `truth` which of them have a mask."
+    pieces = [dataset.slice(row, hu=False, mask=truth) for row in rows]
     pixels = np.stack([square_picture(piece.pixels, dataset.image_size) for piece in pieces])
     return {
         "pixels": torch.from_numpy(pixels),
@@ -200,7 +200,7 @@ def _answers(
 ) -> Iterator[Prediction]:
     "The predictions for groups of rows."
     device, before = next(model.parameters()).device, None
-    batches = read_ahead(partial(_read, dataset), groups, workers=workers, pin=device.type == "cuda")
+    batches = read_ahead(partial(_read, dataset, masks == "truth"), groups, workers=workers, pin=device.type == "cuda")
     off = progress is None or rank() > 0
     for samples in progress_bar(batches, desc=progress, disable=off, unit="batch", total=len(groups)):
         wanted = samples["truth"] if masks == "truth" else [bool(masks)] * len(samples["id"])
@@ -341,7 +341,7 @@ class _Scores:
         "Take in the prediction for a row."
         sample = dataset.slice(row, hu=False)
         if prediction.detections is not None and sample.mask is not None:
-            truth = dataset.lesions(sample, row) if released or dataset.labels_by == "value" else None
+            truth = dataset.lesions(sample) if dataset.cache is None else dataset.lesions_of(row)
             known = truth if dataset.labels_by == "value" else None
             self.scorer.add(sample.id, prediction.detections, sample.mask, known)
             if released:
