@@ -140,7 +140,7 @@ class _Keys:
         if not names[0]:
             return None
         root = os.path.abspath(self.table.roots[folder])
-        files = [_signature(os.path.join(root, name)) if name else "" for name in names]
+        files = [_signature(os.path.normpath(os.path.join(root, name))) if name else "" for name in names]
         return None if None in files else _key(files, read_as, self._reading)
 
 # %% ../../nbs/088_data.slice_cache.ipynb #6cafad05
