@@ -43,9 +43,11 @@ class Figure:
 
 
 def shown_number(value: float) -> str:
-    "Three digits that count: 0.0123, 1.23, 12.3, 123, 12,345."
+    "Three digits that count: 1.2e-05, 0.0123, 1.23, 12.3, 12,345."
     if value == 0 or not math.isfinite(value):
         return "0" if value == 0 else "unknown"
+    if abs(value) < 1e-3:
+        return f"{value:.1e}"
     digits = max(0, 2 - math.floor(math.log10(abs(value))))
     return f"{value:,.{min(digits, 6)}f}"
 
