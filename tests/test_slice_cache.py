@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import tiny
 from PIL import Image
 from torch.utils.data import DataLoader
 
@@ -24,8 +25,11 @@ from covid_workbench.data.dataset import SliceDataset, collate, normalise_pictur
 from covid_workbench.data.description import OBJECT_CLASSES
 from covid_workbench.data.slice_cache import slice_cache
 from covid_workbench.data.slices import SliceTable
+from covid_workbench.evaluation.evaluate import evaluate
 from covid_workbench.locks import exclusive
 from covid_workbench.packed_files import ENTRY, HEAD, KEY, PackedFiles
+from covid_workbench.runs.run import Run
+from covid_workbench.training.train import train
 
 
 @pytest.fixture(autouse=True)
@@ -349,3 +353,16 @@ def test_files_of_others_are_left_alone(tmp_path):
     PackedFiles(tmp_path / "links", 1e9).add(key_of(1), b"content")
     assert (tmp_path / "elsewhere" / "file").read_bytes() == b"precious"
     assert not PackedFiles(tmp_path / "elsewhere" / "file", 1e9).add(key_of(1), b"a file is no folder")
+
+
+def test_a_run_has_the_same_weights_with_and_without_and_is_scored_from_the_cache(tmp_path, decoded):
+    shared, weights = tmp_path / "shared", []
+    for room in (0, 1):
+        experiment = tiny(model="mask-rcnn", slice_cache_gb=room, epochs=1, validate_every=100)
+        run = train(experiment, tmp_path / f"run{room}", shared=shared, progress=False)
+        weights.append((run.folder / "weights.safetensors").read_bytes())
+        assert (shared / "slices").exists() == (room > 0)
+    assert weights[0] == weights[1]
+    decoded.clear()
+    evaluate(Run.open(run.folder), splits=("validation",), progress=False)
+    assert decoded == [], "validation slices were read in training"

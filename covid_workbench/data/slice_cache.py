@@ -140,19 +140,19 @@ class _Keys:
         if not names[0]:
             return None
         root = os.path.abspath(self.table.roots[folder])
-        files = [_signature(os.path.join(root, name)) if name else "" for name in names]
+        files = [_signature(os.path.normpath(os.path.join(root, name))) if name else "" for name in names]
         return None if None in files else _key(files, read_as, self._reading)
-
-    def piece(self, row: int, arrays: dict) -> Slice:
-        "The slice of a row, of its arrays by name."
-        *_, about, (label, source) = self._rows[row]
-        return Slice(*about, label=label or None, source=source, description=self.table.description, **arrays)
 
 # %% ../../nbs/088_data.slice_cache.ipynb #6cafad05
 class _KeptSlices(_Keys):
     "Slices of a table in packed files."
 
     packed: PackedFiles
+
+    def piece(self, row: int, arrays: dict) -> Slice:
+        "The slice of a row, of its arrays by name."
+        *_, about, (label, source) = self._rows[row]
+        return Slice(*about, label=label or None, source=source, description=self.table.description, **arrays)
 
     def find(self, row: int, mask: bool = True) -> tuple[Slice, bool] | None:
         "The slice of a row without HU, with or without its mask, and whether its file has HU; None if it is not there."
