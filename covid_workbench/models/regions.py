@@ -15,6 +15,8 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torchvision.models.detection.roi_heads import RoIHeads
 
+from .features import cells_in_order, mapped, patches_in_order
+
 # %% ../../nbs/110_models.regions.ipynb #f38abde7
 def parts_of(heads: RoIHeads, masks: bool) -> dict[str, nn.Module]:
     "The parts of a segmentation branch that read regions: boxes, and with `masks` the features of the mask head."
@@ -57,12 +59,22 @@ class RegionHeads(nn.Module):
         x = self._through(heads, "up", features)  # (N, C, 28, 28)
         return F.relu(x if self.convolution is None else self.convolution(x))
 
+    def patches(self, heads: RoIHeads, features: torch.Tensor) -> torch.Tensor:
+        "(B, β, C, 14, 14) -> what `enlarge` gives, as patches in order (B, 4·C, 196·β)."
+        if self.convolution is not None:
+            return patches_in_order(self.enlarge(heads, features.flatten(0, 1)).unflatten(0, features.shape[:2]))
+        up = heads.mask_predictor.conv5_mask if self.copies is None else self.copies["up"]
+        weight, bias = up.weight.flatten(1).T, up.bias.repeat_interleave(4)  # (4·C', C), (4·C')
+        if self.weights == "tied":
+            weight, bias = weight.detach(), bias.detach()
+        return mapped(cells_in_order(features), weight, bias).relu_()
+
     def _through(self, heads: RoIHeads, name: str, x: torch.Tensor):
         "x through one part: the copy, the part itself (shared), or the part without gradients for its weights (tied)."
         if self.copies is not None:
             return self.copies[name](x)
         module = parts_of(heads, self.masks)[name]
-        if self.weights == "shared":
+        if self.weights == "shared" or not torch.is_grad_enabled():
             return module(x)
         return functional_call(module, {key: value.detach() for key, value in module.named_parameters()}, x)
 

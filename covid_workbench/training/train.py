@@ -186,7 +186,7 @@ def _read_regions(
                 key,
                 limit_gb=training.region_cache_gb,
                 execution=Execution.of(training),
-                threads=max(1, training.workers),
+                workers=training.workers,
                 progress=progress,
             )
     return regions
@@ -235,7 +235,7 @@ def _prepare(
     if model is None:
         model = build_model(experiment, pretrained=needs_pretrained(experiment, folder))
     refuse_non_finite(numbers_of(model.state_dict()), "the model to train")
-    parts = ExperimentData(experiment, _prepared(experiment, shared, progress, table))
+    parts = ExperimentData(experiment, _prepared(experiment, shared, progress, table), shared=shared)
     known = None
     if experiment.data.skip_broken:
         known = survey_slices(parts.table, shared, experiment.objects, progress=progress)

@@ -17,7 +17,7 @@ from ..models.execution import Execution
 from ..models.oneshot import OneShotModel, image_loss, statistics_held
 from ..runs.datasets import ExperimentData
 from ..runs.region_cache import CachedRegions, Fetched
-from ..runs.seeds import rows_of_steps
+from ..runs.seeds import each_step
 from .distributed import shard
 from .loop import Stage
 from .stages import validation_scores
@@ -88,7 +88,7 @@ def slice_labels(data: ExperimentData, split: str) -> torch.Tensor:
 def region_batches(data: ExperimentData, steps: range) -> Iterator[list[int]]:
     "For each step, the rows of cached regions that this process takes."
     training, table = data.experiment.training, data.dataset("train", labelled=True).table
-    drawn = rows_of_steps(
+    drawn = each_step(
         range(len(table)),
         training.classification_batch,
         steps,
@@ -97,4 +97,4 @@ def region_batches(data: ExperimentData, steps: range) -> Iterator[list[int]]:
         replacement=data.experiment.protocol.sampling == "replacement",
         classes=classes_to_balance(table, training),
     )
-    return iter([[rows[position] for position in shard(len(rows))] for rows in drawn])
+    return ([rows[position] for position in shard(len(rows))] for rows in drawn)
