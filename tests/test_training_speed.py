@@ -121,11 +121,15 @@ def double(monkeypatch):
     def wide(batch, device):
         return [own | {"boxes": own["boxes"].double()} for own in targets(batch, device)]
 
+    def widened(model):  # boxes and scores are single precision in any model
+        model.image_head.register_forward_pre_hook(lambda head, inputs: tuple(value.double() for value in inputs))
+        return model
+
     for name in plain:
         monkeypatch.setattr(sampling, name, pool(name))
     monkeypatch.setattr(SliceDataset, "images", lambda self, batch, device=None: images(self, batch, device).double())
     monkeypatch.setattr(tasks, "lesion_targets_of", wide)
-    monkeypatch.setitem(globals(), "build_model", lambda experiment: build(experiment).double())
+    monkeypatch.setitem(globals(), "build_model", lambda experiment: widened(build(experiment).double()))
 
 
 def gradients(data: ExperimentData, parts: int) -> list[dict[str, torch.Tensor]]:
