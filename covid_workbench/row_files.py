@@ -59,9 +59,9 @@ class _Rows:
         "Which rows are there, (N,) bool."
         return self.checksums > 0
 
-    def take(self, rows: Sequence[int]) -> np.ndarray:
-        "Rows that are there, (n, ...). Raises `InputError` where one is not what was written."
-        values = np.empty((len(rows), *self.shape), self.dtype)
+    def take(self, rows: Sequence[int], into: np.ndarray | None = None) -> np.ndarray:
+        "Rows that are there, (n, ...), new or `into` an array. Raises `InputError` where one is not what was written."
+        values = np.empty((len(rows), *self.shape), self.dtype) if into is None else into
         with open_to_read(self.path) as file, storage("reading", self.path):
             for place in np.argsort(rows, kind="stable"):  # in the order of the file
                 _read_row(self, file, int(rows[place]), values[place])

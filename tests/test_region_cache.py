@@ -17,6 +17,7 @@ from covid_workbench import row_files
 from covid_workbench.data.slices import SliceTable
 from covid_workbench.data.splits import split_by_patient
 from covid_workbench.errors import InputError, StorageError
+from covid_workbench.models.execution import Execution
 from covid_workbench.row_files import RowFile, bytes_in, in_thread
 from covid_workbench.runs import region_cache
 from covid_workbench.runs.datasets import ExperimentData
@@ -167,6 +168,19 @@ def test_kept_and_read_anew_are_the_same_numbers(parts, tmp_path):
             for regions in (whole, some, none):
                 torch.testing.assert_close(regions.take(order)[place].float(), alone, rtol=2e-3, atol=1e-3)
     assert whole.take(range(8)).equal(some.take(range(8)))
+
+
+def test_half_the_precision_gives_nearly_the_same_regions(parts, tmp_path):
+    model, _, slices = parts
+    found = [
+        cached_regions(
+            model, slices, tmp_path / "regions-1", "k", limit_gb=0, execution=Execution(precision=name), progress=False
+        ).take(range(6))
+        for name in ("fp32", "bf16")
+    ]
+    assert found[1].dtype == torch.float16 and not found[0].equal(found[1])
+    near = (found[0] - found[1]).float().flatten(2).norm(dim=2) < 0.05 * found[0].float().flatten(2).norm(dim=2)
+    assert near.float().mean() > 0.5  # a few regions may be others, where scores nearly agree
 
 
 def test_reading_anew_leaves_a_model_in_training_as_it_is(parts, tmp_path):

@@ -6,6 +6,7 @@
 __all__ = ['BLOCK', 'region_shape', 'read_regions', 'Fetched', 'CachedRegions', 'cached_regions']
 
 # %% ../../nbs/207_runs.region_cache.ipynb #4f8599d9
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,10 +74,11 @@ class CachedRegions:
 
     def fetch(self, rows: Sequence[int]) -> Fetched:
         "The first half of reading rows: files alone, no model."
-        there = self.file.done[rows] if len(rows) else np.zeros(0, bool)  # (B,)
+        there = self.file.done[rows]  # (B,)
+        pinned = next(self.model.parameters()).is_cuda  # from there a GPU copies while it computes
+        regions = torch.empty(len(rows), *self.file.shape, dtype=torch.float16, pin_memory=pinned).numpy()
         if there.all():
-            return Fetched(rows, self.file.take(rows), (), None)
-        regions = np.empty((len(rows), *self.file.shape), np.float16)
+            return Fetched(rows, self.file.take(rows, regions), (), None)
         if there.any():
             regions[there] = self.file.take(np.asarray(rows)[there])
         missing = np.flatnonzero(~there).tolist()
@@ -139,16 +141,19 @@ def _fill(regions: CachedRegions, blocks: list[range], say: Callable[[str], None
     read = regions.dataset.batch
     ahead = read_ahead(read, blocks, workers=workers) if workers else in_thread(read, blocks)
     bar = progress_bar(total=len(blocks), desc="reading regions", disable=not progress, unit="batch")
-    with bar:
-        for block, batch in zip(blocks, ahead):
-            values = read_regions(regions.model, regions.dataset, block, batch, regions.execution)
-            try:
+    try:
+        with bar, contextlib.closing(ahead):
+            for block, batch in zip(blocks, ahead):
+                values = read_regions(regions.model, regions.dataset, block, batch, regions.execution)
                 regions.file.put(block.start, values)
-            except StorageError as error:
-                say(f"{error} Regions that are not on the disk are read anew in every epoch.")
-                return
-            bar.update()
-    regions.file.flush()
+                bar.update()
+        regions.file.flush()
+    except StorageError as error:
+        say(f"{error} Regions that are not on the disk are read anew in every epoch.")
+    except BaseException:  # what was read until then is kept
+        with contextlib.suppress(StorageError):
+            regions.file.flush()
+        raise
 
 # %% ../../nbs/207_runs.region_cache.ipynb #d692a80b
 def cached_regions(
