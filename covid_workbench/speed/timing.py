@@ -43,7 +43,7 @@ class Timings:
     def __repr__(self):
         return "\n".join(f"{name:32s}{1000 * self.seconds(name):10.2f} ms" for name in self.rounds)
 
-
+# %% ../../nbs/754_speed.timing.ipynb #a98bf1f8
 def interleaved(
     works: dict[str, Callable[[], Any]], rounds: int = 5, device: torch.device = torch.device("cpu"), title: str = ""
 ) -> Timings:
