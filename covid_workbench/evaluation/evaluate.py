@@ -16,6 +16,8 @@ from ..data.survey import SURVEY, known_facts
 from .baselines import simple_baselines
 from .inference import score_slices
 from ..files import write_atomic
+from ..models.execution import Execution
+from ..ranks import process_group, rank, wait_for_all
 from ..runs.datasets import ExperimentData
 from ..runs.load import load_model
 from ..runs.run import Run, note_cost
@@ -29,16 +31,25 @@ def evaluate(
     detections: bool = True,
     progress: bool = True,
 ) -> dict:
-    """Score a complete run on whole splits; writes `metrics.json` and `predictions.csv` into the run.
+    """Score a complete run on whole splits, shared by the processes of `torchrun`; writes `metrics.json` and `predictions.csv` into the run.
 
     Returns the metrics: `regime`, `parameters`, those of `score_slices` by split, `baselines` where there are classes,
     and `notes`, sentences that belong beside every figure. Without `detections` only the classes are scored, for a run
     whose detector was scored elsewhere. Raises `InputError` for a run that is not complete, or whose settings, weights
     or data are not those of its training.
     """
-    experiment = run.experiment
-    model = load_model(run, experiment.training.device if device is None else device)
-    parts = ExperimentData(experiment, run.scored_table())
+    with process_group():
+        metrics = _evaluate(run, splits, device, detections, progress)
+        wait_for_all()
+    return metrics
+
+# %% ../../nbs/307_evaluation.evaluate.ipynb #46189fbf
+def _evaluate(run: Run, splits: Sequence[str], device: str | None, detections: bool, progress: bool) -> dict:
+    "`evaluate` in each of the processes; the first writes the files."
+    experiment, execution = run.experiment, Execution.of(run.experiment.training)
+    model = execution.applied(load_model(run, experiment.training.device if device is None else device))
+    shared = run.folder.parent / "shared"  # where training keeps decoded slices
+    parts = ExperimentData(experiment, run.scored_table(), shared=shared if shared.is_dir() else None)
     metrics = {"regime": experiment.training.regime, "parameters": sum(p.numel() for p in model.parameters())}
     started, predictions = time.monotonic(), []
     for split in splits:
@@ -48,15 +59,19 @@ def evaluate(
             detections=detections,
             protocol=experiment.protocol,
             bootstrap=500,
+            execution=execution,
+            workers=experiment.training.workers,
             progress=f"scoring {split}" if progress else None,
         )
         predictions.append(rows.assign(split=split))
-    write_atomic(run.folder / "predictions.csv", pd.concat(predictions).to_csv(index=False))
-    _note_cost(run, next(model.parameters()).device, metrics, splits, time.monotonic() - started)
+    seconds = time.monotonic() - started
     scored = [split for split in splits if metrics[split]["classification"]]
     metrics["baselines"] = simple_baselines(parts, scored, _known_greys(run, parts.table) if scored else None)
     metrics["notes"] = run.notes + parts.missing_classes()
-    run.save_metrics(metrics)
+    if rank() == 0:
+        write_atomic(run.folder / "predictions.csv", pd.concat(predictions).to_csv(index=False))
+        _note_cost(run, next(model.parameters()).device, metrics, splits, seconds)
+        run.save_metrics(metrics)
     return metrics
 
 # %% ../../nbs/307_evaluation.evaluate.ipynb #c1389924

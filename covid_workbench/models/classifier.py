@@ -31,6 +31,7 @@ class SliceClassifier(nn.Module):
         *,
         detections: bool = True,
         evidence: bool = True,
+        masks: bool | Sequence[bool] = True,
         seeds: Sequence[int] | None = None,
     ) -> OneShotOutput:
         "Images (B, 3, S, S) -> logits (B, K), no attention (B, 0, 0); the options of one-shot models have no effect."

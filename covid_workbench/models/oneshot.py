@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['BOX_MODELS', 'MODELS', 'OneShotSettings', 'OneShotOutput', 'ImageHead', 'Candidates', 'pad_candidates',
-           'RegionReader', 'RegionRanker', 'image_loss', 'statistics_held', 'TwoTasks', 'OneShotModel',
-           'check_refinement', 'build_image_head', 'build_one_shot']
+           'trim_candidates', 'RegionReader', 'RegionRanker', 'image_loss', 'statistics_held', 'TwoTasks',
+           'OneShotModel', 'check_refinement', 'build_image_head', 'build_one_shot']
 
 # %% ../../nbs/111_models.oneshot.ipynb #e519235e
 import contextlib
@@ -19,7 +19,14 @@ from torch.nn import functional as F
 from ..data.description import CLASS_NAMES
 from ..errors import InputError
 from .aggregators import AGGREGATORS, Evidence, build_aggregator
-from .detector import Detector, DetectorSettings, build_detector, refined_boxes
+from covid_workbench.models.detector import (
+    Detector,
+    DetectorSettings,
+    FoundLesions,
+    Proposals,
+    build_detector,
+    refined_boxes,
+)
 from .features import RegionVectors
 from .protocol import Protocol
 from .ranked_boxes import RankedBoxes
@@ -69,7 +76,7 @@ class OneShotOutput:
     `evidence`: the class of each slice with the regions that it rests on, or None.
     """
 
-    detections: list[dict[str, torch.Tensor]] | None
+    detections: FoundLesions | None
     evidence: Evidence | None
 
 # %% ../../nbs/111_models.oneshot.ipynb #ef7010da
@@ -115,10 +122,14 @@ class Candidates:
 
 
 def pad_candidates(counts: torch.Tensor, most: int) -> torch.Tensor:
-    "Which of its `counts` (B,) regions each slot of a slice holds, (B, M <= most): each once, then the last one again."
-    longest = int(counts.max().clamp(1, most))
-    slots = torch.arange(longest, device=counts.device)  # (M,)
-    return torch.minimum(slots, (counts[:, None] - 1).clamp(min=0))  # (B, M)
+    "Which of its `counts` (B,) regions each slot of a slice holds, (B, most): each once, then the last one again."
+    slots = torch.arange(most, device=counts.device)  # (most,)
+    return torch.minimum(slots, (counts[:, None] - 1).clamp(min=0))
+
+
+def trim_candidates(counts: torch.Tensor, most: int) -> torch.Tensor:
+    "As `pad_candidates`, with no more slots (B, M <= most) than the slice with the most regions fills; waits for that."
+    return pad_candidates(counts, int(counts.max().clamp(1, most)))
 
 # %% ../../nbs/111_models.oneshot.ipynb #cddba2dd
 class RegionReader(nn.Module):
@@ -134,30 +145,45 @@ class RegionReader(nn.Module):
         self,
         images: torch.Tensor,
         features: dict[str, torch.Tensor] | None = None,
-        proposals: list[torch.Tensor] | None = None,
+        proposals: Proposals | Sequence[torch.Tensor] | None = None,
         *,
+        outputs: tuple[torch.Tensor, torch.Tensor] | None = None,
         most: int | None = None,
+        exact: bool = True,
     ) -> Candidates:
-        "The best `most` (default β) regions of images (B, 3, S, S); `features` and `proposals` where they are known."
-        features = self.detector.features(images) if features is None else features
-        proposals = self.detector.propose(images, features) if proposals is None else proposals
-        heads, size = self.detector.roi_heads, tuple(images.shape[-2:])
-        with torch.set_grad_enabled(self.image_head.reads == "boxes" and torch.is_grad_enabled()):
-            pooled = heads.box_roi_pool(features, proposals, [size] * len(images))  # (N, C, 7, 7)
-            class_logits, deltas = self.regions.boxes(heads, pooled)  # (N, K+1), (N, 4(K+1))
-            boxes = refined_boxes(heads, deltas.detach(), proposals)  # (N, K+1, 4)
-            rois = choose_rois(
-                class_logits,
-                boxes,
-                deltas.view_as(boxes),
-                [len(own) for own in proposals],
-                size,
-                beta=most or self.settings.roi_batch,
-                nms=self.settings.roi_nms,
-                min_area=self.smallest_area,
-                fill=pad_candidates,
-            )  # (B, M)
+        """The best regions of images (B, 3, S, S): β slots each, or with `most` as many as there are, up to that.
+
+        `features`, `proposals` and the `outputs` of `read_boxes` where they are known. Not `exact`: without waiting;
+        then `settled` of the result says whether it is final.
+        """
+        features, size = self.detector.features(images) if features is None else features, tuple(images.shape[-2:])
+        with torch.no_grad():
+            proposals = self.detector.propose(images, features) if proposals is None else Proposals.of(proposals)
+        class_logits, deltas = outputs or self.read_boxes(features, proposals, size)
+        boxes = refined_boxes(self.detector.roi_heads, deltas.detach(), proposals)  # (B, P, K+1, 4)
+        rois = choose_rois(
+            class_logits,
+            boxes,
+            deltas.view_as(boxes),
+            proposals.valid,
+            size,
+            beta=most or self.settings.roi_batch,
+            nms=self.settings.roi_nms,
+            min_area=self.smallest_area,
+            fill=trim_candidates if most else pad_candidates,
+            exact=exact,
+        )  # (B, M)
         return Candidates(rois, features, size)
+
+    def read_boxes(
+        self, features: dict[str, torch.Tensor], proposals: Proposals, size: tuple[int, int]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        "Class logits (B, P, K+1) and encoded boxes (B, P, 4(K+1)) by which regions are chosen among `proposals`."
+        heads = self.detector.roi_heads
+        with torch.set_grad_enabled(self.image_head.reads == "boxes" and torch.is_grad_enabled()):
+            pooled = heads.box_roi_pool(features, proposals.boxes, [size] * len(proposals))  # (B·P, C, 7, 7)
+            outputs = self.regions.boxes(heads, pooled)
+        return tuple(value.float().unflatten(0, proposals.valid.shape) for value in outputs)
 
 # %% ../../nbs/111_models.oneshot.ipynb #7ec2bacd
 class RegionRanker(RegionReader):
@@ -180,7 +206,7 @@ class RegionRanker(RegionReader):
     def pool(self, candidates: Candidates, rois: RoIBatch) -> torch.Tensor:
         "Features of `rois` (B, β) for the mask head, (B·β, C, 14, 14)."
         sizes = [candidates.size] * len(rois)
-        return self.detector.roi_heads.mask_roi_pool(candidates.features, list(rois.boxes), sizes)
+        return self.detector.roi_heads.mask_roi_pool(candidates.features, rois.boxes, sizes)
 
     def read(self, candidates: Candidates, rois: RoIBatch, pooled: torch.Tensor | None = None) -> torch.Tensor:
         """What the image head needs of `rois`: mask features (B, β, C, 14, 14), or scores and encoded boxes (B, β, 5).
@@ -274,18 +300,44 @@ class OneShotModel(TwoTasks):
         *,
         detections: bool = True,
         evidence: bool = True,
+        masks: bool | Sequence[bool] = True,
         seeds: Sequence[int] | None = None,
     ) -> OneShotOutput:
-        "Images (B, 3, S, S) -> `OneShotOutput`, without `detections` or `evidence` where these are not asked for."
+        """Images (B, 3, S, S) -> `OneShotOutput`, without `detections` or `evidence` where these are not asked for.
+
+        `masks`: whether detections have masks, for all images or for each (B,). In evaluation this waits once for the
+        device; where a suppression turns out not to be final then, all after the backbone is done again.
+        """
         features = self.detector.features(images)  # {level: (B, C, h, w)}
-        proposals = self.detector.propose(images, features)  # B x (n, 4)
-        lesions = self.detector.detect(images, features, proposals) if detections else None
-        if not evidence or self.image_head is None:
-            return OneShotOutput(lesions, None)
-        candidates = self.candidates(images, features, proposals)
-        rois = self.rank(candidates, seeds)  # (B, β)
-        answer = self.answer(self.read(candidates, rois))
-        return OneShotOutput(lesions, replace(answer, rois=rois))
+        asked = detections, evidence and self.image_head is not None, masks, seeds
+        output, settled = self._answers(images, features, *asked, exact=self.training)
+        return output if settled else self._answers(images, features, *asked, exact=True)[0]
+
+    def _answers(self, images, features, detections, evidence, masks, seeds, exact) -> tuple[OneShotOutput, bool]:
+        "What `forward` returns, and whether it is final; with `exact` it is."
+        size, answer, outputs, flags = tuple(images.shape[-2:]), None, None, []
+        with torch.no_grad():
+            proposals = self.detector.propose(images, features, exact=exact)
+        if evidence:
+            outputs = self.read_boxes(features, proposals, size)
+            candidates = self.candidates(images, features, proposals, outputs=outputs, exact=exact)
+            rois = self.rank(candidates, seeds)  # (B, β)
+            answer = replace(self.answer(self.read(candidates, rois)), rois=rois)
+            flags = [rois.settled]
+        if detections:
+            flags = [flag for flag in flags if flag is not None]
+            outputs = None if torch.is_grad_enabled() or not self.reads_alike else outputs
+            lesions = self.detector.detect(
+                images, features, proposals, outputs=outputs, masks=masks, exact=exact, others=flags
+            )
+            return OneShotOutput(lesions, answer), lesions.settled
+        flags = [flag.flatten() for flag in (proposals.settled, *flags) if flag is not None]
+        return OneShotOutput(None, answer), not flags or bool(torch.cat(flags).all())
+
+    @property
+    def reads_alike(self) -> bool:
+        "Whether detections and regions come from the same box head, which then runs once."
+        return self.regions is not None and self.regions.copies is None
 
 # %% ../../nbs/111_models.oneshot.ipynb #83d02608
 def check_refinement(settings: OneShotSettings, channels: int) -> None:

@@ -80,7 +80,7 @@ class CachedRegions:
         if there.any():
             regions[there] = self.file.take(np.asarray(rows)[there])
         missing = np.flatnonzero(~there).tolist()
-        return Fetched(rows, regions, missing, self.dataset.batch([rows[place] for place in missing]))
+        return Fetched(rows, regions, missing, self.dataset.batch([rows[place] for place in missing], lesions=False))
 
     def complete(self, fetched: Fetched) -> torch.Tensor:
         "The second half: the regions of the rows, (B, β, ...) in float16, on the CPU."

@@ -19,7 +19,6 @@ from pathlib import Path
 ROWS, TEST, VALIDATION, STEPS = 61_782, 1000, 200, 100
 PATIENTS, OF_A_PATIENT = 24, 20  # of the phantom; its copies are patients of their own
 MOST_GB = 8.0
-STAGES = ("tables", "train", "resume", "evaluate", "explorers")
 
 
 @contextmanager
@@ -31,8 +30,11 @@ def timed(what: str):
 
 
 def say(what: str, seconds: float, cpu: float) -> None:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    print(f"  {what:46}{seconds:8.1f} s{cpu:8.1f} s of CPU, peak {peak:5.2f} GB", flush=True)
+    print(f"  {what:46}{seconds:8.1f} s{cpu:8.1f} s of CPU, peak {peak_gb():5.2f} GB", flush=True)
+
+
+def peak_gb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
 def linked(folder: Path, rows: int, size: int, workers: int) -> None:
@@ -81,7 +83,7 @@ def experiment(folder: Path, threads: int = 1):
     return Experiment.make("smoke", **settings, validate_every=1, threads=threads)
 
 
-def tables(folder: Path, rows: int) -> None:
+def tables(folder: Path, threads: int) -> None:
     "What comes before a training, one by one."
     from covid_workbench.data.sources import open_source
     from covid_workbench.data.splits import crossing_notes, split_by_patient
@@ -111,8 +113,8 @@ def tables(folder: Path, rows: int) -> None:
         table.fingerprint(shared / "hashes.json")
 
 
-def train(folder: Path, rows: int, resume: bool = False) -> None:
-    "100 steps; in which moment the first one begins."
+def train(folder: Path, threads: int) -> None:
+    "The first steps of a training whose slices are known; in which moment the first one begins."
     from torch.nn.modules.module import register_module_forward_pre_hook
 
     from covid_workbench.training.train import train as start
@@ -124,9 +126,9 @@ def train(folder: Path, rows: int, resume: bool = False) -> None:
         hook.remove()
 
     hook = register_module_forward_pre_hook(first)
-    name = "run-%d" % len(list((folder / "runs").glob("run-*/weights.safetensors")))
-    start(experiment(folder), folder / "runs" / name, resume=True, progress=False)
-    say("100 steps and a validation of 200 slices", time.perf_counter() - began, time.process_time() - cpu)
+    done = len(list((folder / "runs").glob("run-*/weights.safetensors")))
+    start(experiment(folder, threads), folder / "runs" / f"run-{done}", resume=True, progress=False)
+    say(f"{STEPS} steps, a validation of {VALIDATION} slices", time.perf_counter() - began, time.process_time() - cpu)
 
 
 def newest(folder: Path):
@@ -135,7 +137,7 @@ def newest(folder: Path):
     return Run.open(max((folder / "runs").glob("run-*"), key=lambda path: path.stat().st_mtime))
 
 
-def evaluate(folder: Path, rows: int) -> None:
+def evaluate(folder: Path, threads: int) -> None:
     "The scores of the test slices, and of the baselines fitted to the training slices."
     from covid_workbench.evaluation.evaluate import evaluate as score
 
@@ -143,7 +145,7 @@ def evaluate(folder: Path, rows: int) -> None:
         score(newest(folder), splits=("test",), progress=False)
 
 
-def explorers(folder: Path, rows: int) -> None:
+def explorers(folder: Path, threads: int) -> None:
     "Each explorer opens, and shows another slice."
     from covid_workbench.widgets.data import DataExplorer
     from covid_workbench.widgets.explorer import AttentionExplorer
@@ -177,15 +179,29 @@ def explorers(folder: Path, rows: int) -> None:
         data.order = "lesions"
 
 
-def main(folder: Path, rows: int, size: int, workers: int, stages: list[str]) -> int:
-    with timed(f"{rows:,} hard links, {size} px"):
-        linked(folder, rows, size, workers)
+STAGES = {"tables": tables, "train": train, "evaluate": evaluate, "explorers": explorers}
+
+
+def run_stage(name: str, folder: Path, threads: int) -> None:
+    "One stage in this process."
+    import torch
+
+    torch.set_num_threads(threads)
+    STAGES[name](folder, threads)
+    peak = peak_gb()
+    if peak > MOST_GB:
+        sys.exit(f"{name} took {peak:.1f} GB of memory, more than {MOST_GB:.0f}")
+
+
+def main(folder: Path, given: argparse.Namespace) -> int:
+    "Every stage in a process of its own; how many failed."
+    with timed(f"{given.slices:,} hard links, {given.size} px"):
+        linked(folder, given.slices, given.size, given.workers)
     failed = 0
-    for stage in stages:
-        print(stage, flush=True)
-        words = [sys.executable, __file__, "--folder", str(folder), "--slices", str(rows), "--stage", stage]
-        done = subprocess.run(words, env=os.environ | {"COVID_LARGE": "1"})
-        failed += done.returncode != 0
+    for name in given.stage or STAGES:
+        print(name, flush=True)
+        words = [sys.executable, __file__, "--folder", folder, "--threads", given.threads, "--here", name]
+        failed += subprocess.run(list(map(str, words))).returncode != 0
     return failed
 
 
@@ -194,12 +210,13 @@ if __name__ == "__main__":
     words.add_argument("--folder", type=Path, help="keeps the data and the runs; default: a folder that goes away")
     words.add_argument("--slices", type=int, default=ROWS)
     words.add_argument("--size", type=int, default=96, help="side of a slice in pixels")
-    words.add_argument("--workers", type=int, default=0)
+    words.add_argument("--workers", type=int, default=1, help="processes that write the phantom")
+    words.add_argument("--threads", type=int, default=1)
     words.add_argument("--stage", choices=STAGES, action="append")
+    words.add_argument("--here", choices=STAGES, help=argparse.SUPPRESS)
     given = words.parse_args()
-    stages = {"tables": tables, "train": train, "resume": train, "evaluate": evaluate, "explorers": explorers}
-    if "COVID_LARGE" in os.environ:
-        stages[given.stage[0]](given.folder, given.slices)
+    if given.here:
+        run_stage(given.here, given.folder, given.threads)
     else:
         with tempfile.TemporaryDirectory() as made:
-            sys.exit(main(given.folder or Path(made), given.slices, given.size, given.workers, given.stage or STAGES))
+            sys.exit(main(given.folder or Path(made), given))
