@@ -61,7 +61,7 @@ def _works(work: Workload) -> dict[str, Callable[[], object]]:
         works[f"{name} batch"] = partial(answers, model, work.images, execution)
     return works
 
-
+# %% ../../nbs/757_speed.evaluation.ipynb #205db925
 def _beside_plain(timings: Timings, work: Workload, title: str, goal: float) -> Iterator[Figure]:
     "Figures of one number of detections."
     many = len(work.images)

@@ -54,7 +54,7 @@ def pair(
         sum(terms.values()).backward()
         optimizer.step()
 
-
+# %% ../../nbs/758_speed.training.ipynb #587a68fb
 def fused_optimizer(model: nn.Module) -> torch.optim.Optimizer:
     "Adam as `training.loop` has it."
     trained = [weight for weight in model.parameters() if weight.requires_grad]
