@@ -97,7 +97,7 @@ def test_a_flag_says_whether_suppression_is_final(monkeypatch):
     assert settled.tolist() == [False, True]
     usual = nms_rounds(boxes, valid, 0.3, rounds=40)
     for pairs in (1000, 10):  # group by group, then box by box
-        monkeypatch.setattr(sampling, "PAIRS", pairs)
+        monkeypatch.setattr(sampling, "CPU_PAIRS", pairs)
         keep, settled = nms_rounds(boxes, valid, 0.3, rounds=40)
         assert keep.equal(usual[0]) and settled.all()
 

@@ -6,8 +6,9 @@
 __all__ = ['LOSSES', 'FeatureSettings', 'ProposalSettings', 'DetectorSettings', 'ExactAnchors', 'Truth', 'match',
            'balanced_sample', 'Drawn', 'rpn_losses', 'box_losses', 'mask_goals', 'mask_loss', 'Proposals',
            'refined_boxes', 'box_weights', 'top_anchors', 'best_proposals', 'FoundLesions', 'best_detections',
-           'RegionProposer', 'class_masks', 'Samples', 'losses_of_anchors', 'losses_of_boxes', 'loss_of_masks',
-           'Detector', 'lesion_masks', 'sizes_of_levels', 'check_thresholds', 'build_detector']
+           'anchors_of', 'RegionProposer', 'class_masks', 'Samples', 'match_all', 'losses_of_anchors',
+           'losses_of_boxes', 'loss_of_masks', 'DetectorLosses', 'Detector', 'lesion_masks', 'sizes_of_levels',
+           'check_thresholds', 'build_detector']
 
 # %% ../../nbs/105_models.detector.ipynb #9ebb2cf7
 from collections.abc import Iterator, Sequence
@@ -326,6 +327,31 @@ def top_anchors(
     return numbers, padded([one.values for one in best]), present
 
 # %% ../../nbs/105_models.detector.ipynb #99192abf
+def _numbers_of_proposals(settings: DetectorSettings, training: bool) -> tuple[int, int]:
+    "How many proposals an image has before NMS and after it."
+    before, after = settings.proposals_before_nms, settings.proposals
+    return (
+        (before, after)
+        if training
+        else (settings.test_proposals_before_nms or before, settings.test_proposals or after)
+    )
+
+
+def _first_rows(boxes, keep, order):
+    "Boxes (B, n, 4) in `order` (B, P), zero where they are not kept, and which are kept (B, P)."
+    boxes, valid = boxes.gather(1, order[..., None].expand(-1, -1, 4)), keep.gather(1, order)
+    return boxes.masked_fill(~valid[..., None], 0), valid
+
+
+def _nms_on_levels(boxes, valid, threshold, exact):
+    "NMS of boxes (B, L, n, 4), each level by itself: which are kept (B, L·n), and whether that is final (B,)."
+    groups = boxes.flatten(0, 1), valid.flatten(0, 1)
+    if exact:
+        return nms_padded(*groups, threshold).view(len(boxes), -1), None
+    keep, settled = nms_rounds(*groups, threshold)
+    return keep.view(len(boxes), -1), settled.view(len(boxes), -1).all(1)
+
+# %% ../../nbs/105_models.detector.ipynb #caeb90d9
 def best_proposals(
     objectness: torch.Tensor,
     deltas: torch.Tensor,
@@ -338,38 +364,23 @@ def best_proposals(
     training: bool = False,
     exact: bool = True,
 ) -> Proposals:
-    """Proposals of B images, the most confident first.
+    """Proposals of B images of `size` (H, W), the most confident first.
 
-    `objectness` (B, A) logits and encoded `deltas` (B, A, 4) at `anchors` (A, 4), `counts` of them on each level;
-    `size` (H, W) in pixels. `training`: as many as the segmentation losses see, otherwise as many as everything else
-    sees (`test_proposals`). Not `exact`: without waiting; then `settled` says whether the answer is final.
+    `objectness` (B, A) logits and encoded `deltas` (B, A, 4) at `anchors` (A, 4), `counts` of them on each level.
+    `training`: as many as the losses see, otherwise as many as all else sees (`test_proposals`). Not `exact`: without
+    waiting; then `settled` says whether the answer is final.
     """
-    before, after = settings.proposals_before_nms, settings.proposals
-    if not training:
-        before, after = settings.test_proposals_before_nms or before, settings.test_proposals or after
+    before, after = _numbers_of_proposals(settings, training)
     numbers, logits, present = top_anchors(objectness, counts, before)  # (B, L, n)
-    codes = deltas.gather(1, numbers.flatten(1)[..., None].expand(-1, -1, 4)).view(*numbers.shape, 4)
-    boxes = clipped(decode_boxes(codes, anchors[numbers]), size)  # (B, L, n, 4)
+    codes = deltas.gather(1, numbers.flatten(1)[..., None].expand(-1, -1, 4)).view(*numbers.shape, 4)  # (B, L, n, 4)
+    boxes = clipped(decode_boxes(codes, anchors[numbers]), size)
     valid = present & ((boxes[..., 2:] - boxes[..., :2]).amin(-1) >= smallest_side)
     keep, settled = _nms_on_levels(boxes, valid, settings.rpn_nms, exact)  # (B, L·n), (B,)
-    boxes = boxes.flatten(1, 2)
-    order = kept_first(keep, keep.shape[1])
+    boxes, order = boxes.flatten(1, 2), kept_first(keep, keep.shape[1])
     if len(counts) > 1:  # the levels are in order, each by itself
         falling = logits.flatten(1).argsort(dim=1, descending=True, stable=True)
         order = falling.gather(1, kept_first(keep.gather(1, falling), keep.shape[1]))
-    order = order[:, :after]  # (B, P)
-    valid = keep.gather(1, order)
-    boxes = boxes.gather(1, order[..., None].expand(-1, -1, 4))
-    return Proposals(boxes.masked_fill(~valid[..., None], 0), valid, settled)
-
-
-def _nms_on_levels(boxes, valid, threshold, exact):
-    "NMS of boxes (B, L, n, 4), each level by itself: which are kept (B, L·n), and whether that is final (B,)."
-    groups = boxes.flatten(0, 1), valid.flatten(0, 1)
-    if exact:
-        return nms_padded(*groups, threshold).view(len(boxes), -1), None
-    keep, settled = nms_rounds(*groups, threshold)
-    return keep.view(len(boxes), -1), settled.view(len(boxes), -1).all(1)
+    return Proposals(*_first_rows(boxes, keep, order[:, :after]), settled)
 
 # %% ../../nbs/105_models.detector.ipynb #7b0a2bb6
 @dataclass(frozen=True, eq=False)
@@ -395,8 +406,7 @@ class FoundLesions:
         return len(self.boxes)
 
     def __getitem__(self, image: int) -> dict[str, torch.Tensor]:
-        image = range(len(self))[image]
-        number = self.counts[image]
+        number = self.counts[image := range(len(self))[image]]
         start = sum(count for count, masked in zip(self.counts[:image], self.masked) if masked)
         found = {name: getattr(self, name)[image, :number] for name in ("boxes", "labels", "scores")}
         return found | {"masks": self.masks[start : start + number * self.masked[image]]}
@@ -405,12 +415,11 @@ class FoundLesions:
         return (self[image] for image in range(len(self)))
 
     def cpu(self) -> "FoundLesions":
-        "The same in the memory of the CPU, by one transfer."
+        "The same in the memory of the CPU, by one transfer, for which labels and truth values are small numbers, too."
         if self.boxes.device.type == "cpu":
             return self
         parts = self.boxes, self.labels, self.scores, self.valid, self.masks
-        flat = torch.cat([part.flatten().float() for part in parts]).cpu()  # labels and truth values are small numbers
-        flat = flat.split([part.numel() for part in parts])
+        flat = torch.cat([part.flatten().float() for part in parts]).cpu().split([part.numel() for part in parts])
         parts = [own.view(part.shape).to(part.dtype) for own, part in zip(flat, parts)]
         return replace(self, **dict(zip(("boxes", "labels", "scores", "valid", "masks"), parts)))
 
@@ -442,6 +451,12 @@ def best_detections(
     return chosen, scores.flatten(1).gather(1, best).masked_fill(~found, 0), labels, found, settled
 
 # %% ../../nbs/105_models.detector.ipynb #9211f6ef
+def anchors_of(rpn: RegionProposalNetwork, images: torch.Tensor, maps: list[torch.Tensor]) -> torch.Tensor:
+    "The anchors (A, 4) of each of `images`, in single precision whatever that of the `maps` (B, C, h, w) is."
+    sizes = [images.new_empty(1, dtype=torch.float32).expand(1, 1, *one.shape[-2:]) for one in maps]
+    return rpn.anchor_generator(ImageList(images, [tuple(images.shape[-2:])]), sizes)[0]
+
+# %% ../../nbs/105_models.detector.ipynb #f5610620
 class RegionProposer(nn.Module):
     "Backbone and region proposals: the half of `Detector` that finds boxes, without naming what is in them."
 
@@ -468,7 +483,7 @@ class RegionProposer(nn.Module):
         objectness, deltas = concat_box_prediction_layers(objectness, deltas)
         objectness = objectness.float().view(len(images), -1)
         deltas = deltas.float().view(len(images), -1, 4)
-        anchors = self._anchors(images, maps)
+        anchors = anchors_of(self.rpn, images, maps)
         proposals = best_proposals(
             objectness.detach(),
             deltas.detach(),
@@ -481,11 +496,6 @@ class RegionProposer(nn.Module):
             exact=exact,
         )
         return proposals, anchors, objectness, deltas
-
-    def _anchors(self, images, maps):
-        "The anchors of one image (A, 4), in single precision whatever that of the maps is."
-        sizes = [images.new_empty(1, dtype=torch.float32).expand(1, 1, *one.shape[-2:]) for one in maps]
-        return self.rpn.anchor_generator(ImageList(images, [tuple(images.shape[-2:])]), sizes)[0]
 
 # %% ../../nbs/105_models.detector.ipynb #e950ee9d
 def class_masks(heads: RoIHeads, features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -522,23 +532,6 @@ class Samples:
     of_anchors: Drawn | None = None
     of_regions: Drawn | None = None
 
-    @classmethod
-    def matched(
-        cls, anchors: torch.Tensor, proposals: Proposals, truth: Truth, settings: DetectorSettings
-    ) -> "Samples":
-        "Matched, nothing drawn."
-        thresholds = settings.rpn_foreground_iou, settings.rpn_background_iou
-        anchor_lesions, anchor_labels = match(anchors[None], truth, *thresholds, best_too=True)
-        # an empty anchor, which rounding makes, cannot be moved onto a lesion that no other anchor meets either
-        sides = anchors[:, 2:] - anchors[:, :2], truth.boxes[..., 2:] - truth.boxes[..., :2]
-        empty, narrow = (side.amin(-1) <= 0 for side in sides)  # (A,), (B, M)
-        hopeless = (anchor_labels == 1) & (empty | narrow.gather(1, anchor_lesions))
-        boxes = torch.cat([proposals.boxes, truth.boxes], 1)  # (B, P+M, 4)
-        present = torch.cat([proposals.valid, truth.valid], 1)
-        lesions, labels = match(boxes, truth, settings.roi_foreground_iou, settings.roi_background_iou)
-        labels = torch.where(labels == 1, truth.labels.gather(1, lesions), labels).masked_fill(~present, -1)
-        return cls(truth, anchors, anchor_lesions, anchor_labels.masked_fill(hopeless, -1), boxes, lesions, labels)
-
     def drawn(self, flags: torch.Tensor, settings: DetectorSettings, seeds: list[int]) -> "Samples | None":
         "With what is drawn; image i draws from `seeds[i]`. Waits once. None where one of the `flags` is False."
         labels = self.anchor_labels, self.labels.clamp(max=1)
@@ -553,6 +546,21 @@ class Samples:
             for own, number in zip(labels, numbers)
         )
         return replace(self, of_anchors=anchors, of_regions=regions)
+
+# %% ../../nbs/105_models.detector.ipynb #5902252d
+def match_all(anchors: torch.Tensor, proposals: Proposals, truth: Truth, settings: DetectorSettings) -> Samples:
+    "Anchors (A, 4) of all images and their `proposals`, matched with their `truth`; nothing is drawn."
+    thresholds = settings.rpn_foreground_iou, settings.rpn_background_iou
+    anchor_lesions, anchor_labels = match(anchors[None], truth, *thresholds, best_too=True)
+    # an empty anchor, which rounding makes, cannot be moved onto a lesion that no other anchor meets either
+    sides = anchors[:, 2:] - anchors[:, :2], truth.boxes[..., 2:] - truth.boxes[..., :2]
+    empty, narrow = (side.amin(-1) <= 0 for side in sides)  # (A,), (B, M)
+    hopeless = (anchor_labels == 1) & (empty | narrow.gather(1, anchor_lesions))
+    boxes = torch.cat([proposals.boxes, truth.boxes], 1)  # (B, P+M, 4)
+    present = torch.cat([proposals.valid, truth.valid], 1)
+    lesions, labels = match(boxes, truth, settings.roi_foreground_iou, settings.roi_background_iou)
+    labels = torch.where(labels == 1, truth.labels.gather(1, lesions), labels).masked_fill(~present, -1)
+    return Samples(truth, anchors, anchor_lesions, anchor_labels.masked_fill(hopeless, -1), boxes, lesions, labels)
 
 # %% ../../nbs/105_models.detector.ipynb #16d2720e
 def losses_of_anchors(
@@ -581,7 +589,7 @@ def losses_of_boxes(
     labels = samples.labels.flatten()[drawn.index]
     return box_losses(class_logits, deltas, labels, goals, drawn.share, drawn.positive, beta)
 
-
+# %% ../../nbs/105_models.detector.ipynb #a5db118d
 def loss_of_masks(
     heads: RoIHeads, features: dict[str, torch.Tensor], samples: Samples, masks: list[torch.Tensor], size: tuple
 ) -> torch.Tensor:
@@ -599,16 +607,22 @@ def loss_of_masks(
 LOSSES = ("rpn_class", "rpn_box", "roi_class", "roi_box", "roi_mask")
 
 
-class Detector(RegionProposer):
-    """Backbone, region proposals, box and mask heads. All images of a batch have one size (S, S).
-
-    `losses` trains it, `detect` finds lesions; the image classifier also reads `features` and `propose`.
-    """
+class DetectorLosses(RegionProposer):
+    "A `RegionProposer` with box and mask heads: what the box head says, and the losses that train all of it."
 
     def __init__(self, *, roi_heads: RoIHeads, smooth_l1_beta: float = 1.0, empty_boxes: bool = False, **proposer):
         super().__init__(empty_boxes=empty_boxes, **proposer)
         self.roi_heads, self.smooth_l1_beta = roi_heads, smooth_l1_beta
         self.smallest_side = 0.0 if empty_boxes else 1e-2  # pixels
+
+    def box_outputs(
+        self, features: dict[str, torch.Tensor], proposals: Proposals, size: tuple[int, int]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        "Class logits (B, P, K+1) and deltas (B, P, 4(K+1)) of the box head for `proposals` in images of `size` (H, W)."
+        heads = self.roi_heads
+        pooled = heads.box_roi_pool(features, proposals.boxes, [size] * len(proposals))  # (B·P, C, 7, 7)
+        class_logits, deltas = heads.box_predictor(heads.box_head(pooled))
+        return tuple(value.float().unflatten(0, proposals.valid.shape) for value in (class_logits, deltas))
 
     def losses(self, images: torch.Tensor, targets: list[dict], seeds: list[int]) -> dict[str, torch.Tensor]:
         """The five losses by name, each the mean over images; image i draws its samples from `seeds[i]`.
@@ -619,7 +633,7 @@ class Detector(RegionProposer):
         for exact in (False, True):
             proposals, anchors, objectness, deltas = self._rpn_outputs(images, features, training=True, exact=exact)
             settled = truth.valid.new_ones(1) if proposals.settled is None else proposals.settled
-            samples = Samples.matched(anchors, proposals, truth, self.settings).drawn(settled, self.settings, seeds)
+            samples = match_all(anchors, proposals, truth, self.settings).drawn(settled, self.settings, seeds)
             if samples is not None:
                 break
         rpn = losses_of_anchors(samples, objectness, deltas)
@@ -627,14 +641,12 @@ class Detector(RegionProposer):
         masks = loss_of_masks(self.roi_heads, features, samples, [target["masks"] for target in targets], size)
         return dict(zip(LOSSES, (*rpn, *boxes, masks)))
 
-    def box_outputs(
-        self, features: dict[str, torch.Tensor], proposals: Proposals, size: tuple[int, int]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        "Class logits (B, P, K+1) and deltas (B, P, 4(K+1)) of the box head for `proposals` in images of `size` (H, W)."
-        heads = self.roi_heads
-        pooled = heads.box_roi_pool(features, proposals.boxes, [size] * len(proposals))  # (B·P, C, 7, 7)
-        class_logits, deltas = heads.box_predictor(heads.box_head(pooled))
-        return tuple(value.float().unflatten(0, proposals.valid.shape) for value in (class_logits, deltas))
+# %% ../../nbs/105_models.detector.ipynb #6c6bf9e9
+class Detector(DetectorLosses):
+    """Backbone, region proposals, box and mask heads. All images of a batch have one size (S, S).
+
+    `losses` trains it, `detect` finds lesions; the image classifier also reads `features` and `propose`.
+    """
 
     def detect(
         self,

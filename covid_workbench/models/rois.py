@@ -86,6 +86,27 @@ def fill_randomly(counts: torch.Tensor, beta: int, seeds: Sequence[int]) -> torc
     return torch.where(counts < beta, begun.sum(1), slots)
 
 # %% ../../nbs/106_models.rois.ipynb #eb1368ea
+def _padded(values: Sequence[torch.Tensor], counts: list[int]) -> tuple[list[torch.Tensor], torch.Tensor]:
+    "Values (N, ...) of images with `counts` rows each as (B, P, ...), and which rows are none of padding (B, P)."
+    values = [nn.utils.rnn.pad_sequence(value.split(counts), batch_first=True) for value in values]
+    rows = torch.arange(values[0].shape[1])
+    return values, (rows < torch.tensor(counts)[:, None]).to(values[0].device, non_blocking=True)
+
+
+def _in_slots(scores: torch.Tensor, keep: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
+    "The box, among P·K, in each of `slots` (B, β), which count the kept ones; `scores`, `keep` (B, P, K)."
+    best = scores.masked_fill(~keep, -1).flatten(1).argsort(dim=1, descending=True, stable=True)  # (B, P·K)
+    # without a survivor the whole image stands in: the entry after all others
+    last = best.new_full((len(best), 1), best.shape[1])
+    return torch.cat([best, last], 1).gather(1, slots).where(keep.flatten(1).any(1)[:, None], last)
+
+
+def _with_whole(values: torch.Tensor, whole: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    "Values (B, n, ...) at `index` (B, β), where n stands for `whole` (...)."
+    values = torch.cat([values, whole.expand(len(values), 1, *whole.shape)], 1)
+    return values.gather(1, index.view(*index.shape, *[1] * whole.ndim).expand(-1, -1, *whole.shape))
+
+# %% ../../nbs/106_models.rois.ipynb #fb579545
 def choose_rois(
     class_logits: torch.Tensor,
     boxes: torch.Tensor,
@@ -102,9 +123,9 @@ def choose_rois(
     """The β most confident regions of each image, in score order; scores and deltas keep their gradient.
 
     `class_logits` (B, P, K+1), refined `boxes` and encoded `deltas` (B, P, K+1, 4) of proposals, `valid` (B, P) False
-    for padding; or (N, ...) of the proposals of all images one after the other, with how many each image has.
-    `image_size` (H, W) in pixels. A box of at most `min_area` pixels is no region. Not `exact`: without waiting; then
-    the `settled` of the result says whether it is final.
+    for padding; or (N, ...) of all images one after the other, with how many each has. `image_size` (H, W) in pixels.
+    A box of at most `min_area` pixels is no region. Not `exact`: without waiting; then `settled` of the result says
+    whether it is final.
     """
     if not isinstance(valid, torch.Tensor):
         (class_logits, boxes, deltas), valid = _padded((class_logits, boxes, deltas), valid)
@@ -112,36 +133,18 @@ def choose_rois(
     boxes = clipped(boxes[..., 1:, :].detach(), image_size)  # (B, P, K, 4)
     allowed = ((boxes[..., 2:] - boxes[..., :2]).prod(-1) > min_area) & valid[..., None]
     keep, settled = nms_by_class(boxes, scores.detach(), allowed, nms, exact)
-    best = scores.detach().masked_fill(~keep, -1).flatten(1).argsort(dim=1, descending=True, stable=True)  # (B, P·K)
-    survivors = keep.flatten(1).sum(1)  # (B,)
-    slots = fill(survivors.clamp(max=beta), beta)  # (B, β)
-    # without a survivor the whole image stands in: the entry after all others
-    last = best.new_full((len(best), 1), best.shape[1])
-    index = torch.cat([best, last], 1).gather(1, slots)
-    index = index.where(survivors[:, None] > 0, last)  # (B, β)
-
-    def chosen(values: torch.Tensor, stand_in: torch.Tensor) -> torch.Tensor:
-        values = torch.cat([values, stand_in.expand(len(values), 1, *stand_in.shape)], 1)
-        return values.gather(1, index.view(*index.shape, *[1] * stand_in.ndim).expand(-1, -1, *stand_in.shape))
-
+    slots = fill(keep.sum((1, 2)).clamp(max=beta), beta)  # (B, β)
+    index = _in_slots(scores.detach(), keep, slots)  # (B, β)
     whole = boxes.new_zeros(4)
     whole[2], whole[3] = image_size[1], image_size[0]
-    labels = (index % scores.shape[2] + 1).masked_fill(index == best.shape[1], 0)
     return RoIBatch(
-        boxes=chosen(boxes.flatten(1, 2), whole),
-        scores=chosen(scores.flatten(1), scores.new_zeros(())),
-        labels=labels,
+        boxes=_with_whole(boxes.flatten(1, 2), whole, index),
+        scores=_with_whole(scores.flatten(1), scores.new_zeros(()), index),
+        labels=(index % scores.shape[2] + 1).masked_fill(index == keep[0].numel(), 0),
         regions=slots,
-        deltas=chosen(deltas.flatten(1, 2), deltas.new_zeros(4)),
+        deltas=_with_whole(deltas.flatten(1, 2), deltas.new_zeros(4), index),
         settled=None if exact else settled,
     )
-
-
-def _padded(values: Sequence[torch.Tensor], counts: list[int]) -> tuple[list[torch.Tensor], torch.Tensor]:
-    "Values (N, ...) of images with `counts` rows each as (B, P, ...), and which rows are none of padding (B, P)."
-    values = [nn.utils.rnn.pad_sequence(value.split(counts), batch_first=True) for value in values]
-    rows = torch.arange(values[0].shape[1])
-    return values, (rows < torch.tensor(counts)[:, None]).to(values[0].device, non_blocking=True)
 
 # %% ../../nbs/106_models.rois.ipynb #6f2d683f
 BAND = 32  # pixels of a line, when boxes are read as text
