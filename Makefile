@@ -11,7 +11,7 @@ SEED ?= 0
 WORKERS := $(shell nproc | awk '{ print ($$1 > 1) ? 2 : 1 }')
 export PYTHONHASHSEED := 0
 
-.PHONY: help setup demo demo-seeds test test-faults test-kill test-audit test-browser bench-explorer house sync export readme pictures pictures-train notebooks pytest docs lock lab clean
+.PHONY: help setup demo demo-seeds test test-faults test-kill test-audit test-browser bench-explorer large house bench gpu sync export readme pictures pictures-train notebooks pytest docs lock lab clean
 
 help:            ## this page
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -96,6 +96,17 @@ house: $(BIN)/.stamp  ## rooms, imports and lengths of cells, functions, classes
 
 bench-explorer: $(BIN)/.stamp  ## how fast the explorer opens and answers, and its memory over 1,000 slices
 	$(BIN)/python tests/heavy/bench_explorer.py
+
+large: $(BIN)/.stamp  ## 61,782 slices: table, survey, first 100 steps, 1,000 slices scored, explorers, within 8 GB (about 15 minutes)
+	$(BIN)/python tests/heavy/large.py
+
+bench: $(BIN)/.stamp  ## speed, memory, operators and waits on this CPU beside the plain path and the goals (about 10 minutes)
+	$(BIN)/covid-workbench bench --what all --precision bf16 --threads $(WORKERS)
+	$(BIN)/covid-workbench bench --what eval --protocol default --threads $(WORKERS)
+
+gpu: $(BIN)/.stamp  ## the same on a GPU, with its throughput beside goals, roofline and backbone alone (about 10 minutes)
+	$(BIN)/covid-workbench bench --device cuda --what all --precision bf16 --protocol default --batch 64
+	$(BIN)/covid-workbench bench --device cuda --what eval --precision bf16 --protocol default --batch 64 --backbone resnet50
 
 docs: $(BIN)/.stamp  ## the documentation site in _docs: every notebook executed on the phantom (about 7 minutes, then seconds)
 	$(BIN)/python docs/build.py

@@ -59,9 +59,13 @@ def _read_kept(cache: Path) -> dict[str, list]:
     return {name: entry for name, entry in files.items() if _is_entry(entry)} if isinstance(files, dict) else {}
 
 
+_DIGEST = re.compile("[0-9a-f]{64}")
+
+
 def _is_entry(entry: object) -> bool:
-    whole = isinstance(entry, list) and len(entry) == 5 and all(type(number) is int for number in entry[:4])
-    return whole and isinstance(entry[4], str) and re.fullmatch("[0-9a-f]{64}", entry[4]) is not None
+    if type(entry) is not list or list(map(type, entry)) != [int, int, int, int, str]:
+        return False
+    return _DIGEST.fullmatch(entry[4]) is not None
 
 # %% ../nbs/008_hashes.ipynb #c926a4e6
 def _learn(cache: Path) -> None:

@@ -81,8 +81,8 @@ def _leave_interrupts(number: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _loader(read: Callable[[Key], Batch], keys: Iterable[Key], workers: int, pin: bool):
-    "A `DataLoader` of the packed batches, in the order of the keys."
+def _packed_ahead(read: Callable[[Key], Batch], keys: Iterable[Key], workers: int, pin: bool) -> Iterator:
+    "The packed batches in the order of the keys, from torch's `DataLoader`."
     import torch
     from torch.utils.data import DataLoader
 
@@ -92,7 +92,7 @@ def _loader(read: Callable[[Key], Batch], keys: Iterable[Key], workers: int, pin
         warnings.filterwarnings(
             "ignore", "This DataLoader will create"
         )  # more workers than cores are the user's choice
-        return DataLoader(
+        loader = DataLoader(
             _Reads(read),
             batch_size=None,
             sampler=keys,
@@ -103,6 +103,7 @@ def _loader(read: Callable[[Key], Batch], keys: Iterable[Key], workers: int, pin
             multiprocessing_context="fork",
             generator=torch.Generator(),  # no number of ours depends on what is drawn for the workers
         )
+        return iter(loader)
 
 # %% ../nbs/017_prefetch.ipynb #e5b73620
 def read_ahead(
@@ -118,7 +119,7 @@ def read_ahead(
             batch = read(key)
             yield _pinned(batch) if pin else batch
         return
-    batches = iter(_loader(read, keys, workers, pin))
+    batches = _packed_ahead(read, keys, workers, pin)
     while True:
         try:
             item = next(batches, None)

@@ -76,6 +76,8 @@ def gather_bytes(data: bytes) -> list[bytes]:
 
 def gather_json(value: Any) -> list[Any]:
     "A value that JSON can hold, of every process, in the order of their ranks."
+    if world_size() == 1:
+        return [value]
     return [json.loads(part) for part in gather_bytes(json.dumps(value).encode())]
 
 
@@ -98,7 +100,7 @@ def together(work: Callable[[], Result]) -> Result:
     except WorkbenchError as own:
         error = own
     told = None if error is None else [type(error).__name__, str(error)]
-    first = next((told for told in gather_json(told) if told is not None), None)
+    first = next((other for other in gather_json(told) if other is not None), None)
     if error is not None:
         raise error
     if first is not None:

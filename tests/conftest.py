@@ -130,6 +130,12 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
+def results(shared: Path) -> dict[str, bytes]:
+    "The same for a folder `shared`, without what grows as files come to rest: their hashes and decoded slices."
+    held = contents(shared).items()
+    return {name: content for name, content in held if name != "hashes.json" and not name.startswith("slices/")}
+
+
 @pytest.fixture(scope="session")
 def slices():
     "Three network images of an awkward size (one black), their targets (one without lesions) and labels."

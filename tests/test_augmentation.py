@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import contents, tiny
+from conftest import contents, results, tiny
 from PIL import Image
 
 from covid_workbench.data.augmentation import Augmentation, AugmentedSlices, Change
@@ -351,7 +351,7 @@ def test_a_warm_start_says_that_its_aggregator_has_no_augmentation(tmp_path, fin
 
 def test_balancing_needs_no_other_detector(tmp_path, finished):
     shared = finished.folder.parent / "shared"
-    before = contents(shared)
+    before = results(shared)
     run = train(finished.experiment.replace(balanced=True), tmp_path / "balanced", shared=shared, progress=False)
-    assert contents(shared) == before and run.detector.folder.name == finished.detector.folder.name
+    assert results(shared) == before and run.detector.folder.name == finished.detector.folder.name
     assert contents(run.folder)["weights.safetensors"] != contents(finished.folder)["weights.safetensors"]

@@ -14,6 +14,7 @@ import torch
 from conftest import tiny
 from test_models import REGIONAL, SEEDS, close, gradients, model_of
 
+from covid_workbench.data.dataset import collate
 from covid_workbench.errors import InputError
 from covid_workbench.evaluation.answers import class_frame
 from covid_workbench.evaluation.baselines import box_features
@@ -203,7 +204,13 @@ class Marked:
     image_size, classes = 64, ("Normal", "CP", "COVID-19")
 
     def __init__(self, images, chosen):
-        self.images = marked(images, chosen)
+        self.pictures = marked(images, chosen)
+
+    def batch(self, rows):
+        return collate([self[row] for row in rows])
+
+    def images(self, batch, device):
+        return batch["image"].to(device)
 
     def __len__(self):
         return 3
@@ -211,7 +218,7 @@ class Marked:
     def __getitem__(self, row):
         return dict(
             id=f"slice {row}",
-            image=self.images[row],
+            image=self.pictures[row],
             boxes=torch.zeros(0, 4),
             labels=torch.zeros(0, dtype=torch.long),
             masks=torch.zeros(0, 64, 64, dtype=torch.uint8),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import assignments, contents, tiny
+from conftest import assignments, contents, results, tiny
 
 from covid_workbench.training.train import train
 
@@ -115,16 +115,16 @@ def test_seeds(tmp_path):
 
 def test_warm_starts_share_detector_and_regions(finished, tmp_path):
     shared = finished.folder.parent / "shared"
-    before = contents(shared)
+    before = results(shared)
     train(finished.experiment.replace(model="lstm1"), tmp_path / "lstm1", shared=shared, progress=False)
-    assert contents(shared) == before
+    assert results(shared) == before
     other = train(
         finished.experiment.replace(model="lstm1", roi_samples=12), tmp_path / "other", shared=shared, progress=False
     )
     assert other.detector.folder != finished.detector.folder
-    new = set(contents(shared)) - set(before)
+    new = set(results(shared)) - set(before)
     assert new and all(name.startswith(("detector-", "regions-")) for name in new)
-    assert {name: content for name, content in contents(shared).items() if name in before} == before
+    assert {name: content for name, content in results(shared).items() if name in before} == before
 
 
 def test_a_folder_whose_making_was_killed_is_no_obstacle(tmp_path, finished):

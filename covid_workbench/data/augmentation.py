@@ -65,8 +65,9 @@ class Change(Movement):
         grey = self.move(tv_tensors.Image(torch.tensor(pixels))).squeeze(0).numpy()  # (H, W)
         if (self.contrast, self.shift) == (1, 0):
             return grey
-        mean = grey.mean(dtype=np.float64)
-        return (mean + self.contrast * (grey - mean) + 255 * self.shift).round().clip(0, 255).astype(np.uint8)
+        mean, values = grey.mean(dtype=np.float64), np.arange(256)  # a slice has no more values than these
+        changed = (mean + self.contrast * (values - mean) + 255 * self.shift).round().clip(0, 255)
+        return changed.astype(np.uint8)[grey]
 
     def objects(self, boxes: torch.Tensor, labels: torch.Tensor, masks: torch.Tensor) -> dict[str, torch.Tensor]:
         "Boxes (n, 4), labels (n,) and masks (n, S, S) of `SliceDataset`, moved; what left the picture is dropped."

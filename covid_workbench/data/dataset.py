@@ -8,7 +8,6 @@ __all__ = ['IMAGENET', 'square_picture', 'normalise_pictures', 'normalise_image'
 
 # %% ../../nbs/053_data.dataset.ipynb #6e3b894f
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 import torch
@@ -40,9 +39,8 @@ def normalise_pictures(pixels: torch.Tensor, normalise: str = "image") -> torch.
     if normalise == "imagenet":
         grey, channels = pixels.float() / 255, zip(*(part.flatten().tolist() for part in IMAGENET))
         return torch.stack([(grey - mean) / deviation for mean, deviation in channels], 1)  # (B, 3, S, S)
-    count = pixels[0].numel()
-    total = pixels.sum((1, 2), dtype=torch.int64).double()  # (B,)
-    squares = pixels.int().square_().sum((1, 2), dtype=torch.int64).double()  # (B,)
+    count, whole = pixels[0].numel(), pixels.flatten(1).double()  # float64 holds whole numbers up to 2^53
+    total, squares = whole.sum(1), whole.square_().sum(1)  # (B,)
     variance = (count * squares - total * total) / (count * max(1, count - 1))
     deviation = torch.where(variance > 0, variance, 1.0).sqrt()
     mean, deviation = (values.float()[:, None, None] for values in (total / count, deviation))  # (B, 1, 1)
@@ -68,21 +66,20 @@ def _nearest(length: int, size: int) -> np.ndarray:
 def resize_targets(targets: LesionTargets, image_size: int) -> dict[str, torch.Tensor]:
     "Targets of an (H, W) slice in the frame of its (S, S) image: boxes (n, 4), labels (n,), masks (n, S, S) uint8."
     height, width = targets.masks.shape[1:]
-    scale = torch.tensor([image_size / width, image_size / height] * 2)
-    masks = targets.masks  # (n, H, W)
+    boxes, labels, masks = torch.from_numpy(targets.boxes), torch.from_numpy(targets.labels), targets.masks
     if (height, width) != (image_size, image_size):
         masks = masks[:, _nearest(height, image_size)][:, :, _nearest(width, image_size)]  # (n, S, S)
-    masks = torch.from_numpy(masks)
-    keep = masks.flatten(1).any(1)  # a sliver may vanish between the pixels
-    boxes, labels = torch.from_numpy(targets.boxes) * scale, torch.from_numpy(targets.labels)
-    return {"boxes": boxes[keep], "labels": labels[keep], "masks": masks[keep].to(torch.uint8)}
+        keep = torch.from_numpy(masks.any((1, 2)))  # a sliver may vanish between the pixels
+        boxes, masks = boxes * torch.tensor([image_size / width, image_size / height] * 2), masks[keep.numpy()]
+        boxes, labels = boxes[keep], labels[keep]
+    return {"boxes": boxes, "labels": labels, "masks": torch.from_numpy(masks.view(np.uint8))}
 
 # %% ../../nbs/053_data.dataset.ipynb #fb05d0fb
 class SliceMemory:
     """The slices of a table, each decoded once.
 
-    `cache`: where decoded ones are found and kept, with `find`, `keep` and `lesions` as `data.slice_cache.SliceCache`
-    has them. Others are kept in memory until `memory_limit` bytes of pixels are held, in all workers of a loader.
+    `cache`: where decoded ones are found and kept, with `find`, `keep`, `lesions` and `keep_lesions` as in
+    `data.slice_cache`. Others are held in memory, up to `memory_limit` bytes in all workers of a loader.
     """
 
     def __init__(self, table: SliceTable, memory_limit: float = 2e9, cache=None):
@@ -93,11 +90,11 @@ class SliceMemory:
     def __len__(self):
         return len(self.table)
 
-    def slice(self, item: int, hu: bool = True) -> Slice:
-        "The slice as stored, with pixels and mask, and its HU if the file has them and they are wanted."
+    def slice(self, item: int, hu: bool = True, mask: bool = True) -> Slice:
+        "The slice as stored, with pixels, mask and HU; a mask and HU that are not wanted may be left out."
         if item in self._held:
             return self._held[item]
-        found = None if self.cache is None else self.cache.find(item)
+        found = None if self.cache is None else self.cache.find(item, mask)
         if found is not None:
             piece, has_hu = found
             return self.table.read(item) if hu and has_hu else piece
@@ -134,37 +131,57 @@ class _Samples(SliceMemory):
     normalise: str
     labels_by: str
 
-    def lesions(self, piece: Slice, item: int | None = None) -> LesionTargets | None:
-        "The lesions of a slice that count, in pixels as stored; None without a mask. `item`: its row, if it has one."
+    def lesions(self, piece: Slice) -> LesionTargets | None:
+        "The lesions of a slice that count, in pixels as stored; None without a mask."
         if piece.mask is None:
             return None
         min_area = stored_area(self.min_area, piece.mask.shape, self.image_size)
-        if item is None or self.cache is None:
-            return lesion_targets(piece.mask, self.objects, min_area, self.labels_by)
-        find = partial(lesion_targets, piece.mask, self.objects, min_area, self.labels_by)
-        return self.cache.lesions(item, self.objects, min_area, self.labels_by, find)
+        return lesion_targets(piece.mask, self.objects, min_area, self.labels_by)
+
+    def lesions_of(self, item: int) -> LesionTargets | None:
+        "The lesions of row `item`, which are looked for once where there is a cache."
+        known, found = self._kept_lesions(item)
+        return found if known else self._look_for_lesions(item, self.slice(item, hu=False))
+
+    def _kept_lesions(self, item: int) -> tuple[bool, LesionTargets | None]:
+        return (False, None) if self.cache is None else self.cache.lesions(item, self._lesion_settings)
+
+    def _look_for_lesions(self, item: int, piece: Slice) -> LesionTargets | None:
+        found = self.lesions(piece)
+        if self.cache is not None:
+            self.cache.keep_lesions(item, self._lesion_settings, found)
+        return found
+
+    @property
+    def _lesion_settings(self) -> tuple:
+        "All that `lesions` depends on, but the slice."
+        return self.objects.values, self.labels_by, self.min_area, self.image_size
+
+# %% ../../nbs/053_data.dataset.ipynb #de4f9cc2
+class _Batches(_Samples):
+    "Samples and batches of a `SliceDataset`, as bytes until they are where the network is."
 
     def sample(self, piece: Slice) -> dict:
         "The item for any slice, of this table or not."
         return self.normalised(_pixel_sample(self, piece, self.lesions(piece)))
 
-    def pixel_sample(self, item: int) -> dict:
-        "Item i with `pixels` (S, S) uint8, not normalised, in place of `image`."
-        piece = self.slice(item, hu=False)
-        return _pixel_sample(self, piece, self.lesions(piece, item))
+    def pixel_sample(self, item: int, lesions: bool = True) -> dict:
+        "Item i with `pixels` (S, S) uint8, not normalised, in place of `image`; with or without its `lesions`."
+        known, found = self._kept_lesions(item) if lesions else (True, None)
+        piece = self.slice(item, hu=False, mask=not known)
+        return _pixel_sample(self, piece, found if known else self._look_for_lesions(item, piece))
 
     def normalised(self, sample: dict) -> dict:
         "A sample with `image` (3, S, S) in place of its `pixels`."
         image = self.images({"pixels": sample["pixels"][None]})[0]
         return {("image" if name == "pixels" else name): value for name, value in sample.items()} | {"image": image}
 
-# %% ../../nbs/053_data.dataset.ipynb #de4f9cc2
-class _Batches(_Samples):
-    "Batches of the slices of a `SliceDataset`, as bytes until they are where the network is."
+    def batch(self, rows: Sequence[int], lesions: bool = True) -> dict:
+        """B slices as `collate` makes them one batch, with `pixels` (B, S, S) uint8 in place of `image`; see `images`.
 
-    def batch(self, rows: Sequence[int]) -> dict:
-        "B slices as `collate` makes them one batch, with `pixels` (B, S, S) uint8 and without `image`; see `images`."
-        return collate([self.pixel_sample(row) for row in rows])
+        Without `lesions` nobody looks for them, and boxes, labels and masks are None.
+        """
+        return collate([self.pixel_sample(row, lesions) for row in rows])
 
     def images(self, batch: dict, device: torch.device | str | None = None) -> torch.Tensor:
         "The pictures of a batch for the network, (B, 3, S, S) float32 on `device`; each is normalised by itself."

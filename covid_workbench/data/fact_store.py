@@ -84,18 +84,22 @@ def unpacked(text: Any, thumbnail: Any) -> dict[str, Any] | None:
     return facts if all(_fits(facts[name], default) for name, default in FACTS.items()) else None
 
 
+_NUMBER = {int, float}
+
+
 def _fits(value: Any, default: Any) -> bool:
-    if isinstance(default, float):
-        return type(value) in (int, float)
-    if default == []:
-        return isinstance(value, list) and all(type(grey) is int and 0 <= grey <= 255 for grey in value)
-    if isinstance(default, dict):
-        return isinstance(value, dict) and all(_is_number_or_numbers(one) for one in value.values())
-    return type(value) is type(default)
-
-
-def _is_number_or_numbers(value: Any) -> bool:
-    return all(type(one) in (int, float) for one in (value if isinstance(value, list) else [value]))
+    "Whether a value is one for a fact with this default; the types of its parts are looked at together, which is fast."
+    kind = type(default)
+    if kind is float:
+        return type(value) in _NUMBER
+    if type(value) is not kind:
+        return False
+    if kind is list:
+        return {int}.issuperset(map(type, value)) and 0 <= min(value, default=0) <= max(value, default=0) <= 255
+    if kind is dict:
+        numbers = [one for own in value.values() for one in (own if type(own) is list else [own])]
+        return _NUMBER.issuperset(map(type, numbers))
+    return True
 
 # %% ../../nbs/068_data.fact_store.ipynb #fd9944c1
 class FactStore(_StoreFile):

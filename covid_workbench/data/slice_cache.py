@@ -13,12 +13,10 @@ import os
 import stat
 import struct
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from .description import ObjectClasses
 from .planes import file_of
 from .slices import Slice, SliceTable
 from .survey import FILES, READ_AS
@@ -53,19 +51,20 @@ def _slice_parts(piece: Slice) -> list[bytes | np.ndarray]:
     return [head, counts, piece.pixels, values]
 
 
-def _slice_arrays(record: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, tuple[float, float] | None, bool]:
-    "(pixels, mask, spacing, whether the file has HU) of a record. Raises `ValueError` for one that is none."
+def _slice_of(record: np.ndarray, with_mask: bool) -> tuple[dict, bool]:
+    "(pixels, mask and spacing by name, whether the file has HU) of a record."
     height, width, runs, has_hu, *spacing = _SLICE.unpack(record[: _SLICE.size].tobytes())
     at = _SLICE.size + 4 * max(0, runs)
-    counts = record[_SLICE.size : at].view(np.uint32)
-    pixels = record[at : at + height * width].reshape(height, width)
-    mask = None
-    if runs >= 0:
-        mask = np.repeat(record[at + height * width :], counts).reshape(height, width)
-    return pixels, mask, None if spacing[0] != spacing[0] else tuple(spacing), has_hu
+    end = at + height * width
+    arrays = {"pixels": record[at:end].reshape(height, width), "mask": None}
+    if runs >= 0 and with_mask:
+        arrays["mask"] = np.repeat(record[end:], record[_SLICE.size : at].view(np.uint32)).reshape(height, width)
+    return arrays | {"spacing": None if spacing[0] != spacing[0] else tuple(spacing)}, has_hu
 
 # %% ../../nbs/088_data.slice_cache.ipynb #6a09f1e4
-def _lesion_parts(found: LesionTargets) -> list[bytes | np.ndarray]:
+def _lesion_parts(found: LesionTargets | None) -> list[bytes | np.ndarray]:
+    if found is None:
+        return [_LESIONS.pack(0, 0, 0, 0)]
     boxes = found.boxes.astype(np.int32)  # (n, 4), whole numbers
     inside = [mask[y0:y1, x0:x1].ravel() for mask, (x0, y0, x1, y1) in zip(found.masks, boxes)]
     values, counts = runs_of(np.concatenate([np.zeros(1, bool), *inside]))  # begins with a run of no lesion
@@ -73,9 +72,11 @@ def _lesion_parts(found: LesionTargets) -> list[bytes | np.ndarray]:
     return [head, counts, boxes, found.labels.astype(np.int64)]
 
 
-def _lesions_of(record: np.ndarray) -> LesionTargets:
-    "The lesions of a record. Raises `ValueError` for one that is none."
+def _lesions_of(record: np.ndarray) -> LesionTargets | None:
+    "The lesions of a record; None for a slice without a mask."
     count, runs, height, width = _LESIONS.unpack(record[: _LESIONS.size].tobytes())
+    if not height:
+        return None
     ends = np.cumsum([_LESIONS.size, 4 * runs, 16 * count, 8 * count])
     counts, boxes, labels = (
         record[start:end].view(kind) for start, end, kind in zip(ends, ends[1:], (np.uint32, np.int32, np.int64))
@@ -110,15 +111,20 @@ class _Keys:
     "What the slices of a table are kept under, and what its rows say of them."
 
     def __init__(self, table: SliceTable):
-        held, frame = table.description, table.frame
-        self.table, self._known = table, {}
-        self._roots = [os.path.abspath(root) for root in table.roots]
-        window = held.window or WINDOWS["lung"]
-        self._reading = [window, held.rescale, sorted(held.mask_names), held.organs]
-        self._files = list(zip(frame["folder"].tolist(), *(frame[name].tolist() for name in FILES)))
-        self._read_as = list(zip(*(frame[name].tolist() for name in READ_AS)))
-        self._about = list(zip(*(frame[name].tolist() for name in ("id", "patient", "scan", "index"))))
-        self._rest = list(zip(frame["label"].tolist(), frame["source"].tolist()))
+        self.table = table
+        self._known: dict[int, bytes] = {}
+
+    @functools.cached_property
+    def _rows(self) -> list[tuple[tuple, ...]]:
+        "For each row folder and files, how it is read, whom it shows, and its label and source."
+        frame, groups = self.table.frame, (("folder", *FILES), READ_AS, ("id", "patient", "scan", "index"))
+        columns = (zip(*(frame[name].tolist() for name in names)) for names in (*groups, ("label", "source")))
+        return list(zip(*columns))
+
+    @functools.cached_property
+    def _reading(self) -> tuple:
+        held = self.table.description
+        return held.window or WINDOWS["lung"], held.rescale, sorted(held.mask_names), held.organs
 
     def key(self, row: int) -> bytes | None:
         "The key of a slice; None while its files may change unseen. Files are looked at once."
@@ -130,15 +136,12 @@ class _Keys:
         return self._known[row]
 
     def _key_now(self, row: int) -> bytes | None:
-        folder, *names = self._files[row]
-        files = [_signature(os.path.join(self._roots[folder], name)) if name else "" for name in names]
-        return None if None in files or not names[0] else _key(files, self._read_as[row], self._reading)
-
-    def piece(self, row: int, pixels: np.ndarray, mask: np.ndarray | None, spacing) -> Slice:
-        "The slice of a row, of arrays."
-        label, source = self._rest[row]
-        arrays = dict(pixels=pixels, mask=mask, spacing=spacing, description=self.table.description)
-        return Slice(*self._about[row], label=label or None, source=source, **arrays)
+        (folder, *names), read_as, *_ = self._rows[row]
+        if not names[0]:
+            return None
+        root = os.path.abspath(self.table.roots[folder])
+        files = [_signature(os.path.normpath(os.path.join(root, name))) if name else "" for name in names]
+        return None if None in files else _key(files, read_as, self._reading)
 
 # %% ../../nbs/088_data.slice_cache.ipynb #6cafad05
 class _KeptSlices(_Keys):
@@ -146,14 +149,19 @@ class _KeptSlices(_Keys):
 
     packed: PackedFiles
 
-    def find(self, row: int) -> tuple[Slice, bool] | None:
-        "The slice of a row without HU, and whether its file has HU; None where it is not there."
+    def piece(self, row: int, arrays: dict) -> Slice:
+        "The slice of a row, of its arrays by name."
+        *_, about, (label, source) = self._rows[row]
+        return Slice(*about, label=label or None, source=source, description=self.table.description, **arrays)
+
+    def find(self, row: int, mask: bool = True) -> tuple[Slice, bool] | None:
+        "The slice of a row without HU, with or without its mask, and whether its file has HU; None if it is not there."
         key = self.key(row)
         record = None if key is None else self.packed.get(key)
         if record is None:
             return None
-        *arrays, has_hu = _slice_arrays(record)
-        return self.piece(row, *arrays), has_hu
+        arrays, has_hu = _slice_of(record, mask)
+        return self.piece(row, arrays), has_hu
 
     def keep(self, row: int, piece: Slice) -> bool:
         "Put a slice there that was read just now, after `find` had been asked for it; whether it is there."
@@ -173,20 +181,16 @@ class SliceCache(_KeptSlices):
         super().__init__(table)
         self.packed = packed
 
-    def lesions(
-        self, row: int, objects: ObjectClasses, min_area: float, labels_by: str, find: Callable[[], LesionTargets]
-    ) -> LesionTargets:
-        "The lesions of a row with a mask, by the settings of `lesion_targets`; those that `find` gives, if it must."
+    def lesions(self, row: int, settings: tuple) -> tuple[bool, LesionTargets | None]:
+        "Whether the lesions of a row by such settings are known, and which; None for a slice without a mask."
         key = self.key(row)
-        if key is None:
-            return find()
-        own = _key(key.hex(), objects.values, float(min_area), labels_by)
-        record = self.packed.get(own)
-        if record is not None:
-            return _lesions_of(record)
-        found = find()
-        self.packed.add(own, *_lesion_parts(found))
-        return found
+        record = None if key is None else self.packed.get(_key(key.hex(), settings))
+        return (False, None) if record is None else (True, _lesions_of(record))
+
+    def keep_lesions(self, row: int, settings: tuple, found: LesionTargets | None) -> bool:
+        "Put lesions there that were found just now, on a slice that `keep` or `find` knew; whether they are there."
+        key = self._known.get(row)
+        return key is not None and self.packed.add(_key(key.hex(), settings), *_lesion_parts(found))
 
 
 @functools.lru_cache(maxsize=4)

@@ -44,6 +44,7 @@ FACTS: dict[str, Any] = {  # name -> what stands there where nothing is known
     "lung_overlap": {},  # way to lay the mask -> share of its lesion pixels that are lung-like
     "edges": {},  # way -> how much the picture changes across the border of the lesions, in units of its mean change
     "lung_match": {},  # way -> how well lungs with lesions match what is lung-like; {} without lungs in the mask
+    "greys": {},  # "32": pixels in each of 32 equal bins of the grey values; {} in facts from before
     "outside": [],  # 256 grey values: a 16 x 16 picture with the lungs blanked
     "thumbnail": b"",  # PNG of at most 64 pixels along a side
 }
@@ -174,6 +175,7 @@ def _of_picture(piece: Slice) -> dict[str, Any]:
         "grey_high": float(high),
         "grey_mean": mean,
         "grey_std": float(((counts * (greys - mean) ** 2).sum() / pixels.size) ** 0.5),
+        "greys": {"32": counts.reshape(32, 8).sum(1).tolist()},
         "thumbnail": _thumbnail(pixels),
     }
     if piece.hu is not None:

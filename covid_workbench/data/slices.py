@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,7 +31,7 @@ from covid_workbench.data.description import (
 from .planes import file_of
 from .windows import WINDOWS
 from ..errors import InputError, nearest, shown
-from ..files import write_atomic
+from ..files import read_file, write_atomic
 from ..hashes import content_hashes
 from ..rows import read_rows
 
@@ -185,9 +186,9 @@ Complaint = tuple[int, str] | None  # the row that is wrong, and what is wrong t
 def _unfit_text(texts: list[str], column: str) -> Complaint:
     "The first text of a column that is too long, holds a control character, or is missing where it is needed."
     longest = LONGEST.get(column, 256)
-    for row, text in enumerate(texts):
-        if len(text) > longest:
-            return row, f"has {len(text):,} characters ({shown(text, 40)}); at most {longest} are allowed"
+    if max(map(len, texts), default=0) > longest:
+        row, text = next((row, text) for row, text in enumerate(texts) if len(text) > longest)
+        return row, f"has {len(text):,} characters ({shown(text, 40)}); at most {longest} are allowed"
     if UNFIT.search("".join(texts)):
         row = next(row for row, text in enumerate(texts) if UNFIT.search(text))
         return row, f"'{shown(texts[row])}' holds a control character, or is no UTF-8; rename it"
@@ -198,7 +199,7 @@ def _unfit_text(texts: list[str], column: str) -> Complaint:
 
 def _read_column(values: pd.Series, ids: list[str], name: str) -> list:
     "The values of one column in its type; missing ones are empty. Raises `InputError` with row, slice and column."
-    texts = ["" if missing else str(value) for value, missing in zip(values, values.isna())]
+    texts = _texts(values)
     complaint, cast, meaning = _unfit_text(texts, values.name), CASTS.get(values.name, str), {}
     try:
         for text in () if complaint else dict.fromkeys(texts):  # each text once: columns repeat themselves
@@ -209,11 +210,28 @@ def _read_column(values: pd.Series, ids: list[str], name: str) -> list:
         row, problem = complaint
         where = f"slice {shown(ids[row])}" if ids[row].strip() and values.name != "id" else f"row {row + 1}"
         raise InputError(f"{name}: {where}: {values.name} {problem}")
-    return [meaning[text] for text in texts]
+    return texts if values.name not in CASTS else [meaning[text] for text in texts]
+
+
+def _texts(values: pd.Series) -> list[str]:
+    "The values of a column as text; missing ones are empty."
+    held = values.tolist()  # many times as fast as walking along the column
+    if {str}.issuperset(map(type, held)):
+        return held
+    return ["" if missing else str(value) for value, missing in zip(held, values.isna().tolist())]
 
 # %% ../../nbs/050_data.slices.ipynb #750e3614
-def _checked(frame: pd.DataFrame, name: str, held: DataDescription = STANDARD, folders: int = 1) -> pd.DataFrame:
-    "The frame with every column of `COLUMNS`, in order and in its type. Raises `InputError` that names the wrong one."
+def _checked(
+    frame: pd.DataFrame,
+    name: str,
+    held: DataDescription = STANDARD,
+    folders: int = 1,
+    before: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """The frame with every column of `COLUMNS`, in order and in its type. Raises `InputError` that names the wrong one.
+
+    `before`: rows that were checked already; columns that are the same there are not read again.
+    """
     if not isinstance(frame, pd.DataFrame):
         raise InputError(f"{name}: a slice table is made of a pandas DataFrame, not of a {type(frame).__name__}")
     unknown = [column for column in frame if column not in COLUMNS]
@@ -224,13 +242,17 @@ def _checked(frame: pd.DataFrame, name: str, held: DataDescription = STANDARD, f
         raise InputError(f"{name}: column '{missing[0]}' is missing; a slice table needs id, patient and image")
     if frame.columns.has_duplicates:
         raise InputError(f"{name}: column '{frame.columns[frame.columns.duplicated()][0]}' occurs twice")
-    ids = ["" if missing else str(value) for value, missing in zip(frame["id"], frame["id"].isna())]
+    ids = _texts(frame["id"])
     frame = _without_blank_patients(frame, ids)
-    columns = {
-        column: _read_column(frame[column], ids, name) if column in frame else [default] * len(frame)
-        for column, default in COLUMNS.items()
-    }
-    checked = pd.DataFrame(columns)
+
+    def column_of(column: str, default: Any) -> Sequence:
+        if column not in frame:
+            return [default] * len(frame)
+        if before is not None and frame[column].equals(before[column]):
+            return before[column]
+        return _read_column(frame[column], ids, name)
+
+    checked = pd.DataFrame({column: column_of(column, default) for column, default in COLUMNS.items()})
     _check_values(checked, name, held, folders)
     return checked
 
@@ -453,7 +475,7 @@ def _files_of(table: TableSummary) -> list[str]:
     return [
         file_of(os.path.join(roots[folder], name))
         for column in columns
-        for folder, name in zip(frame["folder"], frame[column])
+        for folder, name in zip(frame["folder"].tolist(), frame[column].tolist())
     ]
 
 
@@ -513,13 +535,13 @@ class TableRows(TableContents):
 
     def with_rows(self, frame: pd.DataFrame, *notes: str) -> "SliceTable":
         "A table of other rows, with its files where those of this one are; `notes` are added to those of this one."
-        other = SliceTable(frame, self.roots, self.name, self.description)
+        other = SliceTable(frame, self.roots, self.name, self.description, before=self.frame)
         other.notes, other.left_out = tuple(dict.fromkeys((*self.notes, *notes))), self.left_out
         return other
 
     def described(self, held: DataDescription) -> "SliceTable":
         "The same slices, with another description of classes, masks and window."
-        other = SliceTable(self.frame, self.roots, self.name, held)
+        other = SliceTable(self.frame, self.roots, self.name, held, before=self.frame)
         other.notes, other.left_out = self.notes, self.left_out
         return other
 
@@ -549,11 +571,21 @@ class TableParts(TableRows):
         return part
 
 # %% ../../nbs/050_data.slices.ipynb #c3dc87c2
+_READ_LAST: dict[str, pd.DataFrame] = {}  # SHA-256 of a table's file -> its rows, checked
+
+
+def _remember(content: str, rows: pd.DataFrame, most: int = 2) -> None:
+    _READ_LAST.pop(content, None)
+    _READ_LAST[content] = rows.copy()  # a table's frame may be changed by whoever has it
+    for other in list(_READ_LAST)[:-most]:
+        _READ_LAST.pop(other, None)
+
+# %% ../../nbs/050_data.slices.ipynb #f30a2867
 class SliceTable(TableParts):
     """Slices, one per row of `frame` (columns: `COLUMNS`), with their files under `root`, or under several folders.
 
-    `description`: what the data set says of its classes and masks. Raises `InputError` that names file, slice and
-    column if a row cannot be used.
+    `description`: what the data set says of its classes and masks. `before`: checked rows; columns that are the same
+    there are not checked again. Raises `InputError` that names file, slice and column if a row cannot be used.
     """
 
     def __init__(
@@ -562,9 +594,11 @@ class SliceTable(TableParts):
         root: str | Path | Sequence[str | Path] = ".",
         name: str = "slice table",
         description: DataDescription = STANDARD,
+        *,
+        before: pd.DataFrame | None = None,
     ):
         self.roots = (Path(root),) if isinstance(root, str | Path) else tuple(map(Path, root))
-        self.frame = _checked(frame, name, description, len(self.roots))
+        self.frame = _checked(frame, name, description, len(self.roots), before)
         self.name, self.description = name, description
 
     @classmethod
@@ -578,8 +612,11 @@ class SliceTable(TableParts):
 
         Without a `description`, that of the `dataset.json` beside the table holds, if there is one.
         """
-        frame = read_rows(path)
+        before = _READ_LAST.get(content := hashlib.sha256(read_file(path)).hexdigest())
+        frame = read_rows(path) if before is None else before
         if not len(frame):
             raise InputError(f"{path}: the table has a header and no slices")
         held = description or description_in(Path(path).parent) or STANDARD
-        return cls(frame, root or Path(path).parent, str(Path(path)), held)
+        table = cls(frame, root or Path(path).parent, str(Path(path)), held, before=before)
+        _remember(content, table.frame)
+        return table

@@ -6,11 +6,12 @@
 __all__ = ['LesionTargets', 'lesion_targets', 'rank_values']
 
 # %% ../../nbs/052_data.targets.ipynb #19dd1b08
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import find_objects
 from skimage.measure import label as connected_components
-from skimage.measure import regionprops
 
 from .description import BACKGROUND, LUNG, ObjectClasses
 
@@ -46,20 +47,30 @@ def lesion_targets(
     `labels_by`: value (the meaning of the pixel value) or rank (the released code's numbering, see `rank_values`).
     """
     classes = rank_values(mask, objects) if labels_by == "rank" else enumerate(objects.values, start=1)
-    boxes, labels, masks = [], [], []
+    boxes, labels, inside = [], [], []
     for label, values in classes:
-        components = connected_components(np.isin(mask, values), connectivity=2)  # (H, W)
-        for region in regionprops(components):
-            if region.area > min_area:
-                top, left, bottom, right = region.bbox
-                boxes.append((left, top, right, bottom))
-                labels.append(label)
-                masks.append(components == region.label)
-    return LesionTargets(
-        np.array(boxes, np.float32).reshape(-1, 4),
-        np.array(labels, np.int64),
-        np.array(masks, bool).reshape(-1, *mask.shape),
-    )
+        for box, own in _components(np.isin(mask, values), min_area):
+            boxes.append(box)
+            labels.append(label)
+            inside.append(own)
+    masks = np.zeros((len(boxes), *mask.shape), bool)
+    for whole, (left, top, right, bottom), own in zip(masks, boxes, inside):
+        whole[top:bottom, left:right] = own
+    return LesionTargets(np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int64), masks)
+
+
+def _components(inside: np.ndarray, min_area: float) -> Iterator[tuple[tuple[int, int, int, int], np.ndarray]]:
+    "Box (x1, y1, x2, y2) and pixels within it of each component of (H, W) with more than `min_area`, in raster order."
+    rows, columns = (np.flatnonzero(inside.any(axis)) for axis in (1, 0))
+    if not len(rows):
+        return
+    top, left = rows[0], columns[0]
+    components = connected_components(inside[top : rows[-1] + 1, left : columns[-1] + 1], connectivity=2)
+    areas = np.bincount(components.ravel())
+    for number, (down, across) in enumerate(find_objects(components), start=1):
+        if areas[number] > min_area:
+            box = left + across.start, top + down.start, left + across.stop, top + down.stop
+            yield box, components[down, across] == number
 
 # %% ../../nbs/052_data.targets.ipynb #1dae40e3
 def rank_values(mask: np.ndarray, objects: ObjectClasses) -> list[tuple[int, tuple[int, ...]]]:

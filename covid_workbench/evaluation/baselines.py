@@ -7,7 +7,7 @@ __all__ = ['simple_baselines', 'box_features', 'boxes_baseline']
 
 # %% ../../nbs/305_evaluation.baselines.ipynb #e1b2f7fc
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -18,7 +18,8 @@ from covid_workbench.evaluation.classification import (
     FIXED_WEIGHTS,
     class_numbers,
     classification_scores,
-    grey_histogram_baseline,
+    grey_histograms,
+    histogram_baseline,
     logistic_regression,
     majority_baseline,
 )
@@ -36,16 +37,28 @@ def _metrics(predicted: np.ndarray, dataset: SliceDataset, parts: ExperimentData
     return {"classification": scores | {"f1_interval": interval}, "detection": None}
 
 
-def _pixels(*datasets: SliceDataset) -> Iterator[np.ndarray]:
-    "The pictures (H, W) uint8 of the slices, one after another."
-    return (dataset.slice(index).pixels for dataset in datasets for index in range(len(dataset)))
+def _histograms(dataset: SliceDataset, greys: Mapping[str, Sequence[int]]) -> torch.Tensor:
+    "Grey histograms (n, 32) of the slices of a data set; pictures that `greys` does not know are read, and not kept."
+    dataset.memory_limit, rows = -1, []
+    for row, slice_id in enumerate(dataset.table.frame["id"]):
+        if counts := greys.get(slice_id):
+            counts = torch.tensor(counts, dtype=torch.float64)
+            rows.append(counts / counts.sum())
+        else:
+            rows.append(grey_histograms([dataset.slice(row).pixels])[0])
+    return torch.stack(rows)
 
-
-def simple_baselines(parts: ExperimentData, splits: Sequence[str] = ("validation", "test")) -> dict[str, dict]:
+# %% ../../nbs/305_evaluation.baselines.ipynb #a4bb264a
+def simple_baselines(
+    parts: ExperimentData,
+    splits: Sequence[str] = ("validation", "test"),
+    greys: Mapping[str, Sequence[int]] | None = None,
+) -> dict[str, dict]:
     """The majority class and the grey histogram, fitted to the labelled training slices, scored on those of `splits`.
 
     Name -> metrics as `evaluate` gives them: `regime`, and for each split `classification` with its interval over
-    patients (`detection` is None).
+    patients (`detection` is None). `greys`: slice id -> pixels in each of 32 bins of grey values, of slices that need
+    not be read for it.
     """
     if not splits:
         return {}
@@ -53,10 +66,11 @@ def simple_baselines(parts: ExperimentData, splits: Sequence[str] = ("validation
     held_out = {split: parts.dataset(split, labelled=True) for split in splits}
     labels = list(train.table.frame["label"])
     test_labels = [label for dataset in held_out.values() for label in dataset.table.frame["label"]]
-    pixels, test_pixels = _pixels(train), _pixels(*held_out.values())
+    histograms = _histograms(train, greys or {})
+    test_histograms = torch.cat([_histograms(dataset, greys or {}) for dataset in held_out.values()])
     predictions = {
         "majority class": majority_baseline(labels, test_labels, train.classes),
-        "grey histogram": grey_histogram_baseline(pixels, labels, test_pixels, class_names=train.classes),
+        "grey histogram": histogram_baseline(histograms, labels, test_histograms, class_names=train.classes),
     }
     ends = list(itertools.accumulate(len(dataset) for dataset in held_out.values()))[:-1]
     return {

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FIXED_WEIGHTS', 'BLUES', 'class_numbers', 'classification_scores', 'confusion_figure', 'histogram_of_predictions',
            'patient_bootstrap', 'majority_baseline', 'logistic_regression', 'grey_histograms',
-           'grey_histogram_baseline']
+           'grey_histogram_baseline', 'histogram_baseline']
 
 # %% ../../nbs/302_evaluation.classification.ipynb #619dc8c4
 from collections.abc import Iterable, Sequence
@@ -262,9 +262,9 @@ def logistic_regression(
 # %% ../../nbs/302_evaluation.classification.ipynb #e70d2493
 def grey_histograms(images: Iterable[np.ndarray], bins: int = 32) -> torch.Tensor:
     "Shares of the grey levels 0..255 in `bins` equal bins: (n, bins) float64 from (H, W) uint8 images of any sizes."
+    bin_of = np.arange(256) * bins // 256
     counts = [
-        np.bincount(np.asarray(image).ravel().astype(np.int64) * bins // 256, minlength=bins) / np.size(image)
-        for image in images
+        np.bincount(bin_of, np.bincount(np.ravel(image), minlength=256), bins) / np.size(image) for image in images
     ]
     if not counts:
         raise InputError("grey histogram baseline: there is not one image; give at least one")
@@ -284,6 +284,13 @@ def grey_histogram_baseline(
     Images are (H, W) uint8, of any sizes. Raises `InputError` without images or for another number of labels.
     """
     train, test = grey_histograms(train_images, bins), grey_histograms(test_images, bins)
+    return histogram_baseline(train, train_labels, test, l2, class_names)
+
+
+def histogram_baseline(
+    train: torch.Tensor, train_labels, test: torch.Tensor, l2: float = 1e-2, class_names: Sequence[str] = CLASS_NAMES
+) -> np.ndarray:
+    "`grey_histogram_baseline` of histograms (n, bins) float64 that are known already."
     labels = torch.from_numpy(class_numbers(train_labels, class_names, "training labels"))
     if len(train) != len(labels):
         raise InputError(

@@ -11,9 +11,13 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from ..data.slices import SliceTable
+from ..data.survey import SURVEY, known_facts
 from .baselines import simple_baselines
 from .inference import score_slices
 from ..files import write_atomic
+from ..models.execution import Execution
+from ..ranks import process_group, rank, wait_for_all
 from ..runs.datasets import ExperimentData
 from ..runs.load import load_model
 from ..runs.run import Run, note_cost
@@ -31,12 +35,21 @@ def evaluate(
 
     Returns the metrics: `regime`, `parameters`, those of `score_slices` by split, `baselines` where there are classes,
     and `notes`, sentences that belong beside every figure. Without `detections` only the classes are scored, for a run
-    whose detector was scored elsewhere. Raises `InputError` for a run that is not complete, or whose settings, weights
-    or data are not those of its training.
+    whose detector was scored elsewhere. The processes of `torchrun` share the slices. Raises `InputError` for a run
+    that is not complete, or whose settings, weights or data are not those of its training.
     """
-    experiment = run.experiment
-    model = load_model(run, experiment.training.device if device is None else device)
-    parts = ExperimentData(experiment, run.scored_table())
+    with process_group():
+        metrics = _evaluate(run, splits, device, detections, progress)
+        wait_for_all()
+    return metrics
+
+# %% ../../nbs/307_evaluation.evaluate.ipynb #46189fbf
+def _evaluate(run: Run, splits: Sequence[str], device: str | None, detections: bool, progress: bool) -> dict:
+    "`evaluate` in each of the processes; the first writes the files."
+    experiment, execution = run.experiment, Execution.of(run.experiment.training)
+    model = execution.applied(load_model(run, experiment.training.device if device is None else device))
+    shared = run.folder.parent / "shared"  # where training keeps decoded slices
+    parts = ExperimentData(experiment, run.scored_table(), shared=shared if shared.is_dir() else None)
     metrics = {"regime": experiment.training.regime, "parameters": sum(p.numel() for p in model.parameters())}
     started, predictions = time.monotonic(), []
     for split in splits:
@@ -46,17 +59,29 @@ def evaluate(
             detections=detections,
             protocol=experiment.protocol,
             bootstrap=500,
+            execution=execution,
+            workers=experiment.training.workers,
             progress=f"scoring {split}" if progress else None,
         )
         predictions.append(rows.assign(split=split))
-    write_atomic(run.folder / "predictions.csv", pd.concat(predictions).to_csv(index=False))
-    _note_cost(run, next(model.parameters()).device, metrics, splits, time.monotonic() - started)
-    metrics["baselines"] = simple_baselines(parts, [split for split in splits if metrics[split]["classification"]])
+    seconds = time.monotonic() - started
+    scored = [split for split in splits if metrics[split]["classification"]]
+    metrics["baselines"] = simple_baselines(parts, scored, _known_greys(run, parts.table) if scored else None)
     metrics["notes"] = run.notes + parts.missing_classes()
-    run.save_metrics(metrics)
+    if rank() == 0:
+        write_atomic(run.folder / "predictions.csv", pd.concat(predictions).to_csv(index=False))
+        _note_cost(run, next(model.parameters()).device, metrics, splits, seconds)
+        run.save_metrics(metrics)
     return metrics
 
 # %% ../../nbs/307_evaluation.evaluate.ipynb #c1389924
+def _known_greys(run: Run, table: SliceTable) -> dict[str, list[int]]:
+    "Slice id -> pixels by grey value, as the survey before the training found them: the pictures are not read again."
+    facts = known_facts(table, run.folder.parent / "shared" / SURVEY, objects=run.experiment.objects)
+    counts = {slice_id: own["greys"].get("32") for slice_id, own in facts.items()}
+    return {slice_id: own for slice_id, own in counts.items() if isinstance(own, list) and len(own) == 32 and sum(own)}
+
+
 def _note_cost(run: Run, device, metrics: dict, splits: Sequence[str], seconds: float) -> None:
     "Write the duration and the speed of the scoring into the run's costs."
     slices = sum(metrics[split]["slices"] for split in splits)

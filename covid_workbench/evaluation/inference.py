@@ -7,8 +7,10 @@ __all__ = ['NO_REGION', 'Prediction', 'no_region_note', 'stored_detections', 'No
            'predict_slices', 'prediction_row', 'interval_over_patients', 'counts_of', 'score_slices']
 
 # %% ../../nbs/304_evaluation.inference.ipynb #7669fbbd
+import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,17 +18,19 @@ import pandas as pd
 import torch
 from torch import nn
 
-from ..data.dataset import SliceDataset, collate
+from ..data.dataset import SliceDataset, square_picture
 from ..data.slices import SliceTable
 from ..data.targets import LesionTargets
 from ..errors import InputError, shown
 from .classification import FIXED_WEIGHTS, classification_scores, patient_bootstrap
-from .detection import CocoScorer, Detections
+from .detection import CocoScorer, Detections, runs_in_boxes
 from .reference import reference_average_precision
 from ..files import refuse_non_finite
+from ..models.execution import Execution
 from ..models.protocol import Protocol
-from ..models.sampling import paste_masks
+from ..prefetch import read_ahead
 from ..progress import progress_bar
+from ..ranks import gather_json, own_rows, rank, together
 from ..runs.load import numbers_of
 
 # %% ../../nbs/304_evaluation.inference.ipynb #3135ab70
@@ -99,12 +103,15 @@ def stored_detections(
 ) -> Detections:
     """Detections of the network (in its square picture of `image_size`) as `Detections` in the (H, W) slice as stored.
 
-    `found`: `boxes` (n, 4), `labels` (n,), `scores` (n,), `masks` (n, 28, 28) of probabilities within the box.
+    `found`: `boxes` (n, 4), `labels` (n,), `scores` (n,), `masks` (n, 28, 28) of probabilities within the box, or none
+    where they were not asked for.
     """
     height, width = size
-    boxes = found["boxes"].cpu() * torch.tensor([width / image_size, height / image_size] * 2)  # (n, 4)
-    masks = paste_masks(found["masks"].cpu(), boxes, height, width) > mask_threshold  # (n, H, W)
-    return Detections(boxes.numpy(), found["labels"].cpu().numpy(), found["scores"].cpu().numpy(), masks.numpy())
+    boxes = found["boxes"].float().cpu().numpy() * np.float32([width / image_size, height / image_size] * 2)  # (n, 4)
+    masks = None
+    if len(found["masks"]) == len(boxes):
+        masks = runs_in_boxes(found["masks"].float().cpu().numpy(), boxes, size, mask_threshold)
+    return Detections(boxes, found["labels"].cpu().numpy(), found["scores"].float().cpu().numpy(), masks, size)
 
 # %% ../../nbs/304_evaluation.inference.ipynb #1ada2481
 class NotFiniteError(InputError):
@@ -130,31 +137,84 @@ def refuse_not_finite(prediction: Prediction) -> Prediction:
     return prediction
 
 # %% ../../nbs/304_evaluation.inference.ipynb #3db42c28
-def _prediction(output, index: int, slice_id: str, size: tuple[int, int], dataset: SliceDataset) -> Prediction:
-    "One slice of a batch: the model's `output` at `index`, in pixels of the stored slice of `size` (H, W)."
-    classes, image_size, evidence = dataset.classes, dataset.image_size, output.evidence
-    detections = None
-    if output.detections is not None:
-        detections = stored_detections(output.detections[index], size, image_size)
-    if evidence is None:
-        return Prediction(slice_id, classes, detections, None, None, None, None, None)
-    logits, rois = evidence.logits[index].cpu().numpy(), evidence.rois
-    if rois is None:
-        return Prediction(slice_id, classes, detections, logits, None, None, None, None)
-    return Prediction(
-        slice_id,
-        classes,
-        detections,
-        logits,
-        attention=evidence.attention[index].cpu().numpy(),
-        boxes=rois.boxes[index].cpu().numpy() * np.array([size[1] / image_size, size[0] / image_size] * 2),
-        scores=rois.scores[index].cpu().numpy(),
-        regions=rois.regions[index].cpu().numpy(),
-        labels=rois.labels[index].cpu().numpy(),
-    )
+def _read(dataset: SliceDataset, truth: bool, rows: Sequence[int]) -> dict[str, Any]:
+    "Slices of a data set: `pixels` (B, S, S) uint8, ids, sizes as stored, and with `truth` which of them have a mask."
+    pieces = [dataset.slice(row, hu=False, mask=truth) for row in rows]
+    pixels = np.stack([square_picture(piece.pixels, dataset.image_size) for piece in pieces])
+    return {
+        "pixels": torch.from_numpy(pixels),
+        "id": [piece.id for piece in pieces],
+        "size": [tuple(piece.pixels.shape) for piece in pieces],
+        "truth": [piece.mask is not None for piece in pieces],
+    }
+
+
+def _on_cpu(evidence) -> dict[str, np.ndarray]:
+    "The numbers of the evidence of a batch by name, in one transfer."
+    tensors = {"logits": evidence.logits, "attention": evidence.attention}
+    if evidence.rois is not None:
+        rois = evidence.rois
+        tensors |= {"boxes": rois.boxes, "scores": rois.scores, "regions": rois.regions, "labels": rois.labels}
+    if evidence.logits.device.type != "cpu":  # numbers of regions and labels are small enough to be float32
+        flat = torch.cat([value.flatten().float() for value in tensors.values()]).cpu()
+        parts = flat.split([value.numel() for value in tensors.values()])
+        tensors = {name: own.view_as(value).to(value.dtype) for (name, value), own in zip(tensors.items(), parts)}
+    return {name: (own.float() if own.is_floating_point() else own).numpy() for name, own in tensors.items()}
 
 # %% ../../nbs/304_evaluation.inference.ipynb #622271ff
+def _predictions(output, samples: dict[str, Any], dataset: SliceDataset) -> Iterator[Prediction]:
+    "A model's `output` for a batch of slices, in pixels of the stored slices."
+    classes, image_size, found = dataset.classes, dataset.image_size, output.detections
+    found = found.cpu() if hasattr(found, "cpu") else found
+    numbers = {} if output.evidence is None else _on_cpu(output.evidence)
+    names = ("attention", "boxes", "scores", "regions", "labels") if "boxes" in numbers else ()
+    for index, (slice_id, size) in enumerate(zip(samples["id"], samples["size"])):
+        detections = None if found is None else stored_detections(found[index], size, image_size)
+        regions = {name: numbers[name][index] for name in names} or dict.fromkeys(
+            ("attention", "boxes", "scores", "regions")
+        )
+        if names:
+            regions["boxes"] = regions["boxes"] * np.array([size[1] / image_size, size[0] / image_size] * 2)
+        logits = numbers["logits"][index] if numbers else None
+        yield refuse_not_finite(Prediction(slice_id, classes, detections, logits, **regions))
+
+# %% ../../nbs/304_evaluation.inference.ipynb #682b5bf9
+def _ask(model: nn.Module, images: torch.Tensor, wanted: list[bool], execution: Execution, **parts: bool):
+    "The model's output for images (B, 3, S, S), with the masks of the slices that are `wanted`."
+    if not all(wanted) and parts["detections"] and "masks" in inspect.signature(model.forward).parameters:
+        parts["masks"] = wanted
+    with execution.autocast(images.device):
+        return model(images, **parts)
+
+
 @torch.no_grad()
+def _answers(
+    model: nn.Module,
+    dataset: SliceDataset,
+    groups: list[Sequence[int]],
+    masks: bool | str,
+    execution: Execution,
+    workers: int,
+    progress: str | None,
+    **parts: bool,
+) -> Iterator[Prediction]:
+    "The predictions for groups of rows."
+    device, before = next(model.parameters()).device, None
+    batches = read_ahead(partial(_read, dataset, masks == "truth"), groups, workers=workers, pin=device.type == "cuda")
+    off = progress is None or rank() > 0
+    for samples in progress_bar(batches, desc=progress, disable=off, unit="batch", total=len(groups)):
+        wanted = samples["truth"] if masks == "truth" else [bool(masks)] * len(samples["id"])
+        now = _ask(model, dataset.images(samples, device), wanted, execution, **parts), samples
+        if device.type == "cpu":
+            yield from _predictions(*now, dataset)
+            continue
+        if before is not None:
+            yield from _predictions(*before, dataset)
+        before = now
+    if before is not None:
+        yield from _predictions(*before, dataset)
+
+# %% ../../nbs/304_evaluation.inference.ipynb #c4e0c4be
 def predict_slices(
     model: nn.Module,
     dataset: SliceDataset,
@@ -162,21 +222,25 @@ def predict_slices(
     batch: int = 8,
     detections: bool = True,
     evidence: bool = True,
+    masks: bool | str = True,
+    rows: Sequence[int] | None = None,
+    execution: Execution = Execution(),
+    workers: int = 0,
     progress: str | None = None,
 ) -> Iterator[Prediction]:
-    """One `Prediction` a slice, in the order of the data set.
+    """One `Prediction` a slice, in the order of the data set, or of its `rows`.
 
-    Without `detections` or `evidence` that part is not computed. `progress` is the title of a bar, None for no bar.
-    The model's mode (train or eval) is restored afterwards. Raises `NotFiniteError` for an answer that holds NaN.
+    Without `detections` or `evidence` that part is not computed. `masks`: of all lesions, of none (False), or of those
+    in slices that have a mask themselves ("truth"). `workers` processes read ahead. `progress` is the title of a bar,
+    None for no bar. The model's mode (train or eval) is restored afterwards. Raises `NotFiniteError` for an answer that
+    holds NaN.
     """
-    device, was_training = next(model.parameters()).device, model.training
+    rows, was_training = range(len(dataset)) if rows is None else rows, model.training
+    groups = [rows[start : start + batch] for start in range(0, len(rows), batch)]
+    parts = {"detections": detections, "evidence": evidence}
     model.eval()
     try:
-        for start in progress_bar(range(0, len(dataset), batch), desc=progress, disable=progress is None, unit="batch"):
-            samples = collate([dataset[index] for index in range(start, min(start + batch, len(dataset)))])
-            output = model(samples["image"].to(device), detections=detections, evidence=evidence)
-            for index, (slice_id, size) in enumerate(zip(samples["id"], samples["size"])):
-                yield refuse_not_finite(_prediction(output, index, slice_id, size, dataset))
+        yield from _answers(model, dataset, groups, masks, execution, workers, progress, **parts)
     finally:
         model.train(was_training)
 
@@ -199,23 +263,26 @@ def prediction_row(prediction: Prediction) -> dict[str, Any]:
 class _ReleasedScores:
     "AP by the released rule, slice by slice: of the predictions, and of the targets as predictions (the ceiling)."
 
-    predicted: list[np.ndarray] = field(default_factory=list)  # (thresholds,) of each slice
-    perfect: list[np.ndarray] = field(default_factory=list)
+    rows: dict[int, list[list[float]]] = field(default_factory=dict)  # predicted and perfect, (2, thresholds)
 
-    def add(self, detections: Detections, truth: LesionTargets) -> None:
-        "Score one slice."
+    def add(self, row: int, detections: Detections, truth: LesionTargets) -> None:
+        "Score the slice of a row."
         perfect = Detections(truth.boxes, truth.labels, np.ones(len(truth)), truth.masks)
-        for scores, answer in ((self.predicted, detections), (self.perfect, perfect)):
-            scores.append(reference_average_precision([(answer, truth.masks, truth.labels)])[:, 0])
+        answers = [(answer, perfect.runs, truth.labels) for answer in (detections, perfect)]
+        self.rows[row] = reference_average_precision(answers).T.tolist()
+
+    def gather(self) -> None:
+        "Take in the slices of the other processes."
+        self.rows = {row: scores for part in gather_json(list(self.rows.items())) for row, scores in part}
 
     def figures(self) -> dict[str, float]:
         "Means over the slices."
-        ap = np.mean(self.predicted, axis=0)  # (thresholds,)
+        predicted, perfect = np.mean([self.rows[row] for row in sorted(self.rows)], axis=0)  # (thresholds,) each
         return {
-            "ap50": float(ap[0]),
-            "ap75": float(ap[5]),
-            "map50_95": float(ap.mean()),
-            "ceiling_ap50": float(np.mean(self.perfect, axis=0)[0]),
+            "ap50": float(predicted[0]),
+            "ap75": float(predicted[5]),
+            "map50_95": float(predicted.mean()),
+            "ceiling_ap50": float(perfect[0]),
         }
 
 # %% ../../nbs/304_evaluation.inference.ipynb #44982e96
@@ -262,40 +329,65 @@ def _refuse_weights(model: nn.Module) -> None:
         raise NotFiniteError(str(error)) from None
 
 # %% ../../nbs/304_evaluation.inference.ipynb #5d2722b2
+@dataclass
+class _Scores:
+    "What some rows of a data set add to its metrics."
+
+    scorer: CocoScorer
+    released: _ReleasedScores = field(default_factory=_ReleasedScores)
+    rows: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+    def add(self, row: int, prediction: Prediction, dataset: SliceDataset, released: bool) -> None:
+        "Take in the prediction for a row."
+        sample = dataset.slice(row, hu=False)
+        if prediction.detections is not None and sample.mask is not None:
+            truth = dataset.lesions(sample) if dataset.cache is None else dataset.lesions_of(row)
+            known = truth if dataset.labels_by == "value" else None
+            self.scorer.add(sample.id, prediction.detections, sample.mask, known)
+            if released:
+                self.released.add(row, prediction.detections, truth)
+        label = sample.label if sample.label in dataset.classes else ""
+        self.rows[row] = prediction_row(prediction) | {"patient": sample.patient, "label": label}
+
+    def gather(self) -> None:
+        "Take in what the other processes found."
+        self.scorer.gather()
+        self.released.gather()
+        self.rows = {row: own for part in gather_json(list(self.rows.items())) for row, own in part}
+
+    def detection(self) -> dict[str, Any] | None:
+        "The figures of lesions, None without masks."
+        figures = self.scorer.score() if len(self.scorer) else None
+        return figures | {"reference": self.released.figures()} if self.released.rows else figures
+
+# %% ../../nbs/304_evaluation.inference.ipynb #8c17efd8
 def score_slices(
     model: nn.Module,
     dataset: SliceDataset,
     *,
-    batch: int = 8,
-    detections: bool = True,
-    evidence: bool = True,
     protocol: Protocol = Protocol(),
     bootstrap: int = 0,
-    progress: str | None = None,
+    **options: Any,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Metrics of a model on a data set, and one row of predictions a slice.
+    """Metrics of a model on a data set, and one row of predictions a slice; in each of several processes the same.
 
     Metrics: `slices`, `patients` (and `patients_unknown`, slices that name none), `detection` (`CocoScorer.score`, None
     without masks) and `classification` (None without labels); `bootstrap` > 0 draws add a 95 % interval of the weighted
     F1 over patients. `protocol` chooses the F1 weights and whether `detection["reference"]`, the AP by the released
-    rule with its ceiling, is computed too. Raises `NotFiniteError` for weights or answers that are not finite.
+    rule with its ceiling, is computed too. `options` as for `predict_slices`. Raises `NotFiniteError` for weights or
+    answers that are not finite.
     """
     _refuse_weights(model)
-    about = dataset.table.description
-    scorer, released = CocoScorer(dataset.objects, dataset.min_area, dataset.image_size, about), _ReleasedScores()
-    rows = []
-    answers = predict_slices(model, dataset, batch=batch, detections=detections, evidence=evidence, progress=progress)
-    for index, prediction in enumerate(answers):
-        sample = dataset.slice(index)
-        if prediction.detections is not None and sample.mask is not None:
-            scorer.add(sample.id, prediction.detections, sample.mask)
-            if protocol.ap_rule == "reference":
-                released.add(prediction.detections, dataset.lesions(sample))
-        label = sample.label if sample.label in dataset.classes else ""
-        rows.append(prediction_row(prediction) | {"patient": sample.patient, "label": label})
-    predictions = pd.DataFrame(rows)
-    detection = scorer.score() if len(scorer) else None
-    if released.predicted:
-        detection["reference"] = released.figures()
-    metrics = counts_of(dataset.table) | {"detection": detection}
+    about, rows = dataset.table.description, own_rows(len(dataset))
+    scores = _Scores(CocoScorer(dataset.objects, dataset.min_area, dataset.image_size, about))
+
+    def own() -> None:
+        answers = predict_slices(model, dataset, masks="truth", rows=rows, **options)
+        for row, prediction in zip(rows, answers):
+            scores.add(row, prediction, dataset, protocol.ap_rule == "reference")
+
+    together(own)
+    scores.gather()
+    predictions = pd.DataFrame([scores.rows[row] for row in range(len(dataset))])
+    metrics = counts_of(dataset.table) | {"detection": scores.detection()}
     return metrics | {"classification": _class_scores(predictions, dataset, protocol, bootstrap)}, predictions

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from pycocotools import mask as rle_tools
 
-from .detection import Detections, mask_iou
+from .detection import Detections
+from ..run_lengths import MaskRuns
 
 # %% ../../nbs/301_evaluation.reference.ipynb #ca078aeb
 THRESHOLDS = torch.arange(0.5, 1, 0.05).numpy()  # float32, as released
@@ -54,17 +56,18 @@ def reference_match(
 
 # %% ../../nbs/301_evaluation.reference.ipynb #bd5a6fbc
 def reference_average_precision(
-    slices: Sequence[tuple[Detections, np.ndarray, np.ndarray]], thresholds: np.ndarray = THRESHOLDS
+    slices: Sequence[tuple[Detections, np.ndarray | MaskRuns, np.ndarray]], thresholds: np.ndarray = THRESHOLDS
 ) -> np.ndarray:
     """AP by the released rule at each threshold for each slice: (thresholds, slices).
 
-    A slice is (detections, true masks (m, H, W) bool, true labels (m,)).
+    A slice is (detections, true masks (m, H, W) bool or their runs, true labels (m,)).
     """
     table = np.zeros((len(thresholds), len(slices)))
     for column, (detections, masks, labels) in enumerate(slices):
-        order = np.argsort(-detections.scores, kind="stable")
-        iou = mask_iou(detections.masks[order], masks)
-        table[:, column] = [
-            reference_match(iou, detections.labels[order], labels, threshold).ap for threshold in thresholds
-        ]
+        found = detections.take(np.argsort(-detections.scores, kind="stable"))
+        truth = (masks if isinstance(masks, MaskRuns) else MaskRuns.of(masks)).coco()
+        iou = np.zeros((len(found), len(truth)))
+        if iou.size:
+            iou = np.asarray(rle_tools.iou(found.codes, truth, [0] * len(truth)))
+        table[:, column] = [reference_match(iou, found.labels, labels, threshold).ap for threshold in thresholds]
     return table

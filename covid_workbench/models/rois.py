@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torchvision.ops import box_area, clip_boxes_to_image
 
-from .sampling import nms_by_class
+from .sampling import clipped, nms_by_class
 
 # %% ../../nbs/106_models.rois.ipynb #47382c3a
 @dataclass(frozen=True, eq=False)
@@ -110,8 +109,8 @@ def choose_rois(
     if not isinstance(valid, torch.Tensor):
         (class_logits, boxes, deltas), valid = _padded((class_logits, boxes, deltas), valid)
     scores, deltas = class_logits.float().softmax(-1)[..., 1:], deltas[..., 1:, :]  # (B, P, K), (B, P, K, 4)
-    boxes = clip_boxes_to_image(boxes[..., 1:, :].detach(), image_size)  # (B, P, K, 4)
-    allowed = (box_area(boxes.flatten(0, 2)).view(scores.shape) > min_area) & valid[..., None]
+    boxes = clipped(boxes[..., 1:, :].detach(), image_size)  # (B, P, K, 4)
+    allowed = ((boxes[..., 2:] - boxes[..., :2]).prod(-1) > min_area) & valid[..., None]
     keep, settled = nms_by_class(boxes, scores.detach(), allowed, nms, exact)
     best = scores.detach().masked_fill(~keep, -1).flatten(1).argsort(dim=1, descending=True, stable=True)  # (B, P·K)
     survivors = keep.flatten(1).sum(1)  # (B,)
@@ -125,7 +124,8 @@ def choose_rois(
         values = torch.cat([values, stand_in.expand(len(values), 1, *stand_in.shape)], 1)
         return values.gather(1, index.view(*index.shape, *[1] * stand_in.ndim).expand(-1, -1, *stand_in.shape))
 
-    whole = boxes.new_tensor([0, 0, image_size[1], image_size[0]])
+    whole = boxes.new_zeros(4)
+    whole[2], whole[3] = image_size[1], image_size[0]
     labels = (index % scores.shape[2] + 1).masked_fill(index == best.shape[1], 0)
     return RoIBatch(
         boxes=chosen(boxes.flatten(1, 2), whole),
@@ -141,7 +141,7 @@ def _padded(values: Sequence[torch.Tensor], counts: list[int]) -> tuple[list[tor
     "Values (N, ...) of images with `counts` rows each as (B, P, ...), and which rows are none of padding (B, P)."
     values = [nn.utils.rnn.pad_sequence(value.split(counts), batch_first=True) for value in values]
     rows = torch.arange(values[0].shape[1])
-    return values, (rows < torch.tensor(counts)[:, None]).to(values[0].device)
+    return values, (rows < torch.tensor(counts)[:, None]).to(values[0].device, non_blocking=True)
 
 # %% ../../nbs/106_models.rois.ipynb #6f2d683f
 BAND = 32  # pixels of a line, when boxes are read as text

@@ -18,14 +18,12 @@ from torch.nn import functional as F
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
-from torchvision.models.detection.roi_heads import maskrcnn_loss
-from torchvision.ops import roi_align
 
 from ..data.description import OBJECT_CLASSES, ObjectClasses
 from ..data.targets import lesion_targets
 from ..evaluation.detection import Detections, mask_iou
 from ..evaluation.reference import THRESHOLDS, reference_average_precision, reference_match
-from ..models.detector import DetectorSettings, best_detections, box_losses
+from ..models.detector import DetectorSettings, best_detections, box_losses, mask_goals, mask_loss
 from ..models.oneshot import ImageHead
 from ..models.protocol import Protocol
 from ..models.reference import load_reference_weights, reference_names
@@ -334,15 +332,18 @@ def _check_boxes(arrays: Arrays) -> Iterator[Check]:
 
 def _check_losses(arrays: Arrays) -> Iterator[Check]:
     "Losses of boxes and masks, and the mask targets."
-    predictions = (tensor(arrays[f"frcnn_{key}"]) for key in ("logits", "reg", "labels", "targets"))
-    losses = box_losses(*predictions, beta=Protocol.released().smooth_l1_beta)
+    logits, deltas, labels, goals = (tensor(arrays[f"frcnn_{key}"]) for key in ("logits", "reg", "labels", "targets"))
+    share, positive = torch.full((len(labels),), 1 / len(labels)), torch.nonzero(labels > 0).flatten()
+    beta = Protocol.released().smooth_l1_beta
+    losses = box_losses(logits, deltas, labels, goals[positive], share, positive, beta)
     yield check("frcnn_loss", torch.stack(losses), arrays["frcnn_loss"])
     boxes, index, masks = (tensor(arrays[key]) for key in ("mask_boxes", "mask_idx", "mask_gt"))
-    loss = maskrcnn_loss(tensor(arrays["mask_logits"]), [boxes], [masks], [tensor(arrays["mask_gt_labels"])], [index])
+    logits, labels = tensor(arrays["mask_logits"]), tensor(arrays["mask_gt_labels"])[index]
+    goals = mask_goals(masks, index, boxes, arrays["mask_targets"].shape[-1])  # (n, 28, 28)
+    yield check("mask_targets", goals, arrays["mask_targets"])
+    share = torch.full((len(index),), 1 / len(index))
+    loss = mask_loss(logits[torch.arange(len(index)), labels], goals, share)
     yield check("mask_loss", loss, arrays["mask_loss"])
-    side = arrays["mask_targets"].shape[-1]
-    sampled = roi_align(masks[:, None].float(), torch.cat([index[:, None].float(), boxes], 1), side, 1.0)
-    yield check("mask_targets", sampled[:, 0], arrays["mask_targets"])
 
 
 def check_blocks(arrays: Arrays) -> Iterator[Check]:

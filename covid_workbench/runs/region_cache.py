@@ -6,6 +6,7 @@
 __all__ = ['BLOCK', 'region_shape', 'read_regions', 'Fetched', 'CachedRegions', 'cached_regions']
 
 # %% ../../nbs/207_runs.region_cache.ipynb #4f8599d9
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,23 +14,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..data.dataset import SliceDataset, collate
+from ..data.dataset import SliceDataset
 from ..errors import InputError, StorageError
 from ..models.execution import Execution
 from ..models.oneshot import OneShotModel, statistics_held
+from ..prefetch import read_ahead
 from ..progress import progress_bar
-from ..row_files import RowFile, bytes_in, free_bytes, read_ahead
+from ..row_files import RowFile, bytes_in, free_bytes, in_thread
 
 # %% ../../nbs/207_runs.region_cache.ipynb #6fcdcf7f
-# stand-in until `SliceDataset.batch` and `.images` are there
-def _batch_of(dataset: SliceDataset, rows: Sequence[int]) -> dict:
-    return dataset.batch(rows) if hasattr(dataset, "batch") else collate([dataset[row] for row in rows])
-
-
-def _images_of(dataset: SliceDataset, batch: dict, device: torch.device) -> torch.Tensor:
-    return dataset.images(batch, device) if hasattr(dataset, "batch") else batch["image"].to(device)
-
-# %% ../../nbs/207_runs.region_cache.ipynb #6ebed3b8
 def region_shape(model: OneShotModel) -> tuple[int, ...]:
     "The shape of what the image head of a model reads of one slice: (β, C, 14, 14) or (β, 5)."
     beta, heads = model.settings.roi_batch, model.detector.roi_heads
@@ -48,7 +41,7 @@ def read_regions(
     """
     device = next(model.parameters()).device
     with statistics_held(model), execution.autocast(device):
-        candidates = model.candidates(_images_of(dataset, batch, device))
+        candidates = model.candidates(dataset.images(batch, device))
         regions = model.read(candidates, model.rank(candidates)).half().cpu()  # (B, β, ...)
     finite = regions.flatten(1).isfinite().all(1)  # (B,)
     if not finite.all():
@@ -81,14 +74,15 @@ class CachedRegions:
 
     def fetch(self, rows: Sequence[int]) -> Fetched:
         "The first half of reading rows: files alone, no model."
-        there = self.file.done[rows] if len(rows) else np.zeros(0, bool)  # (B,)
+        there = self.file.done[rows]  # (B,)
+        pinned = next(self.model.parameters()).is_cuda  # from there a GPU copies while it computes
+        regions = torch.empty(len(rows), *self.file.shape, dtype=torch.float16, pin_memory=pinned).numpy()
         if there.all():
-            return Fetched(rows, self.file.take(rows), (), None)
-        regions = np.empty((len(rows), *self.file.shape), np.float16)
+            return Fetched(rows, self.file.take(rows, regions), (), None)
         if there.any():
             regions[there] = self.file.take(np.asarray(rows)[there])
         missing = np.flatnonzero(~there).tolist()
-        return Fetched(rows, regions, missing, _batch_of(self.dataset, [rows[place] for place in missing]))
+        return Fetched(rows, regions, missing, self.dataset.batch([rows[place] for place in missing], lesions=False))
 
     def complete(self, fetched: Fetched) -> torch.Tensor:
         "The second half: the regions of the rows, (B, β, ...) in float16, on the CPU."
@@ -104,7 +98,7 @@ class CachedRegions:
 
     def in_turn(self, batches: Iterable[Sequence[int]]) -> Iterator[Fetched]:
         "`fetch` of one batch of rows after another, by a thread that is ahead."
-        return read_ahead(self.fetch, batches)
+        return in_thread(self.fetch, batches)
 
 # %% ../../nbs/207_runs.region_cache.ipynb #46ac9fec
 BLOCK = 8  # slices
@@ -142,20 +136,24 @@ def _blocks(file: RowFile, fits: int) -> list[range]:
     return [block for block in blocks if block.stop <= fits and not file.done[block.start : block.stop].all()]
 
 
-def _fill(regions: CachedRegions, blocks: list[range], say: Callable[[str], None], threads: int, progress: bool):
+def _fill(regions: CachedRegions, blocks: list[range], say: Callable[[str], None], workers: int, progress: bool):
     "Read blocks of slices and write them; a disk that is full ends it."
-    ahead = read_ahead(lambda block: _batch_of(regions.dataset, block), blocks, threads=threads)
+    read = regions.dataset.batch
+    ahead = read_ahead(read, blocks, workers=workers) if workers else in_thread(read, blocks)
     bar = progress_bar(total=len(blocks), desc="reading regions", disable=not progress, unit="batch")
-    with bar:
-        for block, batch in zip(blocks, ahead):
-            values = read_regions(regions.model, regions.dataset, block, batch, regions.execution)
-            try:
+    try:
+        with bar, contextlib.closing(ahead):
+            for block, batch in zip(blocks, ahead):
+                values = read_regions(regions.model, regions.dataset, block, batch, regions.execution)
                 regions.file.put(block.start, values)
-            except StorageError as error:
-                say(f"{error} Regions that are not on the disk are read anew in every epoch.")
-                return
-            bar.update()
-    regions.file.flush()
+                bar.update()
+        regions.file.flush()
+    except StorageError as error:
+        say(f"{error} Regions that are not on the disk are read anew in every epoch.")
+    except BaseException:  # what was read until then is kept
+        with contextlib.suppress(StorageError):
+            regions.file.flush()
+        raise
 
 # %% ../../nbs/207_runs.region_cache.ipynb #d692a80b
 def cached_regions(
@@ -166,14 +164,14 @@ def cached_regions(
     *,
     limit_gb: float = 100.0,
     execution: Execution = Execution(),
-    threads: int = 1,
+    workers: int = 0,
     progress: bool = True,
 ) -> CachedRegions:
     """What the image head reads of every slice, as far as `limit_gb` and the disk allow kept in `folder`.
 
     `key`: identifies detector weights, settings and slices. A folder with the same key is used and completed, one with
-    another key is made anew. `threads` read pictures ahead. The caller holds a lock. Raises `InputError` for a damaged
-    folder, and for a slice whose numbers are not finite.
+    another key is made anew. Pictures are read ahead by `workers` processes, or by a thread. The caller holds a lock.
+    Raises `InputError` for a damaged folder, and for a slice whose numbers are not finite.
     """
     file = RowFile(folder, key=key, rows=len(dataset), shape=region_shape(model), dtype="float16")
     regions = CachedRegions(file, dataset, model, execution)
@@ -183,5 +181,5 @@ def cached_regions(
     say = (lambda words: print(words, flush=True)) if progress else lambda words: None
     say(_room_words(folder, file, fits, beside, limit_gb))
     if blocks := _blocks(file, fits):
-        _fill(regions, blocks, say, threads, progress)
+        _fill(regions, blocks, say, workers, progress)
     return regions

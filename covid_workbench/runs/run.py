@@ -199,7 +199,7 @@ def check_data(folder: Path, table: SliceTable, recorded: str) -> None:
 def missing_file(table: SliceTable) -> str:
     "The first slice without its picture or mask, in words; empty if all files are there."
     for column in ("image", "mask", "lungs"):
-        for name, folder, slice_id in zip(*(table.frame[own] for own in (column, "folder", "id"))):
+        for name, folder, slice_id in zip(*(table.frame[own].tolist() for own in (column, "folder", "id"))):
             path = table.roots[folder] / name
             if name and not os.path.isfile(file_of(path)):
                 return f"slice {shown(slice_id)}: no file {path}"

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['PRETEND', 'HOST', 'MIXING', 'NO_NUMBERS', 'PretendTensor', 'is_in_place', 'pretend', 'MixedDevices', 'tensors_in',
-           'refuse_mixed', 'PretendDevice']
+           'refuse_mixed', 'autocast_or_nothing', 'PretendDevice']
 
 # %% ../../nbs/750_speed.pretend.ipynb #99c73ff7
+import contextlib
 import copy
 from typing import Any
 
@@ -105,6 +106,14 @@ def refuse_mixed(function, tensors: list[torch.Tensor]) -> None:
         raise MixedDevices(f"{name} gets tensors of two devices: {shapes}; move one of them before")
 
 # %% ../../nbs/750_speed.pretend.ipynb #3ed1e578
+_autocast = torch.autocast
+
+
+def autocast_or_nothing(device_type: str, *words: Any, **named: Any) -> contextlib.AbstractContextManager:
+    "`torch.autocast`, and a block that changes nothing on the pretend device."
+    return contextlib.nullcontext() if device_type == PRETEND.type else _autocast(device_type, *words, **named)
+
+# %% ../../nbs/750_speed.pretend.ipynb #1750657b
 class PretendDevice(TorchDispatchMode):
     "A block in which tensors can be made on and moved to the pretend device, and mixing devices raises `MixedDevices`."
 
@@ -112,10 +121,12 @@ class PretendDevice(TorchDispatchMode):
         # torch.tensor(..., device=) makes its tensor on the CPU and moves it, so that the move is seen here
         self.before = torch._C._only_lift_cpu_tensors()
         torch._C._set_only_lift_cpu_tensors(True)
+        self.autocast, torch.autocast = torch.autocast, autocast_or_nothing
         return super().__enter__()
 
     def __exit__(self, *error):
         torch._C._set_only_lift_cpu_tensors(self.before)
+        torch.autocast = self.autocast
         return super().__exit__(*error)
 
     def __torch_dispatch__(self, function, types, arguments=(), named=None):

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ..evaluation.inference import score_slices
+from ..models.execution import Execution
 from ..prefetch import read_ahead
 from ..runs.datasets import ExperimentData
 from .loop import Stage
@@ -99,10 +100,9 @@ def _validation(model: nn.Module, data: ExperimentData, tasks: dict[str, Task]):
     classifies, segments = "classification" in tasks, "segmentation" in tasks
     slices = data.dataset("validation", lesions=not classifies, labelled=classifies)
     segments = segments and bool((slices.table.frame["mask"] != "").any())
-    batch = max(8, data.experiment.training.classification_batch)
-    return lambda: validation_scores(
-        score_slices(model, slices, batch=batch, detections=segments, evidence=classifies)[0]
-    )
+    training = data.experiment.training
+    how = dict(batch=max(8, training.classification_batch), workers=training.workers, execution=Execution.of(training))
+    return lambda: validation_scores(score_slices(model, slices, detections=segments, evidence=classifies, **how)[0])
 
 # %% ../../nbs/403_training.stages.ipynb #73568eca
 def stages_of(model: nn.Module, data: ExperimentData, device: torch.device) -> list[Stage]:

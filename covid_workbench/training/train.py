@@ -186,7 +186,7 @@ def _read_regions(
                 key,
                 limit_gb=training.region_cache_gb,
                 execution=Execution.of(training),
-                threads=max(1, training.workers),
+                workers=training.workers,
                 progress=progress,
             )
     return regions
@@ -235,7 +235,7 @@ def _prepare(
     if model is None:
         model = build_model(experiment, pretrained=needs_pretrained(experiment, folder))
     refuse_non_finite(numbers_of(model.state_dict()), "the model to train")
-    parts = ExperimentData(experiment, _prepared(experiment, shared, progress, table))
+    parts = ExperimentData(experiment, _prepared(experiment, shared, progress, table), shared=shared)
     known = None
     if experiment.data.skip_broken:
         known = survey_slices(parts.table, shared, experiment.objects, progress=progress)
@@ -335,6 +335,7 @@ def check_room(experiment: Experiment, device: torch.device) -> None:
     "Raise `InputError` if a step of training takes more memory than the device has."
     training = experiment.training
     batch = max(training.segmentation_batch + training.segmentation_empty, training.classification_batch)
+    batch = -(-batch // training.accumulation)  # slices of the largest part
     there = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
     check_memory(experiment.detector, experiment.one_shot, experiment.data.image_size, batch, there)
 
@@ -366,7 +367,8 @@ def _train_here(
                 note_weights(run)
         if not run.complete:
             check_start(run, model)
-            _train(run, network.to(device), stages, parts, shared, device, progress and first)
+            network = Execution.of(experiment.training).applied(network.to(device))
+            _train(run, network, stages, parts, shared, device, progress and first)
         elif model:
             model.load_state_dict(load_model(run).state_dict())
         wait_for_all()

@@ -9,15 +9,17 @@ __all__ = ['answer_of', 'region_scores', 'aggregator_stage', 'slice_labels', 're
 import math
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 
 from ..evaluation.classification import classification_scores
 from ..models.aggregators import Evidence
 from ..models.execution import Execution
 from ..models.oneshot import OneShotModel, image_loss, statistics_held
+from ..ranks import gather_arrays, own_rows, together, world_size
 from ..runs.datasets import ExperimentData
 from ..runs.region_cache import CachedRegions, Fetched
-from ..runs.seeds import rows_of_steps
+from ..runs.seeds import each_step
 from .distributed import shard
 from .loop import Stage
 from .stages import validation_scores
@@ -35,15 +37,21 @@ def answer_of(model: OneShotModel, regions: torch.Tensor, device: torch.device, 
 def region_scores(
     model: OneShotModel, regions: CachedRegions, labels: torch.Tensor, classes: tuple[str, ...], device: torch.device
 ) -> dict[str, float]:
-    "The figures of validation: scores of the image classes against `labels` (N,), and the loss."
-    blocks = [range(start, min(start + 16, len(regions))) for start in range(0, len(regions), 16)]
-    with statistics_held(model):
-        logits = torch.cat(
-            [
-                answer_of(model, regions.complete(block), device, regions.execution).logits.float()
+    "The figures of validation: scores of the image classes against `labels` (N,), and the loss. Processes share it."
+
+    def own_logits() -> dict[str, np.ndarray]:
+        rows = list(own_rows(len(regions)))
+        blocks = [rows[start : start + 16] for start in range(0, len(rows), 16)]
+        with statistics_held(model):
+            found = [
+                answer_of(model, regions.complete(block), device, regions.execution).logits.float()  # (B, K)
                 for block in regions.in_turn(blocks)
             ]
-        ).cpu()  # (N, K)
+        return {"logits": torch.cat([torch.zeros(0, len(classes), device=device), *found]).cpu().numpy()}
+
+    logits = torch.zeros(len(regions), len(classes))
+    for number, part in enumerate(gather_arrays(together(own_logits))):
+        logits[number :: world_size()] = torch.from_numpy(part["logits"])
     scores = classification_scores(labels.numpy(), logits.argmax(-1).numpy(), classes)
     return validation_scores({"classification": scores, "detection": None}) | {
         "loss": float(image_loss(logits, labels, model.loss))
@@ -88,7 +96,7 @@ def slice_labels(data: ExperimentData, split: str) -> torch.Tensor:
 def region_batches(data: ExperimentData, steps: range) -> Iterator[list[int]]:
     "For each step, the rows of cached regions that this process takes."
     training, table = data.experiment.training, data.dataset("train", labelled=True).table
-    drawn = rows_of_steps(
+    drawn = each_step(
         range(len(table)),
         training.classification_batch,
         steps,
@@ -97,4 +105,4 @@ def region_batches(data: ExperimentData, steps: range) -> Iterator[list[int]]:
         replacement=data.experiment.protocol.sampling == "replacement",
         classes=classes_to_balance(table, training),
     )
-    return iter([[rows[position] for position in shard(len(rows))] for rows in drawn])
+    return ([rows[position] for position in shard(len(rows))] for rows in drawn)

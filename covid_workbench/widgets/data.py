@@ -115,7 +115,20 @@ class _OpenedData(DataView):
         self.put(pixels=pixels, shape=shape, **about, **hu_traits(image))
 
 # %% ../../nbs/821_widgets.data.ipynb #eb54cf1d
-class _SheetView(_OpenedData):
+class _PagedData(_OpenedData):
+    "The pages of the sheet; those of the choices at hand are kept while the reader turns them."
+
+    _paged: tuple[DataChoices, list[list[Tile]]] | None = None
+
+    def _pages_chosen(self) -> list[list[Tile]]:
+        picked = {axis: tuple(values) for axis, values in self.filters.items()}
+        choices = DataChoices(picked, self.finding, self.order)
+        if self._paged is None or self._paged[0] != choices:
+            self._paged = choices, pages_of(tiles_of(self.data, choices))
+        return self._paged[1]
+
+# %% ../../nbs/821_widgets.data.ipynb #ff7c62ee
+class _SheetView(_PagedData):
     "Fills the sheet and opens slices as the reader chooses."
 
     @T.validate("finding", "order")
@@ -142,13 +155,12 @@ class _SheetView(_OpenedData):
             self._show_slice()
 
     def _show_sheet(self, page: int) -> None:
-        tiles = tiles_of(self.data, self.choices)
-        pages = pages_of(tiles)
+        pages = self._pages_chosen()
         page = min(max(0, page), len(pages) - 1)
         self.tiles_shown = pages[page]
         shown_now = self.sheet.traits(self.tiles_shown)
         facets = facets_of(self.data, self.choices)
-        self.put(page=page, pages=len(pages), total=len(tiles), facets=facets, **shown_now)
+        self.put(page=page, pages=len(pages), total=sum(map(len, pages)), facets=facets, **shown_now)
 
 # %% ../../nbs/821_widgets.data.ipynb #ba3e7461
 class _SavedData(_SheetView):

@@ -97,7 +97,7 @@ def lesion_table(data: ShownData) -> pd.DataFrame:
     "A row for each component of each slice: `row`, `name` of its object class, `area` in stored pixels, if `kept`."
     held = []
     for row, (areas, width, height) in enumerate(
-        zip(*(data.facts[name] for name in ("areas", "mask_width", "mask_height")))
+        zip(*(data.facts[name].tolist() for name in ("areas", "mask_width", "mask_height")))
     ):
         shape, size = (height, width), data.image_size
         least = data.min_area if size is None or not areas else stored_area(data.min_area, shape, size)
@@ -210,12 +210,12 @@ def _greys(thumbnails: Sequence[bytes]) -> np.ndarray:
 
 def brightness(data: ShownData) -> Histogram:
     "The grey values of each class as the model sees them, as shares of its pixels."
-    looks, series = class_styles(data.description), []
+    looks, series, thumbnails = class_styles(data.description), [], data.facts["thumbnail"].tolist()
     for label, rows in _by_class(data).items():
-        readable = [row for row in rows if data.facts["thumbnail"].iloc[row]]
+        readable = [row for row in rows if thumbnails[row]]
         picks = sorted({int(at) for at in np.linspace(0, len(readable) - 1, min(SAMPLE, len(readable)))})
         if picks:
-            values = _greys([data.facts["thumbnail"].iloc[readable[at]] for at in picks]) / len(picks)
+            values = _greys([thumbnails[readable[at]] for at in picks]) / len(picks)
             series.append(Series(words_of("label", label), *looks[label], values.tolist(), len(picks)))
     step = 256 // GREYS
     bins = [f"grey {step * number} to {step * number + step - 1}" for number in range(GREYS)]

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['AXES', 'ORDERS', 'MASKS', 'DATA_STATE', 'OF_A_PATIENT', 'ON_A_PAGE', 'ShownData', 'words_of', 'data_of', 'open_data',
            'counts_of', 'DataChoices', 'check_data_choices', 'facets_of', 'Tile', 'tiles_of_finding', 'passing',
-           'lesion_pixels', 'tiles_of', 'pages_of', 'finding_rows', 'words_of_data', 'about_slice']
+           'tiles_of', 'pages_of', 'finding_rows', 'words_of_data', 'about_slice']
 
 # %% ../../nbs/818_widgets.data_view.ipynb #c8c23617
 import os
@@ -30,8 +30,26 @@ from ..runs.seeds import seed_for
 from .state import StateGuard, one_of
 
 # %% ../../nbs/818_widgets.data_view.ipynb #516b02bf
+class _Counted:
+    "What is counted once, since of 60,000 slices it takes a second."
+
+    table: SliceTable
+    facts: pd.DataFrame
+
+    @cached_property
+    def counts_on(self) -> Mapping[str, Mapping[str, int]]:
+        "Axis -> value -> number of slices."
+        return {axis: Counter(self.table.frame[axis].tolist()) for axis in AXES}
+
+    @cached_property
+    def lesion_pixels(self) -> np.ndarray:
+        "Stored pixels (n,) of lesion in each slice's mask."
+        lesions, counts = set(self.table.description.lesions), self.facts["mask_counts"].tolist()
+        return np.array([sum(count for value, count in held.items() if int(value) in lesions) for held in counts])
+
+# %% ../../nbs/818_widgets.data_view.ipynb #c3265208
 @dataclass(frozen=True, eq=False)
-class ShownData:
+class ShownData(_Counted):
     """A data set, its facts (of `data.survey`, a row a slice), what the audit says, and what counts as a lesion:
     `objects` of more than `min_area` pixels in a picture of `image_size` (None: as stored)."""
 
@@ -231,7 +249,7 @@ def facets_of(data: ShownData, choices: DataChoices) -> list[dict[str, Any]]:
                 {
                     "value": value,
                     "words": words_of(axis, value),
-                    "count": int((data.table.frame[axis] == value).sum()),
+                    "count": data.counts_on[axis][value],
                     "on": value in choices.filters.get(axis, ()),
                 }
                 for value in data.values_on[axis]
@@ -292,14 +310,6 @@ def passing(data: ShownData, filters: Mapping[str, Sequence[str]]) -> np.ndarray
     return held
 
 
-def lesion_pixels(data: ShownData) -> np.ndarray:
-    "Stored pixels (n,) of lesion in each slice's mask."
-    lesions = set(data.description.lesions)
-    return np.array(
-        [sum(count for value, count in held.items() if int(value) in lesions) for held in data.facts["mask_counts"]]
-    )
-
-
 def tiles_of(data: ShownData, choices: DataChoices) -> list[Tile]:
     "All tiles of the sheet: the slices of the chosen finding, or all in the chosen order, that pass the filters."
     held = passing(data, choices.filters)
@@ -312,7 +322,7 @@ def tiles_of(data: ShownData, choices: DataChoices) -> list[Tile]:
         place = np.random.default_rng(seed_for(0, "contact sheet")).permutation(len(data))
         rows = rows[np.argsort(place[rows])]
     elif choices.order == "lesions":
-        rows = rows[np.argsort(-lesion_pixels(data)[rows], kind="stable")]
+        rows = rows[np.argsort(-data.lesion_pixels[rows], kind="stable")]
     return [Tile(int(row), group) for group, row in enumerate(rows)]
 
 # %% ../../nbs/818_widgets.data_view.ipynb #36e650b1
