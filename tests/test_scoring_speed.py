@@ -16,6 +16,7 @@ from pycocotools.cocoeval import COCOeval
 from scipy import ndimage
 from torch import nn
 
+from covid_workbench.average_precision import matched
 from covid_workbench.data.dataset import SliceDataset
 from covid_workbench.data.description import OBJECT_CLASSES
 from covid_workbench.data.phantom import PhantomSettings, write_phantom
@@ -124,6 +125,12 @@ def test_the_figures_are_those_of_pycocotools(objects, seed, monkeypatch):
             ):
                 assert own[figure] == pytest.approx(value, abs=1e-9) and 0 < value < 1
             assert own["ceiling_ap50"] == pytest.approx(ceiling[0, :, k].mean(), abs=1e-9)
+
+
+def test_of_two_targets_alike_a_prediction_takes_the_last():
+    "As pycocotools does: the first is left for the next prediction, which has no other."
+    pairs = np.array([(0, 0, 0, 0.6), (0, 0, 1, 0.6), (0, 1, 0, 0.6)]).T
+    assert matched(2, *pairs[:3].astype(int), pairs[3]).sum(1).tolist() == [3, 3]
 
 
 @pytest.mark.parametrize("seed", range(6))
