@@ -102,6 +102,7 @@ def test_rows_are_drawn_step_by_step_and_none_is_held(how):
     late = range(10**9, 10**14)  # as a list they would fill any memory
     drawn = list(itertools.islice(each_step(rows, 2, late, 0, "x", **how), 4))
     assert drawn == rows_of_steps(rows, 2, range(10**9, 10**9 + 4), 0, "x", **how)
+    assert drawn[2:] == rows_of_steps(rows, 2, range(10**9 + 2, 10**9 + 4), 0, "x", **how)  # a resumed run's
 
 
 # ------------------------------------------------------------------------------------------------ a batch in parts
@@ -304,6 +305,15 @@ def test_the_fused_optimiser_takes_the_steps_of_the_plain_one(tmp_path, monkeypa
     assert same(ends["whole"], ends["stopped"])
     for key, value in ends["plain"].items():
         torch.testing.assert_close(ends["whole"][key], value, rtol=1e-4, atol=1e-5)
+
+
+def test_gradients_lie_in_memory_as_their_weights_do():
+    "Else the fused optimiser would move each weight by the gradient of another."
+    layer = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+    gradient = torch.randn(4, 3, 3, 3)
+    layer.weight.grad = gradient.clone()
+    loop.lay_alike(list(layer.parameters()))
+    assert layer.weight.grad.equal(gradient) and layer.weight.grad.stride() == layer.weight.stride()
 
 
 # --------------------------------------------------------------------------- work that nobody asked for is not done
