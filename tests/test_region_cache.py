@@ -69,6 +69,7 @@ def test_other_rows_are_begun_anew(tmp_path, change):
         new = RowFile(tmp_path, **SMALL | change)
         assert not new.done.any()
         new.put(0, np.zeros((1, *new.shape)))
+        assert not RowFile(tmp_path, **SMALL | change).done.any()  # as if killed here
         new.flush()
         assert len(reader.read()) == 6 * old.row_bytes
     assert RowFile(tmp_path, **SMALL | change).done.tolist() == [True] + [False] * (new.rows - 1)
