@@ -10,6 +10,7 @@ from covid_workbench.models.protocol import protocol_of
 from covid_workbench.models.zoo import create_model
 from covid_workbench.speed import suite
 from covid_workbench.speed.counting import count
+from covid_workbench.speed.evaluation import counted
 from covid_workbench.speed.figures import Figure
 from covid_workbench.speed.plain import PlainModel, differences, plain_slots
 from covid_workbench.speed.plain_training import (
@@ -229,3 +230,13 @@ def test_works_take_turns_and_ratios_are_medians_over_rounds():
     interleaved({name: (lambda name=name: turns.append(name)) for name in "ab"}, rounds=2)
     assert turns == ["a", "b", "b", "a", "a", "b"]
     assert Timings({"slow": [2.0, 6.0, 4.0], "fast": [1.0, 2.0, 1.0]}).ratio("slow", "fast", 0.5) == 1.5
+
+
+@pytest.mark.parametrize("protocol", ["default", "released"])
+def test_sixteen_slices_take_hardly_more_operators_than_one_and_wait_twice_at_most(protocol):
+    "On the pretend device, the whole evaluation with masks: the work is that of a batch, not of its slices."
+    model, _ = pair_of("lstm2", protocol, detections=4)
+    one, many = counted(model, 1, 64), counted(model, 16, 64)
+    assert one.operators > 500 and many.operators <= 1.2 * one.operators, many
+    assert many.waits <= 2 and one.waits <= 2, many
+    assert counted(model, 16, 64, leaving=True).waits == many.waits + 2  # lesions and logits, once each
