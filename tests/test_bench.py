@@ -1,12 +1,17 @@
 """The plain path answers and learns as the fast one; what is counted; what a pretend device refuses; what is said."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
 from covid_workbench.models.protocol import protocol_of
 from covid_workbench.models.zoo import create_model
+from covid_workbench.speed import suite
 from covid_workbench.speed.counting import count
+from covid_workbench.speed.evaluation import counted
+from covid_workbench.speed.figures import Figure
 from covid_workbench.speed.plain import PlainModel, differences, plain_slots
 from covid_workbench.speed.plain_training import (
     drop_region_gradients,
@@ -15,6 +20,7 @@ from covid_workbench.speed.plain_training import (
     plain_losses,
 )
 from covid_workbench.speed.pretend import PRETEND, MixedDevices, PretendDevice, pretend
+from covid_workbench.speed.timing import Timings, interleaved
 
 SMALL = dict(
     cut="layer2",
@@ -188,3 +194,49 @@ def test_no_operator_of_evaluation_or_training_mixes_devices(protocol, slices):
         done = count(lambda: there.eval()(pretend(images)))
     assert done.operators > 100 and count(step).operators > 500
     assert any(weight.grad is not None and weight.grad.device == PRETEND for weight in there.parameters())
+
+
+def test_the_command_prints_figures_beside_their_goals_and_as_json(command, monkeypatch):
+    "With parts that take no time; the parts themselves run in their notebooks."
+    monkeypatch.setattr(
+        suite, "PARTS", {"explain": lambda choice: [Figure("explain", "a", 1.0, "ms", 2.0), Figure("b", "c", 3)]}
+    )
+    code, out, _ = command("bench", "--what", "explain", "--size", 64, "--rounds", 1)
+    assert code == 0 and "at least 2.00: falls short" in out and "weights are random" in out
+    code, out, _ = command("bench", "--what", "explain", "--size", 64, "--json")
+    content = json.loads(out)
+    assert code == 0 and [row["met"] for row in content["figures"]] == [False, None]
+    assert content["about"]["size"] == 64 and content["machine"]["torch"]
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (("--device", "cuda"), "finds no GPU here"),
+        (("--model", "classifier"), "no regions and no plain path"),
+        (("--protocol", "ours"), "give one of paper, released, default"),
+        (("--model", "lstm3"), "unknown"),
+        (("--batch", 0), "from 1 to 4096"),
+    ],
+)
+def test_the_command_refuses_with_one_sentence(words, said, command, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    code, out, err = command("bench", "--size", 64, *words)
+    assert code == 2 and said in err and not out and len(err.splitlines()) == 1
+
+
+def test_works_take_turns_and_ratios_are_medians_over_rounds():
+    turns = []
+    interleaved({name: (lambda name=name: turns.append(name)) for name in "ab"}, rounds=2)
+    assert turns == ["a", "b", "b", "a", "a", "b"]
+    assert Timings({"slow": [2.0, 6.0, 4.0], "fast": [1.0, 2.0, 1.0]}).ratio("slow", "fast", 0.5) == 1.5
+
+
+@pytest.mark.parametrize("protocol", ["default", "released"])
+def test_sixteen_slices_take_hardly_more_operators_than_one_and_wait_twice_at_most(protocol):
+    "On the pretend device, the whole evaluation with masks: the work is that of a batch, not of its slices."
+    model, _ = pair_of("lstm2", protocol, detections=4)
+    one, many = counted(model, 1, 64), counted(model, 16, 64)
+    assert one.operators > 500 and many.operators <= 1.2 * one.operators, many
+    assert many.waits <= 2 and one.waits <= 2, many
+    assert counted(model, 16, 64, leaving=True).waits == many.waits + 2  # lesions and logits, once each

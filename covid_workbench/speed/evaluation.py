@@ -124,16 +124,16 @@ def shares(work: Workload) -> Iterator[Figure]:
         yield Figure("shares of a batch", name, 100 * own / sum(seconds.values()), "%")
 
 # %% ../../nbs/757_speed.evaluation.ipynb #6719b4ac
-def counted(model: OneShotModel, batch: int, size: int = 128) -> Counts:
-    "Operators and waits of one evaluation of `batch` slices of noise, on the pretend device."
+def counted(model: OneShotModel, batch: int, size: int = 128, leaving: bool = False) -> Counts:
+    "Operators and waits for `batch` slices of noise, on the pretend device; `leaving`: results go to the CPU, too."
     there = pretend(model.cpu().eval())
     images = pretend(torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(0)))
 
     def evaluate() -> None:
         with torch.no_grad():
             output = there(images)
-            output.detections.cpu()
-            if output.evidence is not None:
+            if leaving:
+                output.detections.cpu()
                 output.evidence.logits.cpu()
 
     count(evaluate)  # fills what is made once
@@ -151,6 +151,9 @@ def counts_of(choice: Choice) -> Iterator[Figure]:
     yield Figure("operators", "waits of a batch of 16", many.waits, "waits", 2, False)
     for name, number in sorted(many.waits_by_name.items()):
         yield Figure("operators", f"waits of a batch of 16: {name}", number, "waits")
+    if model.image_head is not None:
+        waits = counted(model, 16, leaving=True).waits
+        yield Figure("operators", "waits of a batch of 16, results on the CPU", waits, "waits")
 
 # %% ../../nbs/757_speed.evaluation.ipynb #444e1b81
 def evaluation_figures(choice: Choice) -> Iterator[Figure]:

@@ -94,7 +94,7 @@ def gpu_figures(choice: Choice, seconds: float = 3.0) -> Iterator[Figure]:
 
     floor = throughput(backbone, choice.batch, choice.device, seconds)
     yield Figure(title, "backbone alone", floor, "slices/s")
-    for masks, goal in ((True, goals[1]),):
+    for masks, goal in ((False, goals[0]), (True, goals[1])):
         words = f"evaluation with masks of {choice.many} detections" if masks else "evaluation without masks"
         found = throughput(lambda masks=masks: evaluate(masks), choice.batch, choice.device, seconds)
         yield Figure(title, words, found, "slices/s", goal)
