@@ -80,7 +80,7 @@ def fill_randomly(counts: torch.Tensor, beta: int, seeds: Sequence[int]) -> torc
     "As `fill_evenly`, with repeats spread at random: `slots_from_draw` with a draw from each slice's seed. (B, β)"
     number = max(beta - 2, 0)
     draw = {seed: torch.randperm(number, generator=torch.Generator().manual_seed(seed)) for seed in set(seeds)}
-    starts = torch.stack([draw[seed] for seed in seeds]).to(counts.device)[..., None]  # (B, β-2, 1)
+    starts = torch.stack([draw[seed] for seed in seeds]).to(counts.device, non_blocking=True)[..., None]  # (B, β-2, 1)
     slots, counts = torch.arange(beta, device=counts.device), counts[:, None]  # (β,), (B, 1)
     begun = (starts < slots) & (slots[:number, None] < counts[..., None] - 1)  # (B, β-2, β)
     return torch.where(counts < beta, begun.sum(1), slots)
