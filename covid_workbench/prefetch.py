@@ -80,7 +80,7 @@ class _Reads:
 def _leave_interrupts(number: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-
+# %% ../nbs/017_prefetch.ipynb #4f39c376
 def _packed_ahead(read: Callable[[Key], Batch], keys: Iterable[Key], workers: int, pin: bool) -> Iterator:
     "The packed batches in the order of the keys, from torch's `DataLoader`."
     import torch

@@ -65,12 +65,8 @@ def merged(layer: nn.Conv2d, up: nn.ConvTranspose2d | None = None) -> tuple[torc
         return weight, layer.bias + layer.weight.sum((2, 3)) @ up.bias
 
 # %% ../../nbs/107_models.features.ipynb #bebcad3c
-class RegionVectors(nn.Module):
-    """Refinement and vectorisation: mask features (B, β, C, 28, 28) -> X (B, β, C).
-
-    `refine_steps` is N. `shared_refinement`: one block, passed N times N times, as in the released code; the papers
-    have N blocks.
-    """
+class _Layers(nn.Module):
+    "The layers of `RegionVectors`."
 
     def __init__(
         self,
@@ -90,6 +86,14 @@ class RegionVectors(nn.Module):
         self.passes = refine_steps**2 if shared_refinement else 1
         self.vectorise = vectorisation(channels, norm, normalise_vectors)
         initialise_convolutions(self)
+
+# %% ../../nbs/107_models.features.ipynb #4efc05df
+class RegionVectors(_Layers):
+    """Refinement and vectorisation: mask features (B, β, C, 28, 28) -> X (B, β, C).
+
+    `refine_steps` is N. `shared_refinement`: one block, passed N times N times, as in the released code; the papers
+    have N blocks.
+    """
 
     def forward(self, mask_features: torch.Tensor) -> torch.Tensor:
         "Mask features (B, β, C, 28, 28) -> X (B, β, C)."

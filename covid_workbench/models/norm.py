@@ -65,7 +65,36 @@ class _ChannelsLast(torch.autograd.Function):
         return torch.cat(towards_images), sum(towards_weight), sum(towards_bias), None
 
 # %% ../../nbs/101_models.norm.ipynb #16885c35
-class PerImageBatchNorm2d(nn.BatchNorm2d):
+class _ByImage(nn.BatchNorm2d):
+    "Batch normalisation of whole images, each by its own statistics, or all by the running ones."
+
+    evaluation: str
+
+    def by_image(self, images: torch.Tensor) -> torch.Tensor:
+        "Normalise images (B, C, H, W), each by itself; all that belongs to an image stands in its H·W."
+        if self._running:
+            return F.batch_norm(
+                images, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
+            )
+        y, mean, inverse = normalised_by_image(images, self.weight, self.bias, self.eps)
+        if self.training:
+            self._follow(mean.detach(), inverse.detach(), images.shape[2:].numel())
+        return y
+
+    @property
+    def _running(self) -> bool:
+        return not self.training and self.evaluation == "running"
+
+    @torch.no_grad()
+    def _follow(self, mean: torch.Tensor, inverse: torch.Tensor, pixels: int) -> None:
+        "Move the running estimates towards the statistics (B, C) of images of so many pixels."
+        variance = (inverse**-2 - self.eps).clamp(min=0) * (pixels / (pixels - 1))  # (B, C)
+        self.running_mean.lerp_(mean.mean(0), self.momentum)
+        self.running_var.lerp_(variance.mean(0), self.momentum)
+        self.num_batches_tracked.add_(1)
+
+# %% ../../nbs/101_models.norm.ipynb #f5b2c19c
+class PerImageBatchNorm2d(_ByImage):
     """`BatchNorm2d` with the statistics of one image, for any number of images: (B·rows, C, H, W) -> the same shape.
 
     `rows_per_image` consecutive rows belong to one image. `evaluation` says what `eval()` uses: image (its own
@@ -92,29 +121,6 @@ class PerImageBatchNorm2d(nn.BatchNorm2d):
         images = x.unflatten(0, (-1, self.rows_per_image)).transpose(1, 2)  # (B, C, rows, H, W)
         y = self.by_image(images.flatten(2, 3))  # (B, C, rows·H, W)
         return y.unflatten(2, images.shape[2:4]).transpose(1, 2).flatten(0, 1)  # (B·rows, C, H, W)
-
-    def by_image(self, images: torch.Tensor) -> torch.Tensor:
-        "Normalise images (B, C, H, W), each by itself; all that belongs to an image stands in its H·W."
-        if self._running:
-            return F.batch_norm(
-                images, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
-            )
-        y, mean, inverse = normalised_by_image(images, self.weight, self.bias, self.eps)
-        if self.training:
-            self._follow(mean.detach(), inverse.detach(), images.shape[2:].numel())
-        return y
-
-    @property
-    def _running(self) -> bool:
-        return not self.training and self.evaluation == "running"
-
-    @torch.no_grad()
-    def _follow(self, mean: torch.Tensor, inverse: torch.Tensor, pixels: int) -> None:
-        "Move the running estimates towards the statistics (B, C) of images of so many pixels."
-        variance = (inverse**-2 - self.eps).clamp(min=0) * (pixels / (pixels - 1))  # (B, C)
-        self.running_mean.lerp_(mean.mean(0), self.momentum)
-        self.running_var.lerp_(variance.mean(0), self.momentum)
-        self.num_batches_tracked.add_(1)
 
     def extra_repr(self):
         return f"{super().extra_repr()}, rows_per_image={self.rows_per_image}, evaluation={self.evaluation}"

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BOX_MODELS', 'MODELS', 'OneShotSettings', 'OneShotOutput', 'ImageHead', 'Candidates', 'pad_candidates',
-           'trim_candidates', 'RegionReader', 'RegionRanker', 'image_loss', 'statistics_held', 'TwoTasks',
+           'trim_candidates', 'BoxReader', 'RegionReader', 'RegionRanker', 'image_loss', 'statistics_held', 'TwoTasks',
            'OneShotModel', 'check_refinement', 'build_image_head', 'build_one_shot']
 
 # %% ../../nbs/111_models.oneshot.ipynb #e519235e
@@ -132,14 +132,28 @@ def trim_candidates(counts: torch.Tensor, most: int) -> torch.Tensor:
     return pad_candidates(counts, int(counts.max().clamp(1, most)))
 
 # %% ../../nbs/111_models.oneshot.ipynb #cddba2dd
-class RegionReader(nn.Module):
-    "From images to candidates: the first step of a `OneShotModel`."
+class BoxReader(nn.Module):
+    "What the parts of a `OneShotModel` are, and the first thing that is read of proposals."
 
     detector: Detector
     regions: RegionBranch | None
     image_head: nn.Module | None
     settings: OneShotSettings
     smallest_area: float  # pixels; a smaller box is no region
+
+    def read_boxes(
+        self, features: dict[str, torch.Tensor], proposals: Proposals, size: tuple[int, int]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        "Class logits (B, P, K+1) and encoded boxes (B, P, 4(K+1)) by which regions are chosen among `proposals`."
+        heads = self.detector.roi_heads
+        with torch.set_grad_enabled(self.image_head.reads == "boxes" and torch.is_grad_enabled()):
+            pooled = heads.box_roi_pool(features, proposals.boxes, [size] * len(proposals))  # (B·P, C, 7, 7)
+            outputs = self.regions.boxes(heads, pooled)
+        return tuple(value.float().unflatten(0, proposals.valid.shape) for value in outputs)
+
+# %% ../../nbs/111_models.oneshot.ipynb #c3ba1ce2
+class RegionReader(BoxReader):
+    "From images to candidates: the first step of a `OneShotModel`."
 
     def candidates(
         self,
@@ -174,16 +188,6 @@ class RegionReader(nn.Module):
             exact=exact,
         )  # (B, M)
         return Candidates(rois, features, size)
-
-    def read_boxes(
-        self, features: dict[str, torch.Tensor], proposals: Proposals, size: tuple[int, int]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        "Class logits (B, P, K+1) and encoded boxes (B, P, 4(K+1)) by which regions are chosen among `proposals`."
-        heads = self.detector.roi_heads
-        with torch.set_grad_enabled(self.image_head.reads == "boxes" and torch.is_grad_enabled()):
-            pooled = heads.box_roi_pool(features, proposals.boxes, [size] * len(proposals))  # (B·P, C, 7, 7)
-            outputs = self.regions.boxes(heads, pooled)
-        return tuple(value.float().unflatten(0, proposals.valid.shape) for value in outputs)
 
 # %% ../../nbs/111_models.oneshot.ipynb #7ec2bacd
 class RegionRanker(RegionReader):
@@ -274,7 +278,37 @@ class TwoTasks(RegionRanker):
         return image_loss(answer.logits, image_labels, self.loss), answer
 
 # %% ../../nbs/111_models.oneshot.ipynb #c9dbdf97
-class OneShotModel(TwoTasks):
+class _OnePass(TwoTasks):
+    "Detections and evidence from one feature map."
+
+    def _answers(self, images, features, detections, evidence, masks, seeds, exact) -> tuple[OneShotOutput, bool]:
+        "What `forward` returns, and whether it is final; with `exact` it is."
+        size, answer, outputs, flags = tuple(images.shape[-2:]), None, None, []
+        with torch.no_grad():
+            proposals = self.detector.propose(images, features, exact=exact)
+        if evidence:
+            outputs = self.read_boxes(features, proposals, size)
+            candidates = self.candidates(images, features, proposals, outputs=outputs, exact=exact)
+            rois = self.rank(candidates, seeds)  # (B, β)
+            answer = replace(self.answer(self.read(candidates, rois)), rois=rois)
+            flags = [rois.settled]
+        if detections:
+            flags = [flag for flag in flags if flag is not None]
+            outputs = None if torch.is_grad_enabled() or not self.reads_alike else outputs
+            lesions = self.detector.detect(
+                images, features, proposals, outputs=outputs, masks=masks, exact=exact, others=flags
+            )
+            return OneShotOutput(lesions, answer), lesions.settled
+        flags = [flag.flatten() for flag in (proposals.settled, *flags) if flag is not None]
+        return OneShotOutput(None, answer), not flags or bool(torch.cat(flags).all())
+
+    @property
+    def reads_alike(self) -> bool:
+        "Whether detections and regions come from the same box head, which then runs once."
+        return self.regions is not None and self.regions.copies is None
+
+# %% ../../nbs/111_models.oneshot.ipynb #dea644d4
+class OneShotModel(_OnePass):
     "Lesions and the class of a slice from one pass over the backbone. Images (B, 3, S, S), all of one size."
 
     def __init__(
@@ -312,32 +346,6 @@ class OneShotModel(TwoTasks):
         asked = detections, evidence and self.image_head is not None, masks, seeds
         output, settled = self._answers(images, features, *asked, exact=self.training)
         return output if settled else self._answers(images, features, *asked, exact=True)[0]
-
-    def _answers(self, images, features, detections, evidence, masks, seeds, exact) -> tuple[OneShotOutput, bool]:
-        "What `forward` returns, and whether it is final; with `exact` it is."
-        size, answer, outputs, flags = tuple(images.shape[-2:]), None, None, []
-        with torch.no_grad():
-            proposals = self.detector.propose(images, features, exact=exact)
-        if evidence:
-            outputs = self.read_boxes(features, proposals, size)
-            candidates = self.candidates(images, features, proposals, outputs=outputs, exact=exact)
-            rois = self.rank(candidates, seeds)  # (B, β)
-            answer = replace(self.answer(self.read(candidates, rois)), rois=rois)
-            flags = [rois.settled]
-        if detections:
-            flags = [flag for flag in flags if flag is not None]
-            outputs = None if torch.is_grad_enabled() or not self.reads_alike else outputs
-            lesions = self.detector.detect(
-                images, features, proposals, outputs=outputs, masks=masks, exact=exact, others=flags
-            )
-            return OneShotOutput(lesions, answer), lesions.settled
-        flags = [flag.flatten() for flag in (proposals.settled, *flags) if flag is not None]
-        return OneShotOutput(None, answer), not flags or bool(torch.cat(flags).all())
-
-    @property
-    def reads_alike(self) -> bool:
-        "Whether detections and regions come from the same box head, which then runs once."
-        return self.regions is not None and self.regions.copies is None
 
 # %% ../../nbs/111_models.oneshot.ipynb #83d02608
 def check_refinement(settings: OneShotSettings, channels: int) -> None:

@@ -33,8 +33,8 @@ def random_convolution_for(heads: RoIHeads) -> nn.Conv2d:
     return convolution
 
 # %% ../../nbs/110_models.regions.ipynb #0cdb2073
-class RegionHeads(nn.Module):
-    "The weights with which regions are read; `weights` is tied, shared, or a rule of copying: always, lower, best."
+class _Weights(nn.Module):
+    "The weights of `RegionHeads`, and how they are used."
 
     def __init__(self, *, heads: RoIHeads, weights: str = "tied", masks: bool = True, random_convolution: bool = False):
         super().__init__()
@@ -44,6 +44,19 @@ class RegionHeads(nn.Module):
         self.convolution = random_convolution_for(heads) if masks and random_convolution else None
         if copied:
             self.register_buffer("last_loss", torch.tensor(math.inf))  # of the previous step, or the lowest so far
+
+    def _through(self, heads: RoIHeads, name: str, x: torch.Tensor):
+        "x through one part: the copy, the part itself (shared), or the part without gradients for its weights (tied)."
+        if self.copies is not None:
+            return self.copies[name](x)
+        module = parts_of(heads, self.masks)[name]
+        if self.weights == "shared" or not torch.is_grad_enabled():
+            return module(x)
+        return functional_call(module, {key: value.detach() for key, value in module.named_parameters()}, x)
+
+# %% ../../nbs/110_models.regions.ipynb #b9e51988
+class RegionHeads(_Weights):
+    "The weights with which regions are read; `weights` is tied, shared, or a rule of copying: always, lower, best."
 
     def boxes(self, heads: RoIHeads, pooled: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         "Pooled regions (N, C, 7, 7) -> class logits (N, K+1) and encoded boxes (N, 4(K+1))."
@@ -68,15 +81,6 @@ class RegionHeads(nn.Module):
         if self.weights == "tied":
             weight, bias = weight.detach(), bias.detach()
         return mapped(features.contiguous(memory_format=torch.channels_last), weight, bias).relu_()
-
-    def _through(self, heads: RoIHeads, name: str, x: torch.Tensor):
-        "x through one part: the copy, the part itself (shared), or the part without gradients for its weights (tied)."
-        if self.copies is not None:
-            return self.copies[name](x)
-        module = parts_of(heads, self.masks)[name]
-        if self.weights == "shared" or not torch.is_grad_enabled():
-            return module(x)
-        return functional_call(module, {key: value.detach() for key, value in module.named_parameters()}, x)
 
 # %% ../../nbs/110_models.regions.ipynb #b406d3af
 class RegionBranch(RegionHeads):
