@@ -6,12 +6,12 @@
 __all__ = ['LOSSES', 'FeatureSettings', 'ProposalSettings', 'DetectorSettings', 'ExactAnchors', 'Truth', 'match',
            'balanced_sample', 'Drawn', 'rpn_losses', 'box_losses', 'mask_goals', 'mask_loss', 'Proposals',
            'refined_boxes', 'box_weights', 'top_anchors', 'best_proposals', 'FoundLesions', 'best_detections',
-           'anchors_of', 'RegionProposer', 'class_masks', 'Samples', 'match_all', 'losses_of_anchors',
+           'anchors_of', 'by_slice', 'RegionProposer', 'class_masks', 'Samples', 'match_all', 'losses_of_anchors',
            'losses_of_boxes', 'loss_of_masks', 'DetectorLosses', 'Detector', 'lesion_masks', 'sizes_of_levels',
            'check_thresholds', 'build_detector']
 
 # %% ../../nbs/105_models.detector.ipynb #9ebb2cf7
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -457,7 +457,37 @@ def anchors_of(rpn: RegionProposalNetwork, images: torch.Tensor, maps: list[torc
     return rpn.anchor_generator(ImageList(images, [tuple(images.shape[-2:])]), sizes)[0]
 
 # %% ../../nbs/105_models.detector.ipynb #f5610620
-class RegionProposer(nn.Module):
+class _FeatureReader(nn.Module):
+    "The first step of a `Detector`: from images to feature maps."
+
+    backbone: nn.Module
+
+    def features(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Images (B, 3, S, S) -> level -> feature map (B, C, h, w); a single level is called '0'.
+
+        On a CPU, where nothing is learned, slice by slice with channels last: the maps of one slice stay in its cache.
+        """
+        if images.device.type != "cpu" or torch.is_grad_enabled() or self.training:
+            return self.backbone(images)
+        images = images.contiguous(memory_format=torch.channels_last)
+        maps = [self.backbone(image) for image in images.split(1)]
+        return {level: torch.cat([own[level] for own in maps]) for level in maps[0]}
+
+
+def by_slice(
+    read: Callable[..., tuple[torch.Tensor, ...]], features: dict[str, torch.Tensor], boxes: torch.Tensor
+) -> tuple[torch.Tensor, ...]:
+    """`read(features, boxes)`, each result of as many rows as there are boxes (B, P, 4), image by image.
+
+    On a CPU, where nothing is learned, one image after the other: what is read of one stays in its cache.
+    """
+    if boxes.device.type != "cpu" or torch.is_grad_enabled() or len(boxes) < 2:
+        return read(features, boxes)
+    images = ({level: own[image : image + 1] for level, own in features.items()} for image in range(len(boxes)))
+    return tuple(torch.cat(own) for own in zip(*map(read, images, boxes.split(1))))
+
+# %% ../../nbs/105_models.detector.ipynb #d4789b63
+class RegionProposer(_FeatureReader):
     "Backbone and region proposals: the half of `Detector` that finds boxes, without naming what is in them."
 
     def __init__(
@@ -466,10 +496,6 @@ class RegionProposer(nn.Module):
         super().__init__()
         self.backbone, self.rpn, self.settings = backbone, rpn, settings
         self.smallest_proposal = 0.0 if empty_boxes else 1e-3  # pixels
-
-    def features(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        "Images (B, 3, S, S) -> level -> feature map (B, C, h, w); a single level is called '0'."
-        return self.backbone(images)
 
     def propose(self, images: torch.Tensor, features: dict[str, torch.Tensor], *, exact: bool = True) -> Proposals:
         "The best boxes of each image, in pixels. Not `exact`: without waiting, see `best_proposals`."
@@ -606,7 +632,7 @@ def loss_of_masks(
 # %% ../../nbs/105_models.detector.ipynb #5a260101
 LOSSES = ("rpn_class", "rpn_box", "roi_class", "roi_box", "roi_mask")
 
-
+# %% ../../nbs/105_models.detector.ipynb #0a11c1ab
 class DetectorLosses(RegionProposer):
     "A `RegionProposer` with box and mask heads: what the box head says, and the losses that train all of it."
 
@@ -620,9 +646,13 @@ class DetectorLosses(RegionProposer):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         "Class logits (B, P, K+1) and deltas (B, P, 4(K+1)) of the box head for `proposals` in images of `size` (H, W)."
         heads = self.roi_heads
-        pooled = heads.box_roi_pool(features, proposals.boxes, [size] * len(proposals))  # (B·P, C, 7, 7)
-        class_logits, deltas = heads.box_predictor(heads.box_head(pooled))
-        return tuple(value.float().unflatten(0, proposals.valid.shape) for value in (class_logits, deltas))
+
+        def read(features: dict[str, torch.Tensor], boxes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            pooled = heads.box_roi_pool(features, boxes, [size] * len(boxes))  # (B·P, C, 7, 7)
+            return heads.box_predictor(heads.box_head(pooled))
+
+        outputs = by_slice(read, features, proposals.boxes)
+        return tuple(value.float().unflatten(0, proposals.valid.shape) for value in outputs)
 
     def losses(self, images: torch.Tensor, targets: list[dict], seeds: list[int]) -> dict[str, torch.Tensor]:
         """The five losses by name, each the mean over images; image i draws its samples from `seeds[i]`.

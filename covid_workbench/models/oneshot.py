@@ -25,6 +25,7 @@ from covid_workbench.models.detector import (
     FoundLesions,
     Proposals,
     build_detector,
+    by_slice,
     refined_boxes,
 )
 from .features import RegionVectors
@@ -146,9 +147,13 @@ class BoxReader(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         "Class logits (B, P, K+1) and encoded boxes (B, P, 4(K+1)) by which regions are chosen among `proposals`."
         heads = self.detector.roi_heads
+
+        def read(features: dict[str, torch.Tensor], boxes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            pooled = heads.box_roi_pool(features, boxes, [size] * len(boxes))  # (B·P, C, 7, 7)
+            return self.regions.boxes(heads, pooled)
+
         with torch.set_grad_enabled(self.image_head.reads == "boxes" and torch.is_grad_enabled()):
-            pooled = heads.box_roi_pool(features, proposals.boxes, [size] * len(proposals))  # (B·P, C, 7, 7)
-            outputs = self.regions.boxes(heads, pooled)
+            outputs = by_slice(read, features, proposals.boxes)
         return tuple(value.float().unflatten(0, proposals.valid.shape) for value in outputs)
 
 # %% ../../nbs/111_models.oneshot.ipynb #c3ba1ce2
