@@ -97,3 +97,18 @@ def test_random_filling_of_a_batch_is_that_of_its_slices(beta):
     draws = [torch.randperm(beta - 2, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
     rows = [slots_from_draw(int(number), beta, draw) for number, draw in zip(counts, draws)]
     assert fill_randomly(counts, beta, seeds).equal(torch.stack(rows))
+
+
+@torch.no_grad()
+def test_large_pictures_are_read_one_by_one(slices, monkeypatch):
+    "The answers are those of a batch; the backbone and the box head run once a slice."
+    model, passes = model_of("lstm2").eval(), []
+    usual = model(slices[0])
+    monkeypatch.setattr("covid_workbench.models.detector.LARGE", 32)
+    for part in (model.detector.backbone, model.detector.roi_heads.box_head):
+        part.register_forward_hook(lambda *_: passes.append(1))
+    alone = model(slices[0])
+    assert len(passes) == 6
+    close(alone.evidence.logits, usual.evidence.logits)
+    for own, one in zip(alone.detections, usual.detections):
+        close(own["boxes"], one["boxes"])

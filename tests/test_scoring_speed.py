@@ -201,8 +201,11 @@ def test_what_a_batch_says_is_fetched_at_once(slices):
     model, fetched = Told(), []
 
     class Found(list):
-        def cpu(self):
+        tensors = [torch.zeros(2)]
+
+        def of(self, moved):
             fetched.append(len(self))
+            assert len(moved) == 1
             return self
 
     model.register_forward_hook(lambda _, __, out: OneShotOutput(Found(out.detections), None))

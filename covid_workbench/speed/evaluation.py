@@ -11,7 +11,7 @@ from functools import partial
 
 import torch
 
-from ..evaluation.inference import stored_detections
+from ..evaluation.inference import on_cpu_once, stored_detections
 from ..models.execution import Execution
 from ..models.oneshot import OneShotModel
 from .counting import Counts, count
@@ -27,10 +27,7 @@ def answers(model: OneShotModel, images: torch.Tensor, execution: Execution = Ex
     with torch.no_grad(), execution.autocast(images.device):
         output = model(images)
     size = tuple(images.shape[-2:])
-    found = output.detections.cpu() if hasattr(output.detections, "cpu") else output.detections
-    if output.evidence is not None:
-        output.evidence.logits.cpu()
-    return [stored_detections(own, size, size[0]) for own in found]
+    return [stored_detections(own, size, size[0]) for own in on_cpu_once(output)[0]]
 
 
 def plain_answer(model: PlainModel, image: torch.Tensor, gradients: bool = False) -> PlainAnswer:
@@ -133,8 +130,7 @@ def counted(model: OneShotModel, batch: int, size: int = 128, leaving: bool = Fa
         with torch.no_grad():
             output = there(images)
             if leaving:
-                output.detections.cpu()
-                output.evidence.logits.cpu()
+                on_cpu_once(output)
 
     count(evaluate)  # fills what is made once
     return count(evaluate)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Batch', 'SIZES', 'terms_of', 'pair', 'fused_optimizer', 'backbone_pair', 'pair_figures', 'counted_steps',
-           'aggregator_figures', 'training_figures']
+           'aggregator_step', 'aggregator_figures', 'training_figures']
 
 # %% ../../nbs/758_speed.training.ipynb #c0bf3fdb
 import copy
@@ -16,8 +16,8 @@ from torch import nn
 
 from ..models.execution import Execution
 from ..models.oneshot import OneShotModel, image_loss
-from ..models.zoo import create_model
-from ..runs.experiment import SMALL
+from ..runs.experiment import Experiment
+from ..runs.load import build_model
 from .counting import count
 from .figures import Figure
 from .plain_training import plain_optimizer, plain_pair
@@ -121,40 +121,45 @@ def counted_steps(choice: Choice) -> Iterator[Figure]:
     yield Figure("operators", "waits of a training pair of 2 slices", done.waits, "waits")
 
 # %% ../../nbs/758_speed.training.ipynb #790f2dd5
-SIZES = {  # name -> (settings of the model, slices a step, goal in minutes)
-    "small preset": (
-        {name: SMALL[name] for name in ("cut", "fpn_channels", "roi_batch", "hidden_size", "anchor_sizes")},
-        *(SMALL["classification_batch"], 1.0),
-    ),
-    "paper sizes": ({}, 16, 5.0),
-}
+SIZES = {"small preset": ("small", 1.0), "paper sizes": ("paper", 5.0)}  # name -> (preset, goal in minutes)
 
 
-def aggregator_figures(choice: Choice, slices: int = 1000, epochs: int = 10) -> Iterator[Figure]:
-    "Minutes of `epochs` epochs over the cached regions of so many slices, from a few steps."
+def aggregator_step(
+    experiment: Experiment, batch: int, device: torch.device, execution: Execution
+) -> Callable[[], None]:
+    "A step of the aggregator of an experiment's model, on the cached regions of `batch` slices."
+    model, settings = execution.applied(build_model(experiment).to(device)), experiment.detector
+    model.requires_grad_(False).image_head.requires_grad_(True)
+    channels = settings.mask_channels or settings.fpn_channels
+    generator = torch.Generator().manual_seed(0)
+    regions = torch.randn(batch, experiment.one_shot.roi_batch, channels, 14, 14, generator=generator).to(device)
+    labels = torch.arange(batch, device=device) % len(experiment.one_shot.classes)
+    optimizer = fused_optimizer(model)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with execution.autocast(device):
+            logits = model.train().answer(regions).logits
+        image_loss(logits.float(), labels, model.loss).backward()
+        optimizer.step()
+
+    return step
+
+# %% ../../nbs/758_speed.training.ipynb #b052c891
+def aggregator_figures(choice: Choice, batch: int = 16, slices: int = 1000, epochs: int = 10) -> Iterator[Figure]:
+    "Minutes of `epochs` epochs over the cached regions of so many slices, from a few steps of `batch` slices."
     if choice.model in ("mask-rcnn", "single-shot", "ct-mask-net"):
         return
-    for name, (settings, batch, goal) in SIZES.items():
-        model = create_model(choice.model, choice.backbone, protocol=choice.protocol, **settings).to(choice.device)
-        model.requires_grad_(False).image_head.requires_grad_(True)
-        detector = model.detector.settings
-        channels = detector.mask_channels or detector.fpn_channels
-        torch.manual_seed(0)
-        regions = torch.randn(batch, model.settings.roi_batch, channels, 14, 14, device=choice.device)
-        labels = torch.arange(batch, device=choice.device) % len(model.settings.classes)
-        optimizer = fused_optimizer(model)
+    for name, (preset, goal) in SIZES.items():
+        experiment = Experiment.make(preset, model=choice.model)
+        for precision, execution in choice.executions().items():
+            step = aggregator_step(experiment, batch, choice.device, execution)
+            seconds = interleaved({"step": step}, choice.rounds, choice.device).seconds("step")
+            title = f"{name}, {precision}, {epochs} epochs x {slices:,} slices, steps of {batch}"
+            minutes = seconds * epochs * slices / batch / 60
+            yield Figure("aggregator on cached regions", title, minutes, "minutes", goal, False)
 
-        def step(model=model, regions=regions, labels=labels, optimizer=optimizer) -> None:
-            optimizer.zero_grad()
-            image_loss(model.train().answer(regions).logits, labels).backward()
-            optimizer.step()
-
-        seconds = interleaved({"step": step}, choice.rounds, choice.device).seconds("step")
-        minutes = seconds * epochs * slices / batch / 60
-        title = f"{name}, {epochs} epochs x {slices:,} slices, steps of {batch}"
-        yield Figure("aggregator on cached regions", title, minutes, "minutes", goal, False)
-
-
+# %% ../../nbs/758_speed.training.ipynb #4674a8a8
 def training_figures(choice: Choice) -> Iterator[Figure]:
     "Pairs, counts and the aggregator."
     yield from pair_figures(choice)
