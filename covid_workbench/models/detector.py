@@ -480,12 +480,10 @@ class _FeatureReader(nn.Module):
     def features(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """Images (B, 3, S, S) -> level -> feature map (B, C, h, w); a single level is called '0'.
 
-        On a CPU, where nothing is learned, large pictures go slice by slice with channels last: the maps of one slice
-        stay in its cache.
+        On a CPU, where nothing is learned, large pictures go slice by slice: the maps of one slice stay in its cache.
         """
         if images.device.type != "cpu" or torch.is_grad_enabled() or self.training or images.shape[-1] < LARGE:
             return self.backbone(images)
-        images = images.contiguous(memory_format=torch.channels_last)
         maps = [self.backbone(image) for image in images.split(1)]
         return {level: torch.cat([own[level] for own in maps]) for level in maps[0]}
 

@@ -28,8 +28,12 @@ def normalised_by_image(
     if _fits_group_norm(images, weight):
         last = images.is_contiguous(memory_format=torch.channels_last)
         images = images if last or images.is_contiguous() else images.contiguous()
-        if last and not images.is_contiguous() and images.requires_grad and torch.is_grad_enabled():
-            return _ChannelsLast.apply(images, weight, bias, eps)
+        if last and not images.is_contiguous():
+            if len(images) == 1:  # group normalisation finds the variance in one pass here, and loses digits
+                y, mean, inverse = torch.native_batch_norm(images, weight, bias, None, None, True, 0.0, eps)
+                return y, mean[None], inverse[None]
+            if images.requires_grad and torch.is_grad_enabled():
+                return _ChannelsLast.apply(images, weight, bias, eps)
         count, channels, height, width = images.shape
         return torch.native_group_norm(images, weight, bias, count, channels, height * width, channels, eps)
     variance, mean = torch.var_mean(images.to(weight.dtype), (2, 3), correction=0)  # (B, C)

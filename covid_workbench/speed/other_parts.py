@@ -8,6 +8,7 @@ __all__ = ['data_figures', 'metrics_figures', 'explain_figures']
 # %% ../../nbs/759_speed.other_parts.ipynb #a592c9cd
 import itertools
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from ..data.slice_cache import slice_cache
 from ..data.sources import open_sources
 from ..evaluation.detection import CocoScorer, Detections
 from ..evaluation.whatif import Question, ReadSlice, answer
+from ..hashes import SETTLED
 from .figures import Figure
 from .timing import interleaved, timed
 from .workload import Choice, workload
@@ -34,6 +36,7 @@ def data_figures(choice: Choice, patients: int = 6) -> Iterator[Figure]:
             Path(folder, "phantom"), patients, settings=PhantomSettings(size=choice.size, slices=4), progress=False
         )
         table = open_sources([str(Path(folder, "phantom"))], "")
+        time.sleep(SETTLED / 1e9 + 0.1)  # the cache keeps nothing of a file that was written just now
         settings = dict(image_size=choice.size, objects=objects, min_area=100, memory_limit=-1)
         cached = SliceDataset(table, cache=slice_cache(table, Path(folder, "cache"), 1.0), **settings)
         works = {"files": SliceDataset(table, **settings), "cache": cached}

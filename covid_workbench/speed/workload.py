@@ -45,9 +45,10 @@ class Choice:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def executions(self) -> dict[str, Execution]:
-        "The ways to compute that are timed, by their names: float32, and bfloat16 where it is chosen."
+        "The ways to compute that are timed, by their names: float32, and where it is chosen bfloat16, both with channels last."
         ways = {"fp32": Execution()}
         if self.precision == "bf16":
+            ways["fp32, channels last"] = Execution(channels_last=True)
             ways["bf16"] = Execution("bf16", channels_last=True)
         return ways
 
