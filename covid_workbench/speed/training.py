@@ -97,7 +97,7 @@ def pair_figures(choice: Choice) -> Iterator[Figure]:
         one, batch = f"{name} one", f"{name} batch"
         yield Figure(title, f"{name}, one slice a step", 1 / timings.seconds(one), "pairs/s")
         yield Figure(title, f"{name}, {many} slices a step", many / timings.seconds(batch), "pairs/s")
-        goal = 1.5 if name == "fp32" else 2.0
+        goal = {"fp32": 1.5, "bf16": 2.0}.get(name)
         yield Figure(title, f"{name}: plain pair / ours, one slice", timings.ratio("plain", one), "x", goal)
         yield Figure(title, f"{name}: plain pair / ours, {many} a step", timings.ratio("plain", batch, many), "x")
         yield Figure(title, f"{name}: ours / backbone alone, one slice", timings.ratio(one, "backbone"), "x")

@@ -45,7 +45,7 @@ class Choice:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def executions(self) -> dict[str, Execution]:
-        "The ways to compute that are timed, by their names: float32, and where it is chosen bfloat16, both with channels last."
+        "The ways to compute that are timed, by their names: float32; where it is chosen, bfloat16."
         ways = {"fp32": Execution()}
         if self.precision == "bf16":
             ways["fp32, channels last"] = Execution(channels_last=True)
