@@ -4,6 +4,7 @@ import pytest
 import torch
 from test_models import close, model_of
 
+from covid_workbench.errors import InputError
 from covid_workbench.models.execution import Execution, parts_of_fixed_shape
 from covid_workbench.models.norm import PerImageBatchNorm2d
 from covid_workbench.models.rois import fill_randomly, slots_from_draw
@@ -23,7 +24,8 @@ def test_channels_last_and_bf16_keep_names_and_answers(slices):
     close(fast.evidence.probabilities, usual.probabilities, 0.05)
 
 
-def test_compiled_parts_are_those_of_fixed_shape():
+def test_compiled_parts_are_those_of_fixed_shape(monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: name)  # nothing is compiled here
     model, classifier = model_of("lstm2"), model_of("classifier")
     assert parts_of_fixed_shape(model) == [model.detector.backbone, model.detector.rpn.head]
     assert parts_of_fixed_shape(classifier) == [classifier.network]
@@ -112,3 +114,9 @@ def test_large_pictures_are_read_one_by_one(slices, monkeypatch):
     close(alone.evidence.logits, usual.evidence.logits)
     for own, one in zip(alone.detections, usual.detections):
         close(own["boxes"], one["boxes"])
+
+
+def test_compiling_without_a_compiler_is_refused(monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(InputError, match="compile=parts needs a C.. compiler"):
+        Execution(compile="parts").applied(model_of("lstm2"))

@@ -7,11 +7,15 @@ __all__ = ['PRECISIONS', 'COMPILED', 'parts_of_fixed_shape', 'Execution']
 
 # %% ../../nbs/117_models.execution.ipynb #ad6cbd22
 import contextlib
+import os
+import shutil
 from dataclasses import dataclass, fields
 from typing import Self
 
 import torch
 from torch import nn
+
+from ..errors import InputError
 
 # %% ../../nbs/117_models.execution.ipynb #7e089d04
 PRECISIONS = ("fp32", "bf16")
@@ -41,12 +45,16 @@ class Execution:
     def applied(self, model: nn.Module) -> nn.Module:
         """The model itself, its weights laid out and its parts compiled as these choices say; names stay.
 
-        Parts are compiled when they are first used, which needs a C++ compiler on a CPU.
+        Parts are compiled when they are first used. Raises `InputError` where a CPU has no C++ compiler for that.
         """
         if self.channels_last:
             model = model.to(memory_format=torch.channels_last)
         if self.compile != "off":
             on_gpu = any(parameter.device.type == "cuda" for parameter in model.parameters())
+            if not on_gpu and not shutil.which(os.environ.get("CXX", "g++")) and not shutil.which("clang++"):
+                raise InputError(
+                    f"setting compile={self.compile} needs a C++ compiler on a CPU; install g++, or set compile=off"
+                )
             mode = "reduce-overhead" if self.compile == "graphs" and on_gpu else None
             for part in parts_of_fixed_shape(model):
                 part.compile(mode=mode)
