@@ -3,6 +3,7 @@
 import pytest
 import torch
 from test_models import close, model_of
+from torch.nn import functional as F
 
 from covid_workbench.errors import InputError
 from covid_workbench.models.execution import Execution, parts_of_fixed_shape
@@ -120,3 +121,15 @@ def test_compiling_without_a_compiler_is_refused(monkeypatch):
     monkeypatch.setattr("shutil.which", lambda name: None)
     with pytest.raises(InputError, match="compile=parts needs a C.. compiler"):
         Execution(compile="parts").applied(model_of("lstm2"))
+
+
+@torch.no_grad()
+def test_the_random_convolution_is_merged_with_what_comes_before_it():
+    "Also at the border, where it sees padding and no bias of the up-convolution."
+    model = model_of("lstm2", protocol="released")
+    heads, features = model.detector.roi_heads, torch.randn(3, 16, 14, 14)
+    heads.mask_predictor.conv5_mask.bias.uniform_(-1, 1)
+    model.regions.renew(heads)
+    assert model.regions.convolution is not None and model.regions.copies is not None
+    usual = F.pixel_unshuffle(model.regions.enlarge(heads, features), 2)
+    torch.testing.assert_close(model.regions.squares(heads, features), usual, rtol=1e-4, atol=1e-5)
