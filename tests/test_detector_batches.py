@@ -85,20 +85,20 @@ def test_nms_of_many_groups_is_torchvisions(whole):
 
 
 def test_a_flag_says_whether_suppression_is_final(monkeypatch):
-    steps = torch.arange(30.0)[:, None] * 4
+    steps = torch.arange(60.0)[:, None] * 4
     chain = torch.cat([steps, steps * 0, steps + 10, steps * 0 + 10], 1)  # each box overlaps the next one only
-    boxes, valid = torch.stack([chain, chain * 9]), torch.ones(2, 30, dtype=torch.bool)
+    boxes, valid = torch.stack([chain, chain * 9]), torch.ones(2, 60, dtype=torch.bool)
     boxes[1, :, 2:] -= 80
     assert nms_rounds(boxes, valid, 0.3)[1].tolist() == [False, True]
-    assert nms_padded(boxes, valid, 0.3).tolist() == [[True, False] * 15, [True] * 30]
+    assert nms_padded(boxes, valid, 0.3).tolist() == [[True, False] * 30, [True] * 60]
     _, settled = nms_by_class(
-        boxes[:, :, None], -torch.arange(30.0).expand(2, 30)[..., None], valid[..., None], 0.3, False
+        boxes[:, :, None], -torch.arange(60.0).expand(2, 60)[..., None], valid[..., None], 0.3, False
     )
     assert settled.tolist() == [False, True]
-    usual = nms_rounds(boxes, valid, 0.3, rounds=40)
+    usual = nms_rounds(boxes, valid, 0.3, rounds=80)
     for pairs in (1000, 10):  # group by group, then box by box
         monkeypatch.setattr(sampling, "CPU_PAIRS", pairs)
-        keep, settled = nms_rounds(boxes, valid, 0.3, rounds=40)
+        keep, settled = nms_rounds(boxes, valid, 0.3, rounds=80)
         assert keep.equal(usual[0]) and settled.all()
 
 

@@ -7,8 +7,8 @@ __all__ = ['parts_of', 'random_convolution_for', 'merged_up', 'convolved_squares
 
 # %% ../../nbs/110_models.regions.ipynb #9c9bd1e8
 import copy
-import itertools
 import math
+from typing import Self
 
 import torch
 from torch import nn
@@ -42,15 +42,14 @@ def merged_up(up: nn.ConvTranspose2d, convolution: nn.Conv2d) -> tuple[torch.Ten
     which differs at the border, where the convolution sees padding.
     """
     with torch.autocast(up.weight.device.type, enabled=False):
-        outside, inside = convolution.weight, up.weight  # (C'', C', 3, 3), (C, C', 2, 2)
-        products = torch.einsum("dcuv,kcab->uvabdk", outside, inside)
-        weight = products.new_zeros(2, 2, 2, 2, *products.shape[-2:])  # row, column, cell row, cell column, C'', C
-        for p, q, u, v in itertools.product(range(2), range(2), range(3), range(3)):
-            (row, a), (column, b) = divmod(p + u - 1, 2), divmod(q + v - 1, 2)
-            weight[p, q, row + 1 - p, column + 1 - q] += products[u, v, a, b]
+        outside = convolution.weight  # (C'', C', 3, 3)
+        # padded by one, its rows are those of two cells: (cell row, row in it), columns likewise
+        places = [F.pad(outside, (1 - q, q, 1 - p, p)) for p in range(2) for q in range(2)]
+        places = torch.stack(places).unflatten(4, (2, 2)).unflatten(3, (2, 2))  # (4, C'', C', 2, 2, 2, 2)
+        weight = torch.einsum("pdcrasb,kcab->pdkrs", places, up.weight).unflatten(0, (2, 2))
         share = torch.einsum("dcuv,c->duv", outside, up.bias)[:, None]  # (C'', 1, 3, 3)
         bias = F.conv2d(share.new_ones(1, 1, 28, 28), share, convolution.bias, padding=1)
-        return weight.permute(0, 1, 4, 5, 2, 3), F.pixel_unshuffle(bias, 2)
+        return weight, F.pixel_unshuffle(bias, 2)
 
 
 def convolved_squares(features: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
@@ -70,8 +69,24 @@ class _Weights(nn.Module):
         copied = weights not in ("tied", "shared")
         self.copies = nn.ModuleDict(copy.deepcopy(parts_of(heads, masks))).requires_grad_(False) if copied else None
         self.convolution = random_convolution_for(heads) if masks and random_convolution else None
+        self._merged = None  # what `merged_up` gave, while the mode of the module stays
         if copied:
             self.register_buffer("last_loss", torch.tensor(math.inf))  # of the previous step, or the lowest so far
+
+    def train(self, mode: bool = True) -> Self:
+        "As of any module; what was computed of the weights is forgotten."
+        self._merged = None
+        return super().train(mode)
+
+    def _merged_up(self, up: nn.ConvTranspose2d) -> tuple[torch.Tensor, torch.Tensor]:
+        "`merged_up` of `up` and the random convolution; in evaluation kept as long as these weights are the same."
+        if self.training:
+            return merged_up(up, self.convolution)
+        own = [up.weight, up.bias, self.convolution.weight, self.convolution.bias]
+        key = [(id(one), one._version, one.device, one.dtype) for one in own]
+        if self._merged is None or self._merged[0] != key:
+            self._merged = key, merged_up(up, self.convolution)
+        return self._merged[1]
 
     def _through(self, heads: RoIHeads, name: str, x: torch.Tensor):
         "x through one part: the copy, the part itself (shared), or the part without gradients for its weights (tied)."
@@ -107,7 +122,7 @@ class RegionHeads(_Weights):
             learns = self.weights != "tied" and up.weight.requires_grad or self.convolution.weight.requires_grad
             if learns and torch.is_grad_enabled():
                 return F.pixel_unshuffle(self.enlarge(heads, features), 2)
-            return convolved_squares(features, *merged_up(up, self.convolution)).relu_()
+            return convolved_squares(features, *self._merged_up(up)).relu_()
         weight, bias = up.weight.flatten(1).T, up.bias.repeat_interleave(4)  # (4·C', C), (4·C')
         if self.weights == "tied":
             weight, bias = weight.detach(), bias.detach()
