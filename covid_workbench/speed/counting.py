@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .pretend import HOST, PRETEND, PretendDevice, PretendTensor, pretend, tensors_in
+from .pretend import HOST, PRETEND, PretendDevice, PretendTensor, tensors_in
 
 # %% ../../nbs/751_speed.counting.ipynb #c4e67f83
 WAITING = (  # operators whose result depends on values, in size or as a number of Python

@@ -27,7 +27,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from ..models.detector import DetectorSettings, ExactAnchors, sizes_of_levels
 from ..models.oneshot import OneShotModel, OneShotOutput
-from ..models.protocol import Protocol, protocol_of
+from ..models.protocol import Protocol
 from ..models.rois import RoIBatch, rank_rois
 
 # %% ../../nbs/752_speed.plain.ipynb #9aee021c
@@ -88,7 +88,7 @@ class PlainVectors(nn.Module):
         super().__init__()
         half, norm = channels // 2, nn.BatchNorm2d
         block = (lambda: nn.Conv2d(channels, half, 2, 2)), (lambda: norm(half)), nn.ReLU
-        up = lambda: nn.ConvTranspose2d(half, channels, 2, 2)  # noqa: E731
+        up = lambda: nn.ConvTranspose2d(half, channels, 2, 2)
         self.refine = nn.ModuleList(nn.Sequential(*(make() for make in (*block, up))) for _ in range(blocks))
         self.passes = passes
         smaller = [nn.Conv2d(channels, channels, 2, 2), nn.ReLU(), norm(channels)]  # 28 -> 14
