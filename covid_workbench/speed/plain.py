@@ -10,6 +10,7 @@ __all__ = ['plain_backbone', 'plain_rpn', 'plain_heads', 'PlainVectors', 'surviv
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torchvision
@@ -88,7 +89,7 @@ class PlainVectors(nn.Module):
         super().__init__()
         half, norm = channels // 2, nn.BatchNorm2d
         block = (lambda: nn.Conv2d(channels, half, 2, 2)), (lambda: norm(half)), nn.ReLU
-        up = lambda: nn.ConvTranspose2d(half, channels, 2, 2)
+        up = partial(nn.ConvTranspose2d, half, channels, 2, 2)
         self.refine = nn.ModuleList(nn.Sequential(*(make() for make in (*block, up))) for _ in range(blocks))
         self.passes = passes
         smaller = [nn.Conv2d(channels, channels, 2, 2), nn.ReLU(), norm(channels)]  # 28 -> 14

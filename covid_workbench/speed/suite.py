@@ -10,6 +10,7 @@ __all__ = ['BACKBONE_GMAC', 'NECK_GMAC', 'HEADS_GMAC', 'MASK_GMAC', 'PEAK_TFLOPS
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -103,7 +104,7 @@ def gpu_figures(choice: Choice, seconds: float = 3.0) -> Iterator[Figure]:
     yield Figure(title, "GPU at work in evaluation", share, "%", 85.0 if choice.device.type == "cuda" else None)
     yield Figure("memory", f"{choice.batch} slices a batch", peak_memory(lambda: evaluate(True), choice.device), "MiB")
     optimizer, batch = fused_optimizer(model), (work.images, work.targets, work.labels)
-    step = lambda: pair(model, optimizer, batch, execution)
+    step = partial(pair, model, optimizer, batch, execution)
     yield Figure(title, "training pairs", throughput(step, choice.batch, choice.device, seconds), "pairs/s", goals[2])
 
 # %% ../../nbs/760_speed.suite.ipynb #0fd92e45
