@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from ..data.dataset import SliceDataset, square_picture
+from ..data.dataset import SliceDataset
 from ..data.slices import SliceTable
 from ..data.targets import LesionTargets
 from ..errors import InputError, shown
@@ -138,18 +138,6 @@ def refuse_not_finite(prediction: Prediction) -> Prediction:
     return prediction
 
 # %% ../../nbs/304_evaluation.inference.ipynb #3db42c28
-def _read(dataset: SliceDataset, truth: bool, rows: Sequence[int]) -> dict[str, Any]:
-    "Slices of a data set: `pixels` (B, S, S) uint8, ids, sizes as stored, and with `truth` which of them have a mask."
-    pieces = [dataset.slice(row, hu=False, mask=truth) for row in rows]
-    pixels = np.stack([square_picture(piece.pixels, dataset.image_size) for piece in pieces])
-    return {
-        "pixels": torch.from_numpy(pixels),
-        "id": [piece.id for piece in pieces],
-        "size": [tuple(piece.pixels.shape) for piece in pieces],
-        "truth": [piece.mask is not None for piece in pieces],
-    }
-
-
 def on_cpu_once(output) -> tuple[Any, dict[str, np.ndarray]]:
     """Lesions and the numbers of the evidence by name, of a model's `output`, in the memory of the CPU by one transfer.
 
@@ -204,10 +192,13 @@ def _answers(
 ) -> Iterator[Prediction]:
     "The predictions for groups of rows."
     device, before = next(model.parameters()).device, None
-    batches = read_ahead(partial(_read, dataset, masks == "truth"), groups, workers=workers, pin=device.type == "cuda")
+    read = partial(dataset.batch, lesions=False)
+    batches = read_ahead(read, groups, workers=workers, pin=device.type == "cuda")
+    with_truth = dataset.table.frame["mask"].ne("").tolist() if masks == "truth" else ()
     off = progress is None or rank() > 0
-    for samples in progress_bar(batches, desc=progress, disable=off, unit="batch", total=len(groups)):
-        wanted = samples["truth"] if masks == "truth" else [bool(masks)] * len(samples["id"])
+    bar = progress_bar(batches, desc=progress, disable=off, unit="batch", total=len(groups))
+    for samples, rows in zip(bar, groups):
+        wanted = [with_truth[row] if masks == "truth" else bool(masks) for row in rows]
         now = _ask(model, dataset.images(samples, device), wanted, execution, **parts), samples
         if device.type == "cpu":
             yield from _predictions(*now, dataset)

@@ -207,7 +207,7 @@ class MaxPool(nn.Module):
         "X (B, β, C) -> logits (B, K), attention (B, 1, β)."
         z = x.amax(1)  # (B, C)
         with torch.no_grad():
-            ties = torch.isclose(x, z[:, None], rtol=1e-4, atol=1e-3)  # repeats are equal but for rounding, times 300
+            ties = torch.isclose(x, z[:, None], rtol=1e-5, atol=1e-6)  # repeats are equal apart from rounding
             won = ties.to(x.dtype)  # (B, β, C)
             weights = (won / won.sum(1, keepdim=True)).mean(-1)  # (B, β)
         logits = self.classifier(z)

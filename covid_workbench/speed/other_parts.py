@@ -16,10 +16,11 @@ import numpy as np
 import torch
 
 from ..data.dataset import SliceDataset
-from ..data.description import OBJECT_CLASSES
+from ..data.description import OBJECT_CLASSES, ObjectClasses
 from ..data.phantom import PhantomSettings, write_phantom
 from ..data.slice_cache import slice_cache
 from ..data.sources import open_sources
+from ..data.targets import lesion_targets
 from ..evaluation.detection import CocoScorer, Detections
 from ..evaluation.whatif import Question, ReadSlice, answer
 from ..hashes import SETTLED
@@ -68,8 +69,8 @@ def _discs(size: int, number: int, rng: np.random.Generator) -> np.ndarray:
     return (x - centre[:, 0, None, None]) ** 2 + (y - centre[:, 1, None, None]) ** 2 < radius[:, None, None] ** 2
 
 
-def _scene(size: int, seed: int, number: int = 20) -> tuple[np.ndarray, Detections]:
-    "A mask (size, size) and the detections of a slice."
+def _scene(size: int, seed: int, objects: ObjectClasses, number: int = 20) -> tuple:
+    "Of a slice the mask (size, size), its targets, and what makes `Detections`: boxes, labels, scores, masks."
     rng = np.random.default_rng([7, seed])
     true = _discs(size, number // 2, rng)
     mask = np.zeros((size, size), np.uint8)
@@ -79,26 +80,39 @@ def _scene(size: int, seed: int, number: int = 20) -> tuple[np.ndarray, Detectio
     boxes = [
         [*np.argwhere(own).min(0)[::-1], *np.argwhere(own).max(0)[::-1] + 1] if own.any() else [0] * 4 for own in masks
     ]
-    return mask, Detections(np.array(boxes), rng.integers(1, 3, number), rng.random(number), masks)
+    labels = rng.integers(1, len(objects) + 1, number)
+    return mask, lesion_targets(mask, objects), (np.array(boxes), labels, rng.random(number), masks)
 
-
-def metrics_figures(choice: Choice, slices: int = 1000) -> Iterator[Figure]:
-    "Seconds to encode and to judge `slices` slices of 20 detections."
-    scenes = [_scene(choice.size, seed) for seed in range(min(slices, 10))]
-    scorer = CocoScorer(OBJECT_CLASSES["lesions"], 100, choice.size)
+# %% ../../nbs/759_speed.other_parts.ipynb #58ad8d80
+def _seconds_to_score(choice: Choice, slices: int, objects: ObjectClasses) -> tuple[float, float, float]:
+    "Seconds to encode so many slices, to compare their lesions with the targets, which are known, and to find the AP."
+    scenes = [_scene(choice.size, seed, objects) for seed in range(min(slices, 10))]
+    found, scorer = [], CocoScorer(objects, 100, choice.size)
 
     def encode() -> None:
         for number in range(slices):
-            mask, found = scenes[number % len(scenes)]
-            scorer.add(f"{number}", found, mask)
+            mask, truth, parts = scenes[number % len(scenes)]
+            detections = Detections(*parts)
+            found.append((f"{number}", detections, mask, truth, detections.codes))
 
-    encoding = timed(encode)
-    judging = interleaved({"judge": scorer.score}, choice.rounds)
-    title = f"{slices:,} slices of 20 detections, {choice.size}x{choice.size}"
-    yield Figure("metrics", f"{title}: masks to runs", encoding, "s")
-    yield Figure(
-        "metrics", f"{title}: COCO figures of the runs", judging.seconds("judge"), "s", 0.3 * slices / 1000, False
-    )
+    def compare() -> None:
+        for name, detections, mask, truth, _ in found:
+            scorer.add(name, detections, mask, truth)
+
+    encoding, comparing = timed(encode), timed(compare)
+    return encoding, comparing, interleaved({"judge": scorer.score}, choice.rounds).seconds("judge")
+
+
+def metrics_figures(choice: Choice, slices: int = 1000) -> Iterator[Figure]:
+    "Seconds to encode and to judge `slices` slices of 20 detections, with one class of lesions and with two."
+    for name in ("merged", "lesions"):
+        objects = OBJECT_CLASSES[name]
+        encoding, comparing, judging = _seconds_to_score(choice, slices, objects)
+        title = f"metrics, {slices:,} slices of 20 detections, {' and '.join(objects.names)}"
+        yield Figure(title, "masks to runs", encoding, "s")
+        yield Figure(title, "targets to runs, overlaps, parts joined where there are two classes", comparing, "s")
+        yield Figure(title, "COCO figures from the overlaps", judging, "s")
+        yield Figure(title, "beyond the encoding", comparing + judging, "s", 0.3 * slices / 1000, False)
 
 # %% ../../nbs/759_speed.other_parts.ipynb #8ceb932d
 def explain_figures(choice: Choice) -> Iterator[Figure]:

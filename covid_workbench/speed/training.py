@@ -16,7 +16,7 @@ from torch import nn
 
 from ..models.execution import Execution
 from ..models.oneshot import OneShotModel, image_loss
-from ..runs.experiment import Experiment
+from ..runs.experiment import Experiment, TrainingSettings
 from ..runs.load import build_model
 from .counting import count
 from .figures import Figure
@@ -24,6 +24,7 @@ from .plain_training import plain_optimizer, plain_pair
 from .pretend import pretend
 from .timing import interleaved, peak_memory
 from .workload import Choice, Workload, workload
+from ..training.loop import optimise, optimizer_for
 
 # %% ../../nbs/758_speed.training.ipynb #c350769b
 Batch = tuple[torch.Tensor, list[dict[str, torch.Tensor]], torch.Tensor]  # images, their targets, their labels
@@ -47,18 +48,18 @@ def terms_of(
 def pair(
     model: OneShotModel, optimizer: torch.optim.Optimizer, batch: Batch, execution: Execution = Execution()
 ) -> None:
-    "One step of each phase; the losses stay on the device."
-    model.train()
+    "One step of each phase, with all that training does in one; the losses stay on the device."
+    named = {name: own for name, own in model.train().named_parameters() if own.requires_grad}
+    running = [own for own in model.buffers() if own.is_floating_point()]
     for terms in terms_of(model, batch, execution):
-        optimizer.zero_grad()
-        sum(terms.values()).backward()
-        optimizer.step()
+        optimise(model, optimizer, named, running, iter([(1.0, terms)]))
 
 # %% ../../nbs/758_speed.training.ipynb #587a68fb
 def fused_optimizer(model: nn.Module) -> torch.optim.Optimizer:
-    "Adam as `training.loop` has it."
+    "The optimiser of training, by its defaults."
     trained = [weight for weight in model.parameters() if weight.requires_grad]
-    return torch.optim.Adam(trained, 1e-5, weight_decay=1e-3, fused=True)
+    training = TrainingSettings()
+    return optimizer_for(trained, training.learning_rate, training)
 
 
 def backbone_pair(model: OneShotModel, images: torch.Tensor) -> None:
@@ -135,13 +136,13 @@ def aggregator_step(
     regions = torch.randn(batch, experiment.one_shot.roi_batch, channels, 14, 14, generator=generator).to(device)
     labels = torch.arange(batch, device=device) % len(experiment.one_shot.classes)
     optimizer = fused_optimizer(model)
+    named = {name: own for name, own in model.named_parameters() if own.requires_grad}
 
     def step() -> None:
-        optimizer.zero_grad()
         with execution.autocast(device):
             logits = model.train().answer(regions).logits
-        image_loss(logits.float(), labels, model.loss).backward()
-        optimizer.step()
+        terms = {"image": image_loss(logits.float(), labels, model.loss)}
+        optimise(model, optimizer, named, (), iter([(1.0, terms)]))
 
     return step
 

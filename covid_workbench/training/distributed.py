@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import nn
 
 from ..errors import InputError
-from ..ranks import rank, world_size
+from ..ranks import own_rows, world_size
 
 Terms = dict[str, torch.Tensor]  # losses by name
 
@@ -29,7 +29,7 @@ def shard(count: int, what: str = "batch") -> list[int]:
             f"a {what} of {count} slices cannot be divided evenly among {processes} processes; make "
             f"segmentation_batch (with segmentation_empty) and classification_batch multiples of {processes}"
         )
-    return list(range(rank(), count, processes))
+    return list(own_rows(count))
 
 # %% ../../nbs/400_training.distributed.ipynb #c1c7396f
 def averaged(values: torch.Tensor) -> torch.Tensor:

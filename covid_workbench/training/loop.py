@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Stage', 'learning_rate_at', 'tensors_under', 'held_interrupt', 'finite_norms', 'first_not_finite', 'diverge',
-           'backward', 'lay_alike', 'gradients_for', 'run_stages']
+           'optimizer_for', 'backward', 'lay_alike', 'Taken', 'optimise', 'gradients_for', 'run_stages']
 
 # %% ../../nbs/401_training.loop.ipynb #e5e3ac5e
 import contextlib
@@ -130,17 +130,21 @@ def diverge(progress: "_Progress", step: int, what: str) -> None:
     raise DivergedError(run.folder, facts)
 
 # %% ../../nbs/401_training.loop.ipynb #9863e8ce
+def optimizer_for(parameters: Sequence[nn.Parameter], rate: float, training: TrainingSettings) -> torch.optim.Optimizer:
+    "The optimiser that the settings name, as one fused kernel."
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[training.optimizer]
+    return kind(parameters, lr=rate, weight_decay=training.weight_decay, fused=True)
+
+# %% ../../nbs/401_training.loop.ipynb #0fc7cd9c
 class _Progress:
     "Where a stage stands: step, optimiser, history, best weights."
 
     def __init__(self, run: Run, model: nn.Module, stage: Stage):
         self.run, self.model, self.stage, self.training = run, model, stage, run.experiment.training
         self.parameters = [parameter for parameter in stage.parameters if parameter.requires_grad]
-        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.training.optimizer]
-        decay = self.training.weight_decay
-        self.optimizer = kind(self.parameters, lr=stage.learning_rate, weight_decay=decay, fused=True)
+        self.optimizer = optimizer_for(self.parameters, stage.learning_rate, self.training)
         names = {id(parameter): name for name, parameter in model.named_parameters()}
-        self.names = [names.get(id(own), f"parameter {number}") for number, own in enumerate(self.parameters)]
+        self.named = {names.get(id(own), f"parameter {number}"): own for number, own in enumerate(self.parameters)}
         self.running = [value for name, value in model.named_buffers() if not name.endswith(UNTIL_FIRST_STEP)]
         self.step, self.seconds, self.best_score, self.best = 0, 0.0, -math.inf, {}
         self.rows = run.history.query("stage != @stage.name").to_dict("records")
@@ -226,7 +230,7 @@ def lay_alike(parameters: Sequence[nn.Parameter]) -> None:
 
 # %% ../../nbs/401_training.loop.ipynb #6330aae3
 @dataclass
-class _Taken:
+class Taken:
     "The numbers of one optimiser step on the device: terms of the loss by name, gradient norm by parameter, a check."
 
     terms: dict[str, torch.Tensor]
@@ -254,6 +258,29 @@ def _clipped(gradients: dict[str, torch.Tensor], clip: float) -> tuple[torch.Ten
         torch._foreach_mul_(values, coefficient)
     return norms, norm
 
+# %% ../../nbs/401_training.loop.ipynb #da5f9c81
+def optimise(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    named: dict[str, nn.Parameter],
+    running: Sequence[torch.Tensor],
+    parts: Iterator[tuple[float, Terms]],
+    clip: float = 0.0,
+) -> Taken:
+    """One optimiser step of `model` from (share, terms) of its loss, which nobody waits for.
+
+    `named`: what is trained; `running`: statistics that are looked at together with it.
+    """
+    optimizer.zero_grad()
+    total, parameters = backward(parts), list(named.values())
+    average_gradients(parameters)
+    average_buffers(model)
+    lay_alike(parameters)
+    gradients = {name: own.grad for name, own in named.items() if own.grad is not None}
+    norms, norm = _clipped(gradients, clip)
+    optimizer.step()
+    return Taken(total, list(gradients), norms, norm, finite_norms([*parameters, *running]))
+
 # %% ../../nbs/401_training.loop.ipynb #9985da07
 class _Stepper(_Progress):
     "A stage that can take a step."
@@ -266,7 +293,7 @@ class _Stepper(_Progress):
         self.model.train()
         for module in self.stage.frozen:
             module.eval()
-        taken: list[_Taken] = []
+        taken: list[Taken] = []
         try:
             for terms in self.stage.losses(batch, step):
                 taken.append(self._optimise(terms))
@@ -275,25 +302,17 @@ class _Stepper(_Progress):
             raise
         return {"learning_rate": rate} | _check_step(self, step, taken, averaged(_numbers_of(taken)))
 
-    def _optimise(self, terms: Terms | Iterator[tuple[float, Terms]]) -> _Taken:
+    def _optimise(self, terms: Terms | Iterator[tuple[float, Terms]]) -> Taken:
         parts = iter([(1.0, terms)]) if isinstance(terms, dict) else by_parts(self.model, terms)
-        self.optimizer.zero_grad()
-        total = backward(parts)
-        average_gradients(self.parameters)
-        average_buffers(self.model)
-        lay_alike(self.parameters)
-        gradients = {name: own.grad for name, own in zip(self.names, self.parameters) if own.grad is not None}
-        norms, norm = _clipped(gradients, self.training.gradient_clip)
-        self.optimizer.step()
-        return _Taken(total, list(gradients), norms, norm, finite_norms([*self.parameters, *self.running]))
+        return optimise(self.model, self.optimizer, self.named, self.running, parts, self.training.gradient_clip)
 
 
-def _numbers_of(taken: Sequence[_Taken]) -> torch.Tensor:
+def _numbers_of(taken: Sequence[Taken]) -> torch.Tensor:
     "The numbers of all optimiser steps of a step in a row."
     return torch.cat([own.numbers for own in taken]) if taken else torch.zeros(0)
 
 # %% ../../nbs/401_training.loop.ipynb #08bc28bc
-def _check_step(progress: _Stepper, step: int, taken: list[_Taken], numbers: torch.Tensor) -> dict[str, float]:
+def _check_step(progress: _Stepper, step: int, taken: list[Taken], numbers: torch.Tensor) -> dict[str, float]:
     "The losses of a step. Marks the run as diverged if they, gradients, weights or running statistics are not finite."
     row: dict[str, float] = {}
     fetched = numbers.tolist()
@@ -317,7 +336,7 @@ def _largest(values: dict[str, float]) -> str:
     return f"largest loss: {name} {losses[name]:.3g}"
 
 
-def _gradient_words(taken: _Taken, norm: float, values: dict[str, float]) -> str:
+def _gradient_words(taken: Taken, norm: float, values: dict[str, float]) -> str:
     "What is wrong with the gradients: their norm, the first tensor, the largest loss."
     finite = zip(taken.parameters, taken.norms.isfinite().tolist())
     first = next((name for name, fine in finite if not fine), "")
