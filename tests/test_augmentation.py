@@ -267,8 +267,9 @@ def test_batches_depend_on_seed_and_step_alone(squares):
 def test_processes_share_the_batches_of_one(squares, monkeypatch, number):
     parts = parts_of(squares, **ALL, balanced=True)
     whole = batches_of(parts, range(2))
-    monkeypatch.setattr("covid_workbench.training.distributed.rank", lambda: number)
-    monkeypatch.setattr("covid_workbench.training.distributed.world_size", lambda: 2)
+    monkeypatch.setattr("covid_workbench.ranks.rank", lambda: number)
+    for module in ("ranks", "training.distributed"):
+        monkeypatch.setattr(f"covid_workbench.{module}.world_size", lambda: 2)
     for mine, all_of_them in zip(batches_of(parts, range(2)), whole):
         for batch, task in zip(mine, all_of_them):
             assert same(batch, {name: value[number::2] for name, value in task.items()})

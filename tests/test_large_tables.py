@@ -169,7 +169,7 @@ def test_baselines_read_no_picture_whose_greys_are_known(finished, monkeypatch):
 
 
 def test_evaluation_reads_the_slices_that_it_scores_alone(finished, tmp_path, monkeypatch):
-    shutil.copytree(finished.folder.parent / "shared", tmp_path / "shared")
+    shutil.copytree(finished.folder.parent / "shared", tmp_path / "shared", ignore=shutil.ignore_patterns("slices"))
     shutil.copytree(finished.folder, tmp_path / "run")
     reads, before = set(), SliceTable.read
     monkeypatch.setattr(SliceTable, "read", lambda self, row: reads.add(self.frame["split"][row]) or before(self, row))
