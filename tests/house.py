@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOMS = (
-    *("base", "data", "models", "runs", "evaluation", "training", "reports", "studies", "parity", "speed"),
-    *("widgets", "doors"),
+    *("base", "data", "models", "volumes", "runs", "evaluation", "training", "reports", "studies", "parity"),
+    *("speed", "widgets", "doors"),
 )
 BASE = (
     *("errors", "files", "settings", "progress", "locks", "headless", "schemas", "picture_files", "hashes", "rows"),

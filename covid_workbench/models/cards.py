@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['LIGHT', 'TRAINING', 'DATA', 'SMALL_ANCHORS', 'MATCHING', 'HEADS', 'ONE_SHOT', 'FEATURES', 'LSTM_ATTENTION',
            'AFFINITY', 'POOLS', 'BOXES', 'SINGLE_SHOT', 'CT_MASK_NET', 'CT_MASK_NET_RELEASED', 'CT_MASK_NET_LIGHT',
-           'MASK_RCNN', 'CLASSIFIER', 'REGIONS', 'BAGS', 'REGION_CARDS', 'POOL_CARDS', 'BOX_CARDS', 'BASELINE_CARDS',
-           'CARDS', 'Value', 'Card', 'display_name']
+           'MASK_RCNN', 'CLASSIFIER', 'RESNEXT_PLUS', 'REGIONS', 'BAGS', 'REGION_CARDS', 'POOL_CARDS', 'BOX_CARDS',
+           'BASELINE_CARDS', 'VOLUME_CARDS', 'CARDS', 'Value', 'Card', 'display_name']
 
 # %% ../../nbs/113_models.cards.ipynb #12e7ccd8
 from collections.abc import Mapping
@@ -267,6 +267,18 @@ CLASSIFIER = (
     | _from("ours", "not known; as LSTM+Attention", epochs=10.0, normalise="image")
 )
 
+# %% ../../nbs/113_models.cards.ipynb #66e5ce6c
+RESNEXT_PLUS = (
+    _from("paper", "up to 50 slices of 224 x 224", volume_slices=50, image_size=224)
+    | _from("paper", "LSTM of 512 states in each direction, 1024 units", hidden_size=512, classifier_width=1024)
+    | _from("paper", "epochs and optimiser", epochs=40.0, optimizer="adam", classification_batch=1, balanced=True)
+    | _from("paper", "cyclic, 1e-5 to 1e-4", schedule="cyclic", learning_rate=1e-4)
+    | _from("paper", "COVID-19 or not", classes=("Normal", "COVID-19"))
+    | _from("paper", "weights of ImageNet; here an option", pretrained="imagenet")
+    | _from("inferred", "ResNeXt of 32 x 4", backbone="resnext50_32x4d", cut="layer4", normalise="imagenet")
+    | _from("ours", regime="two-phase", weight_decay=0.0, gradient_clip=0.0, warmup=0)
+)
+
 # %% ../../nbs/113_models.cards.ipynb #75596f10
 REGIONS, BAGS = "LSTM+Attention", "baseline"
 _five = ("resnet18", "resnet34", "resnet50", "resnext50_32x4d", "resnext101_32x8d")
@@ -348,7 +360,15 @@ BASELINE_CARDS: dict[str, Card] = {
     ),
     "classifier": Card("all four (baselines)", "the whole slice, no regions", CLASSIFIER, display="Plain backbone"),
 }
-CARDS: dict[str, Card] = REGION_CARDS | POOL_CARDS | BOX_CARDS | BASELINE_CARDS
+VOLUME_CARDS: dict[str, Card] = {
+    "resnext-plus": Card(
+        "ResNext+",
+        "whole volumes: slices and lung masks, an LSTM over slices, slice attention",
+        RESNEXT_PLUS,
+        display="ResNext+",
+    ),
+}
+CARDS: dict[str, Card] = REGION_CARDS | POOL_CARDS | BOX_CARDS | BASELINE_CARDS | VOLUME_CARDS
 
 
 def display_name(model: str) -> str:

@@ -14,12 +14,12 @@ from ..errors import InputError
 from .aggregators import AGGREGATORS
 from .backbones import BACKBONES, CUTS
 from .detector import DetectorSettings, check_thresholds, sizes_of_levels
-from .oneshot import BOX_MODELS, OneShotSettings, check_refinement
+from .oneshot import BOX_MODELS, VOLUME_MODEL, OneShotSettings, check_refinement
 
 # %% ../../nbs/114_models.sizes.ipynb #147d5b37
 def stride_of(detector: DetectorSettings, one_shot: OneShotSettings) -> int:
     "Pixels of the picture to a cell of the last map that is normalised."
-    if one_shot.model == "classifier" or detector.levels > 1:
+    if one_shot.model == "classifier" or detector.levels > 1 and one_shot.model != VOLUME_MODEL:
         return 32
     return 8 * 2 ** CUTS.index(detector.cut)
 
@@ -44,7 +44,7 @@ def check_picture(detector: DetectorSettings, one_shot: OneShotSettings, image_s
 def check_sizes(detector: DetectorSettings, one_shot: OneShotSettings, image_size: int) -> None:
     "Raise `InputError` for settings that make no network, or none for pictures of `image_size` pixels."
     check_picture(detector, one_shot, image_size)
-    if one_shot.model == "classifier":
+    if one_shot.model in ("classifier", VOLUME_MODEL):
         return
     sizes_of_levels(detector)
     check_thresholds(detector)
@@ -110,6 +110,8 @@ def weight_counts(detector: DetectorSettings, one_shot: OneShotSettings, objects
     counts = {"backbone": _body(detector, one_shot)[0]}
     if one_shot.model == "classifier":
         return counts
+    if one_shot.model == VOLUME_MODEL:
+        return counts | {"hidden_size": 8.0 * one_shot.hidden_size * (2048 + one_shot.hidden_size)}
     parts = [_detector_weights(detector, objects)]
     if one_shot.model != "mask-rcnn":
         parts.append(_image_head_weights(detector, one_shot))
@@ -122,7 +124,7 @@ def weight_counts(detector: DetectorSettings, one_shot: OneShotSettings, objects
 def _kept_maps(detector: DetectorSettings, one_shot: OneShotSettings, image_size: int) -> dict[str, float]:
     "Numbers that a picture needs on its maps, by setting."
     kept = {"image_size": image_size**2 * (6 + _body(detector, one_shot)[1])}
-    if one_shot.model == "classifier":
+    if one_shot.model in ("classifier", VOLUME_MODEL):
         return kept
     strides = [stride_of(detector, one_shot)] if detector.levels == 1 else [4, 8, 16, 32, 64][: detector.levels]
     cells = sum(math.ceil(image_size / stride) ** 2 for stride in strides)
@@ -134,7 +136,7 @@ def _kept_maps(detector: DetectorSettings, one_shot: OneShotSettings, image_size
 def _kept_regions(detector: DetectorSettings, one_shot: OneShotSettings) -> dict[str, float]:
     "Numbers that a picture needs for its boxes and regions, by setting; the larger of the two tasks of training."
     channels, mask = detector.fpn_channels, detector.mask_channels or detector.fpn_channels
-    if one_shot.model == "classifier":
+    if one_shot.model in ("classifier", VOLUME_MODEL):
         return {}
     a_mask = 196 * (channels + detector.mask_layers * mask) + 784 * mask
     proposals = min(detector.proposals, detector.test_proposals or detector.proposals)

@@ -32,7 +32,7 @@ def build_model(experiment: Experiment, *, pretrained: bool = False) -> nn.Modul
     detector = experiment.detector if pretrained else dataclasses.replace(experiment.detector, pretrained="")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(experiment.training.seed, "weights") % 2**63)
-        return build(detector, experiment.one_shot, len(experiment.objects), experiment.protocol)
+        return build(detector, experiment.one_shot, len(experiment.objects), experiment.protocol, experiment.volume)
 
 # %% ../../nbs/204_runs.load.ipynb #baa5732b
 DEVICES = ("auto", "cpu", "cuda")
