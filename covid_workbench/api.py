@@ -26,7 +26,7 @@ __all__ = ['OBJECTS_OF_COUNT', 'list_models', 'create_model', 'class_names', 're
 # %% ../nbs/902_api.ipynb #e123e8da
 from .data.colours import class_colours
 from .data.description import CLASS_NAMES, STANDARD, DataDescription
-from .data.phantom import PhantomSettings, write_phantom
+from .data.phantom import FORMAT, PhantomSettings, write_phantom
 from .data.slices import SliceTable
 from .data.sources import open_sources, slices_named
 from .data.survey import SURVEY
@@ -178,8 +178,9 @@ def phantom(
 ) -> SliceTable:
     """Synthetic chest CT with lesions, masks and labels; the same arguments give the same slices.
 
-    `settings`: of `PhantomSettings`, such as `slices` (8 a patient), `size` (512 pixels), `difficulty`. Written once to
-    `folder`, by default one in `cache_folder()`. Raises `InputError` for a wrong setting or another folder's content.
+    `settings`: of `PhantomSettings`, such as `slices` (8 a patient), `size` (512 pixels), `difficulty`, `form` (also
+    volumes). Written once to `folder`, by default one in `cache_folder()`. Raises `InputError` for a wrong setting or
+    another folder's content.
 
     >>> phantom(patients=12, slices=2, size=96)
     """
@@ -189,7 +190,9 @@ def phantom(
         raise InputError(f"phantom setting '{wrong[0]}' is unknown, {nearest(wrong[0], known)}")
     guard, details = contextlib.nullcontext(), [f"{name}{value}" for name, value in sorted(settings.items())]
     if folder is None:
-        folder = cache_folder() / "-".join([f"phantom-{patients}patients-seed{seed}", *details]).replace(" ", "")
+        folder = cache_folder() / "-".join([f"phantom{FORMAT}-{patients}patients-seed{seed}", *details]).replace(
+            " ", ""
+        )
         guard = exclusive(folder.with_name(f".{folder.name}.lock"), what="the phantom")  # others may use the cache, too
     with guard:
         chosen = PhantomSettings(**settings)

@@ -31,7 +31,8 @@ def phantom(args: argparse.Namespace) -> None:
     "write a synthetic data set as files"
     from covid_workbench.api import phantom as make_phantom
 
-    chosen = {name: getattr(args, name) for name in ("size", "slices", "difficulty", "tie_scanner", "seed", "workers")}
+    names = ("size", "slices", "difficulty", "tie_scanner", "form", "seed", "workers")
+    chosen = {name: getattr(args, name) for name in names}
     table = make_phantom(args.patients, args.out, **chosen)
     print(f"{len(table)} slices of {args.patients} patients in {args.out}")
 
@@ -45,6 +46,8 @@ def phantom_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--difficulty", type=number(0, 2), default=1.0)
     tied = "let the scanner depend on the class, for audits to find"
     command.add_argument("--tie-scanner", action="store_true", help=tied)
+    form = "pictures of slices (default), or volumes: one scan in HU a patient"
+    command.add_argument("--form", choices=("pictures", "volumes"), default="pictures", help=form)
     command.add_argument("--workers", type=whole_number(1, 256), default=1, help="processes")
 
 # %% ../nbs/909_cli.ipynb #c6dd1a0a

@@ -65,6 +65,8 @@ def phantom_folder(data: DataSettings, shared: str | Path) -> Path:
     )
     if data.phantom_scanners != PhantomSettings.scanners:
         name += f"-scanners{''.join(map(str, data.phantom_scanners))}"
+    if data.phantom_form != PhantomSettings.form:
+        name += f"-{data.phantom_form}"
     return Path(shared) / name
 
 # %% ../../nbs/203_runs.datasets.ipynb #45cd44da
@@ -75,6 +77,7 @@ def _phantom_table(data: DataSettings, shared: str | Path, progress: bool, worke
         slices=data.phantom_slices,
         difficulty=data.phantom_difficulty,
         scanners=data.phantom_scanners,
+        form=data.phantom_form,
     )
     folder = phantom_folder(data, shared)
     with exclusive(folder.with_name(f".{folder.name}.lock"), what="the phantom"):

@@ -28,6 +28,7 @@ from covid_workbench.data.description import (
     description_of,
     objects_of,
 )
+from ..data.phantom import FORMS
 from ..data.slices import COLUMNS
 from ..data.sources import describe_sources
 from ..data.windows import window_of
@@ -115,6 +116,9 @@ class PhantomChoices:
     phantom_seed: int = setting(0, "seed of the phantom", low=0, high=MOST_EXACT)
     phantom_scanners: tuple[int, ...] = setting(
         (1, 2, 3, 4, 5, 6), "scanners of the phantom's patients, by number", low=1, high=6, length=(1, 6)
+    )
+    phantom_form: str = setting(
+        "pictures", "files of the phantom: pictures of its slices, or volumes, one scan in HU a patient", options=FORMS
     )
 
 
@@ -637,7 +641,7 @@ WHERE = ("source", "also", "format", "columns")  # where the data are; what they
 LATER = {
     name: kind.__dataclass_fields__[name].default
     for kind, names in (
-        (DataSettings, ("window", "train_slices", "validation_slices", "test_slices")),
+        (DataSettings, ("window", "train_slices", "validation_slices", "test_slices", "phantom_form")),
         (SpeedSettings, ("precision", "channels_last", "compile", "accumulation")),
         (VolumeSettings, VolumeSettings.__dataclass_fields__),
     )
