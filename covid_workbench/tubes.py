@@ -69,14 +69,15 @@ class Tree:
 
 
 def _joined(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    "Points (n, 3) of which the first is the root, from near to far, and the parent of each."
+    "Points (n, 3) of which the first is the root, as seen from it from near to far, and the parent of each."
     far = np.linalg.norm(points - points[0], axis=1)
-    points = points[np.argsort(far, kind="stable")].astype(np.float32)
+    points = (points[np.argsort(far, kind="stable")] - points[0]).astype(np.float32)
     parent, way, done = np.zeros(len(points), int), np.zeros(len(points), np.float32), 1
+    square = (points**2).sum(1)
     while done < len(points):  # some at a time, each joined to those before
         some = slice(done, min(len(points), done + 1 + done // 16))
-        apart = points[some, None] - points[None, :done]  # (s, done, 3)
-        distance = np.sqrt(np.einsum("sdc,sdc->sd", apart, apart))
+        apart = square[some, None] + square[:done] - 2 * points[some] @ points[:done].T  # (s, done)
+        distance = np.sqrt(np.maximum(apart, 0))
         parent[some] = best = (distance + BALANCE * way[:done]).argmin(1)
         way[some] = way[best] + distance[np.arange(len(best)), best]
         done = some.stop
@@ -86,15 +87,17 @@ def _joined(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def grow(root: np.ndarray, points: np.ndarray, tip_radius: float) -> Tree:
     "A tree from `root` (3,) to `points` (n, 3), thinner from fork to fork, down to `tip_radius` mm."
     nodes, parent = _joined(np.vstack([root, points]))
-    feeds, heavy = np.ones(len(nodes)), np.arange(len(nodes))
+    nodes = nodes + root
+    feeds, heavy, above = [1] * len(nodes), list(range(len(nodes))), parent.tolist()
     for node in range(len(nodes) - 1, 0, -1):
-        feeds[parent[node]] += feeds[node]
-        if heavy[parent[node]] == parent[node] or feeds[node] > feeds[heavy[parent[node]]]:
-            heavy[parent[node]] = node
+        feeds[up := above[node]] += feeds[node]
+        if heavy[up] == up or feeds[node] > feeds[heavy[up]]:
+            heavy[up] = node
+    heavy = np.array(heavy)
     for _ in range(2):  # trunks without zigzag
         between = (nodes[parent] + nodes[heavy]) / 2
         nodes[1:] = np.where((heavy == np.arange(len(nodes)))[1:, None], nodes[1:], (nodes + between)[1:] / 2)
-    return Tree(nodes, parent, tip_radius * feeds ** (1 / MURRAY), heavy)
+    return Tree(nodes, parent, tip_radius * np.array(feeds) ** (1 / MURRAY), heavy)
 
 # %% ../nbs/021_tubes.ipynb #7e7e4e2b
 def branches(tree: Tree, least: float = 0.0, beside: Sequence[float] = (0.0, 0.0, 0.0), times: float = 1.0) -> Tubes:

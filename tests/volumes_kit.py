@@ -107,5 +107,5 @@ def phantom_scan(number: int, size: int = 64, slices: int = 2) -> tuple[np.ndarr
     "HU and mask (D, H, W) of a patient of the phantom, lowest plane first, and the class."
     settings = PhantomSettings(size=size, slices=slices)
     patient = phantom_patient(number, 0, settings)
-    planes = [phantom_hu(patient, index, settings) for index in range(slices)][::-1]
+    planes = [phantom_hu(patient, index, settings) for index in range(slices)]
     return as_hu(np.stack([hu for hu, _ in planes])), np.stack([mask for _, mask in planes]), patient.label

@@ -28,7 +28,7 @@ from ..tubes import Tubes, all_tubes, branches, draw_tubes, grow, path
 # %% ../../nbs/055_data.chest.ipynb #42c28e79
 NODES = 2000  # of each tree
 TIP_RADIUS = 0.3  # mm
-AIRWAY = 1.25  # mm: beside arteries of this radius and more
+AIRWAY = 0.95  # mm: beside arteries of this radius and more
 
 
 @dataclass(frozen=True, eq=False)

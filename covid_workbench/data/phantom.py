@@ -36,7 +36,7 @@ from covid_workbench.data.lesions import (
     random_look_alikes,
 )
 from .slices import Slice
-from .volumes import Volume, as_hu
+from .volumes import LOWEST_HU, Volume, as_hu
 from .windows import WINDOWS, apply_window
 from ..errors import InputError, shown, storage
 from ..files import read_file, write_atomic
@@ -228,7 +228,7 @@ def phantom_hu(patient: PhantomPatient, index: int, settings: PhantomSettings) -
     mask = paint_lesions(chest, patient.body, plane, patient.lesions)
     hu = chest.hu
     _table(hu, patient, plane)
-    hu = np.rint(hu + _noise(patient, index, plane))
+    hu = np.maximum(np.rint(hu + _noise(patient, index, plane)), LOWEST_HU)
     if scanner.circle:
         middle = (settings.size - 1) / 2
         offset = (np.arange(settings.size) - middle) ** 2
