@@ -11,7 +11,7 @@ from covid_workbench.data.slices import Slice
 from covid_workbench.reports.svg import DARK, outline, tag
 from draw.design import MARGIN, SOFT, WIDTH, card, framed, key_entry, slice_image, words
 
-NORMAL, PNEUMONIA, COVID, SPREAD = (7, 4), (9, 4), (8, 4), (5, 5)  # patient and slice of the default phantom
+NORMAL, PNEUMONIA, COVID, SPREAD = (7, 3), (9, 3), (8, 3), (5, 4)  # patient and slice of the default phantom
 FIRST, LAST = 0.14, 0.9  # of the rows of a slice: above and below is air
 MASK_COLOURS = {LUNG: "#4A525C", GROUND_GLASS: GREEN, CONSOLIDATION: PINK}
 
@@ -39,7 +39,7 @@ def mask_layers(mask: np.ndarray, scale: float) -> str:
     )
 
 
-def _column(number: int, which: tuple[int, int], size: int = 264) -> str:
+def _column(number: int, which: tuple[int, int], size: int = 252) -> str:
     "A slice and below it its mask."
     piece = phantom(which, size)
     pixels, mask = body_rows(piece.pixels), body_rows(piece.mask)
