@@ -100,6 +100,9 @@ def by_parts(model: nn.Module, parts: Iterable[tuple[float, Terms]]) -> Iterator
     """
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     buffers = [buffer for module in norms for buffer in module.buffers(recurse=False)]
+    if not buffers:  # statistics of the images at hand alone
+        yield from parts
+        return
     start = [buffer.clone() for buffer in buffers]
     moved = [torch.zeros_like(buffer) for buffer in buffers]
     for share, terms in parts:
