@@ -80,7 +80,7 @@ class Ground:
             part = slice(top, min(top + rows, height) + 2 * self.margin)
             yield Ground(self.picture[part], self.right[part], self.down[part], self.margin)
 
-
+# %% ../../nbs/160_volumes.random_walks.ipynb #3dea9f35
 def ground_of(picture: np.ndarray, edges: np.ndarray, margin: int, sigma: float) -> Ground:
     "The ground of a picture (H, W) where a step costs the change of `edges` (H, W) in units of `sigma`."
     wide = np.pad(edges, margin, mode="symmetric").astype(np.float32)
