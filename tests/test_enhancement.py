@@ -54,10 +54,11 @@ def plain_layers(picture: np.ndarray, edges: np.ndarray, moves: np.ndarray, sett
 
 
 @pytest.mark.parametrize("shape", [(9, 11), (4, 3), (1, 1), (70, 2)])  # smaller than a walk is long; of two bands
-def test_shared_walks_are_those_of_a_plain_loop(shape):
-    picture, settings = picture_of(*shape), StochasticSettings(walks=8, steps=6, sigma_grey=0.2, sigma_edges=0.05)
+@pytest.mark.parametrize("walks, steps", [(8, 6), (24, 2)])  # of 24 walks of two steps many are the same
+def test_shared_walks_are_those_of_a_plain_loop(shape, walks, steps):
+    picture, settings = picture_of(*shape), StochasticSettings(walks, steps, sigma_grey=0.2, sigma_edges=0.05)
     layers = layers_of(picture, settings, seed=3)
-    base, contrast = plain_layers(picture, edges_of(picture), draw_walks(8, 6, 3), settings)
+    base, contrast = plain_layers(picture, edges_of(picture), draw_walks(walks, steps, 3), settings)
     assert np.allclose(layers.base, base, atol=1e-5) and np.allclose(layers.contrast, contrast, atol=1e-5)
     assert np.allclose(layers.details, picture - base, atol=1e-5)
 
