@@ -80,6 +80,12 @@ def test_what_masks_share_is_what_pycocotools_and_their_pixels_say(seed):
     assert (mine.boxes[:, 1] <= np.array(boxes)[:, 1]).all() and (mine.boxes[:, 3] >= np.array(boxes)[:, 3]).all()
 
 
+def test_a_pixel_touches_its_eight_neighbours_alone():
+    pixels = np.eye(35, dtype=bool).reshape(35, 5, 7)
+    touched = MaskRuns.of(pixels[17:18]).touching(MaskRuns.of(pixels))
+    assert np.flatnonzero(touched).tolist() == [9, 10, 11, 16, 17, 18, 23, 24, 25]
+
+
 @pytest.mark.parametrize("size", [(50, 200), (64, 64)])
 def test_masks_go_into_their_boxes_as_pasted_on_the_whole_slice(size):
     "Boxes of every size, beyond the edges, empty ones: the pixels of `paste_masks`, but where rounding decides."
