@@ -26,7 +26,7 @@ from ..runs.datasets import ExperimentData
 from ..runs.volume_data import volume_dataset
 from ..volumes.dataset import VolumeDataset
 from ..volumes.slice_choice import choose_slices
-from ..volumes.volume_rows import VolumeRows, volumes_of
+from ..volumes.volume_rows import VolumeRows
 
 Facts = Mapping[str, Mapping[str, Any]]  # slice id -> what a survey knows of it
 

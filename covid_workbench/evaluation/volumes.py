@@ -138,6 +138,11 @@ class _Scores:
             ids = frame["id"].iloc[answer.places].tolist()
             self.slices[item] = slice_rows(volume.name, ids, answer.places, answer.attention, truth)
 
+    def frames(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        "Rows of volumes and of slices, in the order of the data set."
+        slices = [row for item in sorted(self.slices) for row in self.slices[item]]
+        return pd.DataFrame([self.rows[item] for item in range(len(self.dataset))]), pd.DataFrame(slices)
+
     def gather(self) -> None:
         "Take in what the other processes found."
         self.rows, self.slices = (
@@ -221,15 +226,14 @@ def scored_volumes(
 
     together(own)
     scores.gather()
-    predictions = pd.DataFrame([scores.rows[item] for item in range(len(dataset))])
-    found = pd.DataFrame([row for item in sorted(scores.slices) for row in scores.slices[item]])
+    predictions, found = scores.frames()
     patients, normal = patients_of(dataset), dataset.slices.table.description.normal
     counts = {"volumes": len(dataset)} | {name: int(predictions[name].sum()) for name in ("slices", "slices_read")}
-    counts |= _patient_counts(patients)
     figures = class_figures(predictions, patients, dataset.classes, normal, protocol=protocol, bootstrap=bootstrap)
     if slices:
         figures["slice_answers"] = _slice_figures(predictions, found, dataset, bootstrap)
-    return ScoredVolumes(counts | {"detection": None} | figures, predictions, found)
+    counts |= _patient_counts(patients) | {"detection": None}
+    return ScoredVolumes(counts | figures, predictions, found)
 
 # %% ../../nbs/320_evaluation.volumes.ipynb #a0705cf3
 def score_volumes(model: ResNextPlus, dataset: VolumeDataset, **options: Any) -> tuple[dict[str, Any], pd.DataFrame]:
