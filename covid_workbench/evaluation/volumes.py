@@ -117,12 +117,28 @@ class ScoredVolumes:
 
 
 @dataclass
-class _Scores:
+class _Found:
     "What some volumes of a data set add to its metrics."
 
     dataset: VolumeDataset
     rows: dict[int, dict[str, Any]] = field(default_factory=dict)
     slices: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
+
+    def frames(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        "Rows of volumes and of slices, in the order of the data set."
+        slices = [row for item in sorted(self.slices) for row in self.slices[item]]
+        return pd.DataFrame([self.rows[item] for item in range(len(self.dataset))]), pd.DataFrame(slices)
+
+    def gather(self) -> None:
+        "Take in what the other processes found."
+        self.rows, self.slices = (
+            {item: own for part in gather_json(list(mine.items())) for item, own in part}
+            for mine in (self.rows, self.slices)
+        )
+
+# %% ../../nbs/320_evaluation.volumes.ipynb #4d2ed38d
+class _Scores(_Found):
+    "Takes in answers."
 
     def add(self, item: int, answer: VolumePrediction, with_slices: bool) -> None:
         "Take in the answer for a volume."
@@ -137,18 +153,6 @@ class _Scores:
             truth = slice_truth(frame["label"], dataset.stack(item).lesion, volume.label, normal)[answer.places]
             ids = frame["id"].iloc[answer.places].tolist()
             self.slices[item] = slice_rows(volume.name, ids, answer.places, answer.attention, truth)
-
-    def frames(self) -> tuple[pd.DataFrame, pd.DataFrame]:
-        "Rows of volumes and of slices, in the order of the data set."
-        slices = [row for item in sorted(self.slices) for row in self.slices[item]]
-        return pd.DataFrame([self.rows[item] for item in range(len(self.dataset))]), pd.DataFrame(slices)
-
-    def gather(self) -> None:
-        "Take in what the other processes found."
-        self.rows, self.slices = (
-            {item: own for part in gather_json(list(mine.items())) for item, own in part}
-            for mine in (self.rows, self.slices)
-        )
 
 # %% ../../nbs/320_evaluation.volumes.ipynb #c09b1ee8
 def patients_of(dataset: VolumeDataset) -> list[str]:
