@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['FEW', 'AIR', 'FLAT', 'KEPT', 'among', 'shares_of', 'slice_shares', 'normal_in', 'answer_of_slices', 'volumes_in',
-           'is_flat', 'shows_nothing', 'words_on', 'KeptRule', 'keep_rule', 'rule_of', 'volume_frame', 'slices_frame']
+           'is_flat', 'shows_nothing', 'words_on', 'KeptRule', 'keep_rule', 'rule_of', 'reads_volumes', 'volume_frame',
+           'slices_frame']
 
 # %% ../../nbs/326_evaluation.volume_answers.ipynb #9c7a5e86
 import json
@@ -23,6 +24,7 @@ from .inference import Prediction, predict_slices
 from .volume_rules import DEFAULT_RULE, LEAST, VolumeRule, rule_named
 from .volumes import VolumePrediction
 from ..files import write_atomic
+from ..models.oneshot import VOLUME_MODEL
 from ..runs.run import Run
 from ..schemas import read_checked
 from ..volumes.volume_rows import VolumeRows, volumes_of
@@ -161,6 +163,14 @@ def rule_of(run: Run, word: str = "") -> KeptRule:
         return KeptRule(rule_named(content["rule"]), content["why"])
     except InputError as error:
         raise InputError(f"{path}: field 'rule': {error}") from None
+
+# %% ../../nbs/326_evaluation.volume_answers.ipynb #718b1ae6
+def reads_volumes(run: Run, rule: str = "") -> bool:
+    "Whether a run reads whole volumes. Raises `InputError` where such a run is given a `rule` for slices."
+    whole = run.experiment.one_shot.model == VOLUME_MODEL
+    if whole and rule:
+        raise InputError(f"rule {shown(rule)}: {run.folder} weighs the slices of a volume itself; leave the rule out")
+    return whole
 
 # %% ../../nbs/326_evaluation.volume_answers.ipynb #7825616b
 def volume_frame(

@@ -78,11 +78,11 @@ PARTS = ("predictions.json", "lesions.coco.json", "overlays")
 SCANS = "scans"  # the folder of what is written about scans, where slices are planes of one
 
 
-def refuse_answers(out: Path) -> None:
-    "Raise `InputError` if `out` is a file, or holds answers, whole or begun."
+def refuse_answers(out: Path, more: Sequence[str] = ()) -> None:
+    "Raise `InputError` if `out` is a file, or holds answers, whole or begun; `more`: names beside the usual ones."
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; choose a folder for the answers")
-    for name in (*PARTS, SCANS):
+    for name in (*PARTS, SCANS, *more):
         if (out / name).exists() or (out / name).is_symlink():
             raise InputError(f"{out} already holds predictions ({name}); choose another folder")
 
