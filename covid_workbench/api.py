@@ -42,6 +42,9 @@ from covid_workbench.evaluation.answers import (
     surely,
 )
 from .evaluation.inference import Prediction, no_region_note, predict_slices
+from .evaluation.volume_answers import KeptRule, reads_volumes, rule_of
+from .evaluation.volume_inputs import VolumeAnswers, answer_volumes, join_slices
+from .evaluation.volume_rules import DEFAULT_RULE
 from .locks import exclusive
 from .models import zoo
 from .models.cards import CARDS, display_name
@@ -217,12 +220,13 @@ class Answers:
     `classes`: slice, predicted, `p_CLASS`. `lesions`: slice, lesion class, score, box, area. `regions`: one row a slot:
     slice, rank, region (slots with the same number repeat a region: sum over them), box, score, distance from the image
     origin, and the attention of each branch, such as `positive` and `negative` of LSTM-2. Boxes: x0, y0, x1, y1 in
-    stored pixels.
+    stored pixels. `volumes`: the scans that the slices are of, answered by the rule, with lesions in ml.
     """
 
     predictions: list[Prediction]
     dataset: SliceDataset
     branches: tuple[str, ...] = ()
+    rule: KeptRule = KeptRule(DEFAULT_RULE, "the default")
 
     def __len__(self) -> int:
         return len(self.predictions)
@@ -241,6 +245,10 @@ class Answers:
     @cached_property
     def regions(self) -> pd.DataFrame:
         return region_frame(self.predictions, self.branches)
+
+    @cached_property
+    def volumes(self) -> VolumeAnswers:
+        return join_slices(self.predictions, self.dataset, self.rule)
 
     def picture(self, item: int = 0, *, width: int = 360) -> SlicePicture:
         "A slice with the regions that were looked at, in colours of their attention, and its lesions."
@@ -313,9 +321,12 @@ class OpenRun(Run):
         "Score the run on whole splits; the metrics, which are written into the run. `options`: `device`, `progress`."
         return scoring.evaluate(self, splits=splits, **options)
 
-    def predict(self, inputs: Inputs, *, score: float = 0.5, batch: int = 8) -> Answers:
-        "Classes, lesions of at least `score` and regions for paths, arrays (H, W) of grey values, slices or a table."
-        return predict_any(self, inputs, score, batch)
+    def predict(self, inputs: Inputs, *, score: float = 0.5, batch: int = 8, rule: str = "") -> Answers | VolumeAnswers:
+        """Classes, lesions of at least `score` and regions for paths, arrays (H, W), slices, volumes or a table.
+
+        A volume-level run answers whole volumes: `VolumeAnswers`. `rule`: how a one-shot run joins slices to volumes.
+        """
+        return predict_any(self, inputs, score, batch, rule)
 
     def attention(self, split: str = "test") -> AttentionTable:
         "Where the run looks on a whole split."
@@ -330,20 +341,24 @@ class OpenRun(Run):
         return explore_run(self, data)
 
 # %% ../nbs/902_api.ipynb #f240d98d
-def predict_any(run: OpenRun, inputs: Inputs, score: float, batch: int) -> Answers:
+def predict_any(run: OpenRun, inputs: Inputs, score: float, batch: int, rule: str = "") -> Answers | VolumeAnswers:
     """`OpenRun.predict`; lesions below `score` are let go at once, since each holds a mask of the whole slice.
 
-    Raises `InputError` for a score that is no number and a batch of less than one slice.
+    Raises `InputError` for a score that is no number, a batch of less than one slice, and a rule that does not fit.
     """
     if not isinstance(batch, int) or batch < 1 or not score >= 0:
         raise InputError(f"score={score}, batch={batch}: give a score from 0 and at least one slice a batch")
-    dataset = dataset_for(run, inputs)
-    predictions = predict_slices(run.model, dataset, batch=batch)
-    return Answers([surely(prediction, score) for prediction in predictions], dataset, branch_names(run.model))
+    if reads_volumes(run, rule):
+        return answer_volumes(run, run.model, inputs)
+    kept, dataset = rule_of(run, rule), dataset_for(run, inputs)
+    predictions = [surely(found, score) for found in predict_slices(run.model, dataset, batch=batch)]
+    return Answers(predictions, dataset, branch_names(run.model), kept)
 
 # %% ../nbs/902_api.ipynb #86a84ebc
 def attention_table(run: OpenRun, split: str) -> AttentionTable:
     "`OpenRun.attention`; `InputError` for a model without regions."
+    if reads_volumes(run):
+        raise InputError(f"{run.folder} looks at slices, not at regions; predict(...).slices has its attention")
     table = run.scored_table().split(split)
     predictions = list(predict_slices(run.model, dataset_for(run, table), detections=False))
     branches = branch_names(run.model)
