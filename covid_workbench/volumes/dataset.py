@@ -80,10 +80,9 @@ class _Stacks:
 
     def __init__(self, slices: SliceDataset, settings: VolumeSettings, volumes: Sequence[VolumeRows], cache=None):
         self.slices, self.settings, self.volumes, self.cache = slices, settings, list(volumes), cache
-        self.memory_limit = slices.memory_limit
+        self.memory_limit, self._bytes = slices.memory_limit, 0
         self.wrong: dict[str, str] = {}
         self._held: dict[int, VolumeStack] = {}
-        self._bytes = 0
 
     def __len__(self):
         return len(self.volumes)
