@@ -47,8 +47,10 @@ def _at_the_rim(air: np.ndarray) -> np.ndarray:
 
 def _body(air: np.ndarray, inner: np.ndarray) -> np.ndarray:
     "The largest piece of tissue in a slice (h, w), filled; `inner` air at the rim counts as in it."
-    times = max(1, round(max(air.shape) / 128))
-    tissue = ndimage.binary_opening(~air, iterations=times)  # parts it from the table
+    times = round(max(air.shape) / GRID)
+    tissue = ~air
+    if times:  # parts it from the table; in small pictures the chest wall is as thin
+        tissue = ndimage.binary_opening(np.pad(~air, times, "edge"), iterations=times)[times:-times, times:-times]
     pieces, count = ndimage.label(tissue)
     if not count:
         return np.zeros(air.shape, bool)
