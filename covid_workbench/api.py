@@ -214,14 +214,8 @@ def cache_folder() -> Path:
 
 # %% ../nbs/902_api.ipynb #6581b149
 @dataclass(frozen=True, eq=False)
-class Answers:
-    """What a run says of some slices: an index gives a slice's `Prediction`, tables are made when asked for.
-
-    `classes`: slice, predicted, `p_CLASS`. `lesions`: slice, lesion class, score, box, area. `regions`: one row a slot:
-    slice, rank, region (slots with the same number repeat a region: sum over them), box, score, distance from the image
-    origin, and the attention of each branch, such as `positive` and `negative` of LSTM-2. Boxes: x0, y0, x1, y1 in
-    stored pixels. `volumes`: the scans that the slices are of, answered by the rule, with lesions in ml.
-    """
+class _OfSlices:
+    "Predictions for the slices of a data set, and the volumes that these slices are of."
 
     predictions: list[Prediction]
     dataset: SliceDataset
@@ -235,6 +229,20 @@ class Answers:
         return self.predictions[item]
 
     @cached_property
+    def volumes(self) -> VolumeAnswers:
+        return join_slices(self.predictions, self.dataset, self.rule)
+
+# %% ../nbs/902_api.ipynb #ea9f8ef3
+class Answers(_OfSlices):
+    """What a run says of some slices: an index gives a slice's `Prediction`, tables are made when asked for.
+
+    `classes`: slice, predicted, `p_CLASS`. `lesions`: slice, lesion class, score, box, area. `regions`: one row a slot:
+    slice, rank, region (slots with the same number repeat a region: sum over them), box, score, distance from the image
+    origin, and the attention of each branch, such as `positive` and `negative` of LSTM-2. Boxes: x0, y0, x1, y1 in
+    stored pixels. `volumes`: the scans that the slices are of, answered by the rule, with lesions in ml.
+    """
+
+    @cached_property
     def classes(self) -> pd.DataFrame:
         return class_frame(self.predictions)
 
@@ -245,10 +253,6 @@ class Answers:
     @cached_property
     def regions(self) -> pd.DataFrame:
         return region_frame(self.predictions, self.branches)
-
-    @cached_property
-    def volumes(self) -> VolumeAnswers:
-        return join_slices(self.predictions, self.dataset, self.rule)
 
     def picture(self, item: int = 0, *, width: int = 360) -> SlicePicture:
         "A slice with the regions that were looked at, in colours of their attention, and its lesions."

@@ -326,7 +326,7 @@ def predict(args: argparse.Namespace) -> None:
     scans = [note for scan in done.scans.entries for note in scan["notes"]]
     _say_predicted(args, done, (*PARTS, SCANS) if done.scans else PARTS, len(done.entries), scans)
 
-
+# %% ../nbs/909_cli.ipynb #ecf05880
 def _say_predicted(args: argparse.Namespace, done: Any, parts: Sequence[str], slices: int, scans: Sequence[str] = ()):
     "Print what was answered, and what could not be read. Raises `StorageError` for the latter without `--skip-broken`."
     from covid_workbench.reports.answer_files import NOTE

@@ -238,7 +238,7 @@ def _in_memory(inputs: Sequence[np.ndarray | Slice | Volume], window: tuple[floa
             slices.append(own if isinstance(own, Slice) else slice_of_array(own, f"array {at}"))
     return SlicesInMemory(slices, scans)
 
-
+# %% ../../nbs/310_evaluation.answers.ipynb #9419c0f3
 def shown_as_by(run: Run, table: SliceTable) -> SliceTable:
     "The files of a table without labels, with HU windowed as for the data that `run` was trained on."
     return table if isinstance(table, SlicesInMemory) else table.described(run.description)

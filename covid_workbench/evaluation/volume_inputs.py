@@ -60,7 +60,7 @@ def stacked(table: SliceTable) -> tuple[SliceTable, list[str]]:
         names = folders  # two folders of one name
     groups = frame[single].groupby(names[single], sort=False)
     notes = [
-        f"{len(rows)} pictures of {shown(name)} are read as one volume, in the order of their names, the first at the feet."
+        f"{len(rows)} pictures of {shown(name)} are one volume, in the order of their names, the first at the feet."
         for name, rows in groups
         if len(rows) > 1
     ]

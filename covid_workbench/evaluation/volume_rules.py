@@ -24,7 +24,7 @@ def telling(shares: np.ndarray, normal: int | None) -> np.ndarray:
     "How far each slice is from normal, (n,) from 0 to 1, of probabilities (n, K); `normal`: the number of that class."
     return shares.max(1) if normal is None else 1 - shares[:, normal]
 
-
+# %% ../../nbs/323_evaluation.volume_rules.ipynb #51008ae9
 @dataclass(frozen=True)
 class VolumeRule:
     "From probabilities of slices (n, K) to those of their volume: `kind` and its number `at`; see the table above."

@@ -115,12 +115,12 @@ class ScanAnswers:
             self.entries.append(write_scan(scan, self.folder, name, **self._options) | {"lesion_ml": lesion_ml(scan)})
 
     def of(self, volume: VolumeRows) -> dict[str, Any]:
-        "The scan that a volume is, and the ml of each class in it, for its entry; nothing for a volume that is no scan."
+        "The scan that a volume is, and the ml of each class in it, for its entry; nothing where it is no scan."
         name = self.painter.place(volume.rows[0]).get("scan")
         found = [entry for entry in self.entries if entry["scan"] == name]
         return {"scan": name, "lesion_ml": found[0]["lesion_ml"]} if found else {}
 
-
+# %% ../../nbs/503_reports.answer_files.ipynb #e411806c
 def lesion_ml(scan: ScanMasks) -> dict[str, float]:
     "The ml of each class in a scan, all of its lesions together."
     counts, voxel = np.bincount(scan.masks.ravel(), minlength=256), np.prod(scan.volume.spacing) / 1000
@@ -128,9 +128,8 @@ def lesion_ml(scan: ScanMasks) -> dict[str, float]:
 
 # %% ../../nbs/503_reports.answer_files.ipynb #e8aab3ce
 @dataclass
-class AnswerFolder:
-    """The answers of a run, written slice by slice: `entries`, and the slices that are `broken` with the reason;
-    `scans`: what is written about scans; `notes`: on files that were passed over."""
+class _Answered:
+    "The answers of a run so far, of slices and of their volumes."
 
     out: Path
     run: Run
@@ -143,18 +142,7 @@ class AnswerFolder:
     volumes: list[dict[str, Any]] = field(default_factory=list)
     _answered: list[tuple[Prediction, bool | None]] = field(default_factory=list)
 
-    def write(self, model: nn.Module, *, score: float, batch: int) -> None:
-        "Answer every slice. Raises `StorageError`; `predictions.json` is written last, when all else is there."
-        for folder in [self.out / "overlays", self.scans.folder][: 1 + bool(self.scans)]:
-            with storage("making the folder", folder):
-                folder.mkdir(parents=True, exist_ok=True)
-        document = detections_to_coco(self._lesions(model, score, batch), self.run.experiment.objects)
-        write_atomic(self.out / "lesions.coco.json", json.dumps(document, allow_nan=False))
-        self.notes = [*self.notes, *self._join()]
-        more = {"notes": self.notes, "volumes": self.volumes, "scans": self.scans.entries}
-        write_predictions(self.out / "predictions.json", self.run.folder, self.entries, self.broken, more)
-
-    def _join(self) -> Sequence[str]:
+    def _answer_volumes(self) -> Sequence[str]:
         "Answer the volumes, where there are any, by their slices; notes on them."
         if not self._answered or self._answered[0][0].logits is None:
             return ()
@@ -163,6 +151,23 @@ class AnswerFolder:
         entries = zip(volume_entries(answers), answers.volumes)
         self.volumes = [entry | self.scans.of(volume) for entry, volume in entries]
         return answers.notes
+
+# %% ../../nbs/503_reports.answer_files.ipynb #e8f722cc
+@dataclass
+class AnswerFolder(_Answered):
+    """The answers of a run, written slice by slice: `entries`, and the slices that are `broken` with the reason;
+    `scans`: what is written about scans; `volumes`: the entries of volumes; `notes`: on files that were passed over."""
+
+    def write(self, model: nn.Module, *, score: float, batch: int) -> None:
+        "Answer every slice. Raises `StorageError`; `predictions.json` is written last, when all else is there."
+        for folder in [self.out / "overlays", self.scans.folder][: 1 + bool(self.scans)]:
+            with storage("making the folder", folder):
+                folder.mkdir(parents=True, exist_ok=True)
+        document = detections_to_coco(self._lesions(model, score, batch), self.run.experiment.objects)
+        write_atomic(self.out / "lesions.coco.json", json.dumps(document, allow_nan=False))
+        self.notes = [*self.notes, *self._answer_volumes()]
+        more = {"notes": self.notes, "volumes": self.volumes, "scans": self.scans.entries}
+        write_predictions(self.out / "predictions.json", self.run.folder, self.entries, self.broken, more)
 
     def _lesions(self, model: nn.Module, score: float, batch: int) -> Iterator[tuple[str, Detections]]:
         "The lesions of one slice after the other, once its entry is made and its overlay written."

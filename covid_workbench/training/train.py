@@ -39,6 +39,7 @@ from ..runs.load import adopt_weights, build_model, choose_device, load_model, n
 from ..runs.meaning import has_masks, refuse_other_masks
 from ..runs.region_cache import CachedRegions, cached_regions
 from ..runs.run import DivergedError, Run, note_cost, run_logger, threads_of
+from ..runs.volume_data import check_volumes
 from .loop import run_stages, tensors_under
 from .stages import stages_of
 from .warm_start import aggregator_stage
@@ -217,11 +218,13 @@ def check_start(run: Run, model: nn.Module | None) -> None:
         run.note(start_sha256=own)
 
 # %% ../../nbs/422_training.train.ipynb #04d767af
-def _audited(parts: ExperimentData) -> list[str]:
-    "What the short form of the audit finds wrong, as notes."
+def _audited(parts: ExperimentData, progress: bool) -> list[str]:
+    "What the short form of the audit finds wrong, and what is wrong with volumes where these are read, as notes."
     data = parts.experiment.data
     options = dict(min_area=data.min_lesion_area, image_size=data.image_size, seed=data.split_seed)
-    return short_audit(parts.table, parts.facts, **options)
+    whole = parts.experiment.one_shot.model == VOLUME_MODEL
+    odd = check_volumes(parts, progress=progress) if whole else []
+    return odd + short_audit(parts.table, parts.facts, **options)
 
 # %% ../../nbs/422_training.train.ipynb #189d9b20
 def _prepare(
@@ -256,7 +259,7 @@ def _prepare(
     if starts_warm(experiment) and needs_pretrained(*detector_run(experiment, parts.table, shared)):
         build_model(experiment, pretrained=True)  # to refuse weights that do not fit
     if rank() == 0 and not (folder / "experiment.json").exists():  # a run that is continued has its notes
-        notes += _audited(parts)
+        notes += _audited(parts, progress)
     return model, parts, stages, notes
 
 # %% ../../nbs/422_training.train.ipynb #e5e955fe

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from ..data.dataset import SliceDataset, normalise_pictures, square_picture
 from ..data.slices import Slice
-from ..data.windows import WINDOWS
 from ..models.volume_settings import VolumeSettings
 from .enhancement import enhanced
-from .lung_rule import hull_mask
+from .lung_rule import find_lungs
 from .slice_choice import choose_slices
-from .volume_rows import VolumeRows, volumes_of
+from .volume_augmentation import VolumeAugmentation
+from .volume_rows import VolumeRows, plane_distance, volumes_of
 
 # %% ../../nbs/170_volumes.dataset.ipynb #b7caba5b
 @dataclass(frozen=True, eq=False)
@@ -28,7 +28,7 @@ class VolumeStack:
     """The slices of a volume as the network sees them, from the feet to the head.
 
     `pixels` (D, S, S) uint8; `lungs` (D, S, S) bool; `lesion` (D,) float32, the share of each slice that is lesion, NaN
-    without a mask; `why`: what is wrong with the lung mask, or "".
+    without a lesion mask; `why`: what is wrong with the lung mask or the slices, or "".
     """
 
     pixels: np.ndarray
@@ -39,29 +39,88 @@ class VolumeStack:
     def __len__(self):
         return len(self.pixels)
 
+    def __repr__(self):
+        known = self.lesion[~np.isnan(self.lesion)]
+        lesions = f"lesions on {(known > 0).sum()} of {len(known)}" if len(known) else "no lesion mask"
+        words = f"lungs {self.lungs.mean():.1%}{f' ({self.why})' * bool(self.why)}, {lesions}"
+        return f"VolumeStack: {len(self)} slices of {self.pixels.shape[2]}x{self.pixels.shape[1]}, {words}"
+
 # %% ../../nbs/170_volumes.dataset.ipynb #d6621e17
-def _hu_of(piece: Slice) -> np.ndarray:
-    "HU of a slice, from its grey values where the file has none."
-    if piece.hu is not None:
-        return piece.hu
-    low, high = piece.description.window or WINDOWS["lung"]
-    return low + piece.pixels.astype(np.float32) * (high - low) / 255
+def _lesion_share(piece: Slice, is_known: bool) -> float:
+    "The share of a slice that is lesion; NaN without a lesion mask (one of lungs alone does not tell)."
+    known = is_known and piece.mask is not None
+    return float(np.isin(piece.mask, piece.description.lesions).mean()) if known else np.nan
 
 
+def _mixed_sizes(pieces: Sequence[Slice]) -> str:
+    'Words for slices of several sizes, or "".'
+    sizes = dict.fromkeys("x".join(map(str, piece.pixels.shape[::-1])) for piece in pieces)
+    return f"slices of {len(sizes)} sizes ({', '.join(list(sizes)[:3])}): two series may be mixed" * (len(sizes) > 1)
+
+# %% ../../nbs/170_volumes.dataset.ipynb #a3e68e62
 def read_stack(slices: SliceDataset, volume: VolumeRows, settings: VolumeSettings) -> VolumeStack:
     "The stack of a volume. Raises `InputError` for a slice that cannot be read."
-    side, held = slices.image_size, slices.table.description
-    pieces = [slices.slice(row) for row in volume.rows]
-    pixels = np.stack([square_picture(piece.pixels, side) for piece in pieces])
-    lungs = [square_picture(np.uint8(255) * hull_mask(_hu_of(piece)), side) > 127 for piece in pieces]
-    lesion = [np.nan if own.mask is None else np.isin(own.mask, held.lesions).mean() for own in pieces]
-    return VolumeStack(enhanced(pixels, settings.enhancement), np.stack(lungs), np.array(lesion, np.float32))
+    table, side = slices.table, slices.image_size
+    pieces = [table.read(row) for row in volume.rows]
+    pixels = np.stack([square_picture(piece.pixels, side) for piece in pieces])  # (D, S, S)
+    step = plane_distance(table, volume) if settings.lung_mask == "regions" else None
+    found = find_lungs(pieces, settings.lung_mask, step)
+    lungs = np.stack([square_picture(np.uint8(255) * plane, side) > 127 for plane in found.mask])  # (D, S, S)
+    has_mask = table.frame["mask"].iloc[list(volume.rows)] != ""
+    lesion = [_lesion_share(*pair) for pair in zip(pieces, has_mask)]
+    why = "; ".join(filter(None, (found.why, _mixed_sizes(pieces))))
+    return VolumeStack(enhanced(pixels, settings.enhancement), lungs, np.array(lesion, np.float32), why)
+
+# %% ../../nbs/170_volumes.dataset.ipynb #b8cd272c
+class _Stacks:
+    """Stacks of volumes, each made once.
+
+    `cache`: where they are found and kept, with `find` and `keep` as in `volumes.stack_cache`. Others are held in
+    memory, up to `memory_limit` bytes in all workers of a loader.
+    """
+
+    def __init__(self, slices: SliceDataset, settings: VolumeSettings, volumes: Sequence[VolumeRows], cache=None):
+        self.slices, self.settings, self.volumes, self.cache = slices, settings, list(volumes), cache
+        self.memory_limit, self._bytes = slices.memory_limit, 0
+        self.wrong: dict[str, str] = {}
+        self._held: dict[int, VolumeStack] = {}
+
+    def __len__(self):
+        return len(self.volumes)
+
+    def stack(self, item: int) -> VolumeStack:
+        "All slices of a volume; `wrong` tells, by name, what is wrong with the volumes that were read."
+        found = self._held.get(item)
+        if found is None:
+            found = self._read(item)
+            if found.why:
+                self.wrong[self.volumes[item].name] = found.why
+        return found
+
+    def _read(self, item: int) -> VolumeStack:
+        volume = self.volumes[item]
+        found = None if self.cache is None else self.cache.find(volume)
+        if found is None:
+            found = read_stack(self.slices, volume, self.settings)
+            if self.cache is None or not self.cache.keep(volume, found):
+                self._hold(item, found)
+        return found
+
+    def _hold(self, item: int, stack: VolumeStack) -> None:
+        worker, size = get_worker_info(), stack.pixels.nbytes + stack.lungs.nbytes
+        if self._bytes + size <= self.memory_limit / (worker.num_workers if worker else 1):
+            self._held[item] = stack
+            self._bytes += size
 
 # %% ../../nbs/170_volumes.dataset.ipynb #f7c334e5
 class _Images:
     "Batches of volumes as tensors for the network."
 
     slices: SliceDataset
+
+    def batch(self, keys: Sequence[int | tuple[int, int | None]]) -> dict:
+        "Volumes as one batch; see `collate_volumes`."
+        return collate_volumes([self[key] for key in keys])
 
     def images(self, batch: dict, device: torch.device | str | None = None) -> tuple[torch.Tensor, ...]:
         "Slices (B, N, 3, S, S) float32, each normalised by itself, lungs (B, N, S, S) and `valid` (B, N)."
@@ -70,42 +129,42 @@ class _Images:
         return flat.unflatten(0, pixels.shape[:2]), lungs, valid
 
 # %% ../../nbs/170_volumes.dataset.ipynb #57c070c1
-class VolumeDataset(_Images, Dataset):
+class VolumeDataset(_Images, _Stacks, Dataset):
     """The volumes of a slice data set.
 
-    `sample(item, seed)` has `id`, `places` (n,) of the slices that are read, `pixels` (n, S, S) uint8,
-    `lungs` (n, S, S) bool and `image_label`, a number in `classes` or -1.
+    `sample(item, seed)` has `id`, `places` (n,) of the slices that are read, `pixels` (n, S, S) uint8, `lungs`
+    (n, S, S) bool and `image_label`, a number in `classes` or -1.
 
-    With a seed slices are drawn at random, else evenly. `volumes`: those to take, by default all of the table.
+    With a seed slices are drawn at random and changed by `augmentation`, else even and as they are. `volumes`: those to
+    take, by default all of the table; `cache` as in `_Stacks`.
     """
 
-    def __init__(self, slices: SliceDataset, settings: VolumeSettings, volumes: Sequence[VolumeRows] | None = None):
-        self.slices, self.settings = slices, settings
-        self.volumes = list(volumes_of(slices.table) if volumes is None else volumes)
-        self.classes = slices.classes
-
-    def __len__(self):
-        return len(self.volumes)
-
-    def stack(self, item: int) -> VolumeStack:
-        "All slices of a volume."
-        return read_stack(self.slices, self.volumes[item], self.settings)
+    def __init__(
+        self,
+        slices: SliceDataset,
+        settings: VolumeSettings,
+        volumes: Sequence[VolumeRows] | None = None,
+        *,
+        augmentation: VolumeAugmentation | None = None,
+        cache=None,
+    ):
+        super().__init__(slices, settings, volumes_of(slices.table) if volumes is None else volumes, cache)
+        self.classes, self.augmentation = slices.classes, augmentation
 
     def sample(self, item: int, seed: int | None = None) -> dict:
         "What the network reads of a volume."
         stack, volume = self.stack(item), self.volumes[item]
         places = choose_slices(len(stack), self.settings.volume_slices, seed)
         label = self.classes.index(volume.label) if volume.label in self.classes else -1
-        pixels, lungs = torch.from_numpy(stack.pixels[places]), torch.from_numpy(stack.lungs[places])
+        pixels, lungs = stack.pixels[places], stack.lungs[places]
+        if seed is not None and self.augmentation is not None and self.augmentation.holds_for(volume.label):
+            change = self.augmentation.draw(seed)
+            pixels, lungs = change.pictures(pixels), change.masks(lungs)
         about = {"id": volume.name, "image_label": label, "places": torch.from_numpy(places)}
-        return about | {"pixels": pixels, "lungs": lungs}
+        return about | {"pixels": torch.from_numpy(pixels), "lungs": torch.from_numpy(lungs)}
 
     def __getitem__(self, key: int | tuple[int, int | None]) -> dict:
         return self.sample(*key) if isinstance(key, tuple) else self.sample(key)
-
-    def batch(self, keys: Sequence[int | tuple[int, int | None]]) -> dict:
-        "Volumes as one batch; see `collate_volumes`."
-        return collate_volumes([self[key] for key in keys])
 
 # %% ../../nbs/170_volumes.dataset.ipynb #7905fd0a
 def collate_volumes(samples: Sequence[dict]) -> dict:

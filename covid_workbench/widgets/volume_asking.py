@@ -178,10 +178,14 @@ class VolumeReader(LoadedRun):
 
 # %% ../../nbs/822_widgets.volume_asking.ipynb #f58f5b49
 def volume_list(reader: VolumeReader) -> list[dict[str, Any]]:
-    "An entry for each volume, as `slice_list` gives them for slices: id, patient, label, what the run said, how surely."
+    """An entry for each volume, as `slice_list` gives them for slices: id, patient, label, what the run said, how surely.
+
+    The answer for a volume whose label is none of the run's classes is neither right nor wrong, and left out.
+    """
     entries = []
     for volume in reader.data.volumes:
-        said = reader.own_prediction(volume.name)
+        judged = not volume.label or volume.label in reader.classes
+        said = reader.own_prediction(volume.name) if judged else None
         entries.append(
             {
                 "id": volume.name,
@@ -244,6 +248,12 @@ class VolumeOnShow(VolumeReader):
             return
         if not self.class_chosen:
             self.effect_class = self.classes[int(np.argmax(self.open.own["logits"]))]
+
+    @property
+    def truth(self) -> str:
+        "The label of the volume on show where it is one of the run's classes, else an empty text."
+        label = self.data.volumes[self.number_of[self.name]].label
+        return label if label in self.classes else ""
 
     @property
     def question(self) -> VolumeQuestion:
@@ -322,7 +332,9 @@ def notes_on_volume(view: VolumeView) -> list[str]:
     opened, settings = view.open, view.run.experiment.volume
     if opened is None:
         return [view.error]
-    notes = [f"Lung mask: {opened.stack.why}"] if opened.stack.why else []
+    notes, label = [f"Lung mask: {opened.stack.why}"] if opened.stack.why else [], opened.volume.label
+    if label and not view.truth:
+        notes.append(f"This volume is labelled {label}, which is not among the classes of the run.")
     if not settings.slice_attention:
         notes.append("This run weighs all slices alike (slice_attention=off); it gives no slice answer.")
     if view.asked["off"] and view.asked["off_mode"] == "dropped" and settings.volume_statistics == "volume":

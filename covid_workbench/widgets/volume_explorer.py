@@ -95,12 +95,11 @@ class VolumePage(W.VBox):
         self.verdict, self.orders = VerdictPanel(colours=view.colours), OrderCard(classes=classes)
         set_traits([self.orders], order="axial", own_order="axial")
         self.about_slices = (self.stage, self.curve, self.panel)
-        slices, stage = _box([self.browser], "cw-slices"), _box([W.VBox([self.stage])], "cw-side")
-        panel = _box([W.VBox([self.verdict, self.panel])], "cw-side")
+        slices, stage = _box([self.browser], "cw-slices"), _box([W.VBox([self.stage, self.curve])], "cw-side")
+        panel = _box([W.VBox([self.verdict, self.panel, self.orders])], "cw-side")
         self.add_class("cw-explorer")
         self.add_class("cw")
-        cards = _box([self.orders], "cw-cards")
-        self.children = [self.header, _box([slices, stage, panel], "cw-grid"), self.curve, cards]
+        self.children = [self.header, _box([slices, stage, panel], "cw-grid")]
         self.links = [
             *((self.stage, "place", part, "place") for part in (self.curve, self.panel)),
             *((self.panel, "off", part, "off") for part in (self.stage, self.curve)),
@@ -143,8 +142,7 @@ class ShowingPage(VolumePage):
             set_traits(self.about_slices, slices=slice_entries(opened), frozen=view.error, **nothing)
             traits = volume_traits(opened)
             set_traits([self.stage], **traits, row=traits["dims"][1] // 2, column=traits["dims"][2] // 2)
-            label = view.data.volumes[view.number_of[name]].label
-            set_traits([self.verdict], truth=label, before=own, answer=own, note=view.error)
+            set_traits([self.verdict], truth=view.truth, before=own, answer=own, note=view.error)
             set_traits([self.orders], results={}, frozen=view.error, orderless=opened is None)
             self._put_panel()
         self.header.where = words_of_volume(opened) if opened else f"Volume {name}"

@@ -124,7 +124,7 @@ function sideView(model, name, across, through) {
       ...outline("lungs", LUNGS),
       ...outline("lesions", LESIONS),
       ...Object.entries(attention).map(([place, weight]) =>
-        row(Number(place), { x: 0, width: end ? (0.25 * side * weight) / end : 0, class: "cw-weight" }),
+        row(Number(place), { x: 0, width: end ? (0.18 * side * weight) / end : 0, class: "cw-weight" }),
       ),
       ...off.map((place) => row(place, { x: 0, width: side, class: "cw-away" })),
       ...(layers.includes("lines")
@@ -165,7 +165,8 @@ function wordsOf(model) {
   else if (model.get("off").includes(place)) words.push("off");
   else words.push(`read as number ${rank}`);
   if (weight !== undefined) words.push(`attention ${weight.toFixed(3)}`);
-  if (effect !== undefined) words.push(`effect ${signed(effect)} on ${model.get("effect_class")}`);
+  if (effect !== undefined)
+    words.push(`effect ${signed(effect, digitsFor(Math.abs(effect)))} on ${model.get("effect_class")}`);
   if (own.lesion !== null)
     words.push(own.lesion ? `lesion ${(100 * own.lesion).toFixed(1)} % of it` : "no lesion in its mask");
   return words;

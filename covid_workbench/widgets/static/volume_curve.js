@@ -1,6 +1,6 @@
 // Attention along the body, and below it the effect of leaving each slice out: a bar at the place of every slice that
 // was read, the feet on the left. A click opens a slice, a double click switches it, Shift-drag switches a range.
-const [LEFT, RIGHT, TOP, HIGH, GAP, LOW, STRIP] = [46, 12, 16, 92, 26, 62, 10];
+const [LEFT, RIGHT, TOP, HIGH, GAP, LOW, STRIP] = [60, 12, 16, 92, 26, 62, 10];
 
 /** Places between two ends that were read, switched over: off if any is on, else on; one slice stays on. */
 function offRange(model, from, to) {
@@ -61,7 +61,7 @@ function render({ model, el }) {
           class: kind(Number(place), value),
           "data-bar": place,
         },
-        h("title", { text: `slice ${place}: ${Number(value).toFixed(3)}` }),
+        h("title", { text: `slice ${place}: ${Number(value).toFixed(digitsFor(Math.abs(value)))}` }),
       );
     });
   };
@@ -91,11 +91,11 @@ function render({ model, el }) {
       known = Object.keys(effects).length;
     return [
       ...bars(effects, zero, half / most, (_, value) => (value < 0 ? "cw-bar-effect against" : "cw-bar-effect")),
-      label(LEFT - 6, zero - half + 8, known ? signed(most, most < 0.1 ? 3 : 2) : "", {
+      label(LEFT - 6, zero - half + 8, known ? signed(most, digitsFor(most)) : "", {
         class: "cw-axis-words",
         "text-anchor": "end",
       }),
-      label(LEFT - 6, zero + half, known ? signed(-most, most < 0.1 ? 3 : 2) : "", {
+      label(LEFT - 6, zero + half, known ? signed(-most, digitsFor(most)) : "", {
         class: "cw-axis-words",
         "text-anchor": "end",
       }),
@@ -106,7 +106,15 @@ function render({ model, el }) {
       slices = model.get("slices");
     return slices.flatMap(({ lesion }, place) =>
       lesion
-        ? [h("rect", { x: x(place) - step / 2, width: Math.max(1, step), y: top, height: STRIP, class: "cw-lesion" })]
+        ? [
+            h("rect", {
+              x: x(place) - step / 2,
+              width: Math.max(1, step) + 0.5,
+              y: top,
+              height: STRIP,
+              class: "cw-lesion",
+            }),
+          ]
         : [],
     );
   };
@@ -177,9 +185,11 @@ function render({ model, el }) {
       rho = model.get("rho");
     const told = top
       ? `Slice ${top[0]} is looked at most (${top[1].toFixed(2)})` +
-        (strongest ? `; slice ${strongest[0]} matters most (${signed(strongest[1], 3)})` : "")
+        (strongest
+          ? `; slice ${strongest[0]} matters most (${signed(strongest[1], digitsFor(Math.abs(strongest[1])))})`
+          : "")
       : strongest
-        ? `Slice ${strongest[0]} matters most (${signed(strongest[1], 3)})`
+        ? `Slice ${strongest[0]} matters most (${signed(strongest[1], digitsFor(Math.abs(strongest[1])))})`
         : "";
     const agrees = agreementOf(rho);
     title.replaceChildren(

@@ -148,7 +148,7 @@ function render({ model, el }) {
         "span",
         { class: "cw-cell" },
         effect === undefined ? h("i", { text: isOff ? "" : "…" }) : signedBar(effect, most, true),
-        h("b", { text: effect === undefined ? "" : signed(effect, most < 0.1 ? 3 : 2) }),
+        h("b", { text: effect === undefined ? "" : signed(effect, digitsFor(most)) }),
       ),
     );
     return h(
