@@ -47,7 +47,7 @@ def _volume_columns(scores: Mapping[str, Any]) -> dict[str, float]:
         columns |= {f"slice {name}{end}": own[0] for name, own in places["within"].items()}
     return columns
 
-
+# %% ../../nbs/615_studies.results.ipynb #62958238
 def figures_of(metrics: Mapping[str, Any], split: str = "test") -> dict[str, float]:
     "Every figure of a run's metrics by the name it has in tables; what the model does not do is left out."
     scores = metrics.get(split) or {}
