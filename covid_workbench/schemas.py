@@ -263,6 +263,7 @@ SCHEMAS: dict[str, Check] = {
     "results": object_of({"seed?": COUNT, "rows": list_of(_ROW), "detector?": map_of(maybe(NUMBER))}),
     "phantom": object_of({"format": COUNT, "patients": COUNT, "seed": COUNT, "settings": OBJECT}),
     "contents": object_of({"files": map_of(TEXT)}),
+    "volume_rule": object_of({"rule": TEXT, "why": TEXT}),
 }
 
 # %% ../nbs/006_schemas.ipynb #a0366873

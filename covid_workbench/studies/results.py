@@ -15,6 +15,7 @@ import pandas as pd
 
 from ..errors import InputError
 from ..evaluation.detection import AP_OF, ap_columns, lesion_figures
+from ..evaluation.volume_figures import volume_figures
 from ..schemas import read_checked
 from .folder import StudyFolder
 from .orders import order_columns
@@ -29,32 +30,14 @@ def _classification_columns(classification: Mapping[str, Any] | None) -> dict[st
     return columns
 
 
-def _volume_columns(scores: Mapping[str, Any]) -> dict[str, float]:
-    "Figures of volumes (of several classes with their names), and of slices by attention within volumes with lesions."
-    asked, slices, columns = scores.get("one_against_rest") or {}, scores.get("slice_answers") or {}, {}
-    for label, figures in asked.items():
-        end = f" {label}" if len(asked) > 1 else ""
-        columns |= {f"{name}{end}": own[0] for name, own in figures.items() if end or name != "accuracy"}
-    if slices:
-        areas = {
-            "slice AUC": "auc_within",
-            "slice AUC pooled": "auc_pooled",
-            "slice AUC with volume": "auc_with_volume",
-        }
-        columns |= {name: slices[key][0] for name, key in areas.items()}
-    for rule, places in slices.get("rules", {}).items():
-        end = "" if rule == "above_mean" else f" ({rule.replace('_', ' ')})"
-        columns |= {f"slice {name}{end}": own[0] for name, own in places["within"].items()}
-    return columns
-
-# %% ../../nbs/615_studies.results.ipynb #62958238
 def figures_of(metrics: Mapping[str, Any], split: str = "test") -> dict[str, float]:
     "Every figure of a run's metrics by the name it has in tables; what the model does not do is left out."
     scores = metrics.get(split) or {}
     figures = {"parameters": metrics.get("parameters")} | dict(metrics.get("figures", {}))
-    figures |= _classification_columns(scores.get("classification")) | _volume_columns(scores)
+    figures |= _classification_columns(scores.get("classification"))
+    figures |= {name: own[0] for name, own in volume_figures(scores).items()}
     for name, baseline in metrics.get("baselines", {}).items():
-        if split in baseline:
+        if split in baseline and baseline[split].get("classification"):
             figures[f"weighted F1 of {name}"] = baseline[split]["classification"]["weighted_f1"]
     figures |= ap_columns(scores.get("detection")) | order_columns(scores.get("orders"))
     numbers = {name: value for name, value in figures.items() if isinstance(value, (int, float))}
