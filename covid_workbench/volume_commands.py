@@ -36,7 +36,7 @@ def volumes(args: argparse.Namespace) -> None:
     if page:
         print(f"Report: {page.resolve()}")
 
-
+# %% ../nbs/905_volume_commands.ipynb #8ea17b40
 def volumes_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "runs", nargs="+", type=name_word, metavar="run", help="run folders, the first says which data"

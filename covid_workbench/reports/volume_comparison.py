@@ -22,8 +22,8 @@ from .run_report import html_table, notes_html, write_page
 COMPARISON = ("comparison.html", "comparison.json", "comparison.csv", "volumes.csv", "slices.csv")
 LEAD = (
     "Every row answers for the same {volumes} volumes ({counts}). A run of slices is joined by the rule that "
-    "validation volumes chose; a volume-level run weighs its slices itself. Slice AUC: how well the slices of a volume are ranked "
-    "by lesion, a mean over the volumes that have slices with and without one."
+    "validation volumes chose; a volume-level run weighs its slices itself. Slice AUC: how well the slices "
+    "of a volume are ranked by lesion, a mean over the volumes that have slices with and without one."
 )
 
 
