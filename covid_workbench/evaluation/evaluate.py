@@ -81,7 +81,8 @@ def _evaluate(run: Run, splits: Sequence[str], device: str | None, detections: b
     model = execution.applied(load_model(run, experiment.training.device if device is None else device))
     shared = run.folder.parent / "shared"  # where training keeps decoded slices
     parts = ExperimentData(experiment, run.scored_table(), shared=shared if shared.is_dir() else None)
-    metrics = {"regime": experiment.training.regime, "parameters": sum(p.numel() for p in model.parameters())}
+    regime = "volumes" if experiment.one_shot.model == VOLUME_MODEL else experiment.training.regime
+    metrics = {"regime": regime, "parameters": sum(p.numel() for p in model.parameters())}
     started = time.monotonic()
     found = {split: _score(run, model, parts, split, detections, progress) for split in splits}
     seconds = time.monotonic() - started

@@ -104,7 +104,7 @@ def _metrics(predicted: np.ndarray, dataset: VolumeDataset, parts: ExperimentDat
     figures = class_figures(rows, patients_of(dataset), classes, normal, **more)
     for own in figures.get("one_against_rest", {}).values():
         own.pop("AUC", None)  # a yes or a no has no order
-    return figures | {"detection": None}
+    return {"volumes": len(dataset), "detection": None} | figures
 
 # %% ../../nbs/321_evaluation.volume_baselines.ipynb #1b7f33d8
 def volume_baselines(
