@@ -232,7 +232,7 @@ class VolumeComparison:
     def _repr_html_(self) -> str:
         return self.frame.round(3).to_html(index=False)
 
-
+# %% ../../nbs/329_evaluation.volume_comparison.ipynb #0298e4b5
 def _figures(metrics: dict[str, Any]) -> dict[str, Any]:
     "A row of the table."
     classes, row = metrics["classification"], {}
