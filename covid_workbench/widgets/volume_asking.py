@@ -247,7 +247,12 @@ class VolumeOnShow(VolumeReader):
             self.open, self.error = None, str(error)
             return
         if not self.class_chosen:
-            self.effect_class = self.classes[int(np.argmax(self.open.own["logits"]))]
+            self.effect_class = self.winner
+
+    @property
+    def winner(self) -> str:
+        "The class of the run's own answer; empty without a volume."
+        return self.classes[int(np.argmax(self.open.own["logits"]))] if self.open else ""
 
     @property
     def truth(self) -> str:
@@ -277,7 +282,7 @@ class VolumeView(VolumeOnShow):
 
     def choose_class(self, name: str) -> None:
         "Effects on a class that the reader chose; on the class that won where `name` is empty."
-        self.class_chosen, self.effect_class = bool(name), name or self.effect_class
+        self.class_chosen, self.effect_class = bool(name), name or self.winner
 
     def ask(self) -> None:
         "Answer the question. Raises `InputError` for one that cannot be answered; `answers` stay as they were."
