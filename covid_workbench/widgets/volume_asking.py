@@ -178,7 +178,7 @@ class VolumeReader(LoadedRun):
 
 # %% ../../nbs/822_widgets.volume_asking.ipynb #f58f5b49
 def volume_list(reader: VolumeReader) -> list[dict[str, Any]]:
-    """An entry for each volume, as `slice_list` gives them for slices: id, patient, label, what the run said, how surely.
+    """An entry for each volume as `slice_list` gives them for slices: id, patient, label, what was said, how surely.
 
     The answer for a volume whose label is none of the run's classes is neither right nor wrong, and left out.
     """
