@@ -42,6 +42,9 @@ from covid_workbench.evaluation.answers import (
     surely,
 )
 from .evaluation.inference import Prediction, no_region_note, predict_slices
+from .evaluation.volume_answers import KeptRule, reads_volumes, rule_of
+from .evaluation.volume_inputs import VolumeAnswers, answer_volumes, join_slices
+from .evaluation.volume_rules import DEFAULT_RULE
 from .locks import exclusive
 from .models import zoo
 from .models.cards import CARDS, display_name
@@ -211,24 +214,33 @@ def cache_folder() -> Path:
 
 # %% ../nbs/902_api.ipynb #6581b149
 @dataclass(frozen=True, eq=False)
-class Answers:
-    """What a run says of some slices: an index gives a slice's `Prediction`, tables are made when asked for.
-
-    `classes`: slice, predicted, `p_CLASS`. `lesions`: slice, lesion class, score, box, area. `regions`: one row a slot:
-    slice, rank, region (slots with the same number repeat a region: sum over them), box, score, distance from the image
-    origin, and the attention of each branch, such as `positive` and `negative` of LSTM-2. Boxes: x0, y0, x1, y1 in
-    stored pixels.
-    """
+class _OfSlices:
+    "Predictions for the slices of a data set, and the volumes that these slices are of."
 
     predictions: list[Prediction]
     dataset: SliceDataset
     branches: tuple[str, ...] = ()
+    rule: KeptRule = KeptRule(DEFAULT_RULE, "the default")
 
     def __len__(self) -> int:
         return len(self.predictions)
 
     def __getitem__(self, item: int) -> Prediction:
         return self.predictions[item]
+
+    @cached_property
+    def volumes(self) -> VolumeAnswers:
+        return join_slices(self.predictions, self.dataset, self.rule)
+
+# %% ../nbs/902_api.ipynb #ea9f8ef3
+class Answers(_OfSlices):
+    """What a run says of some slices: an index gives a slice's `Prediction`, tables are made when asked for.
+
+    `classes`: slice, predicted, `p_CLASS`. `lesions`: slice, lesion class, score, box, area. `regions`: one row a slot:
+    slice, rank, region (slots with the same number repeat a region: sum over them), box, score, distance from the image
+    origin, and the attention of each branch, such as `positive` and `negative` of LSTM-2. Boxes: x0, y0, x1, y1 in
+    stored pixels. `volumes`: the scans that the slices are of, answered by the rule, with lesions in ml.
+    """
 
     @cached_property
     def classes(self) -> pd.DataFrame:
@@ -313,9 +325,12 @@ class OpenRun(Run):
         "Score the run on whole splits; the metrics, which are written into the run. `options`: `device`, `progress`."
         return scoring.evaluate(self, splits=splits, **options)
 
-    def predict(self, inputs: Inputs, *, score: float = 0.5, batch: int = 8) -> Answers:
-        "Classes, lesions of at least `score` and regions for paths, arrays (H, W) of grey values, slices or a table."
-        return predict_any(self, inputs, score, batch)
+    def predict(self, inputs: Inputs, *, score: float = 0.5, batch: int = 8, rule: str = "") -> Answers | VolumeAnswers:
+        """Classes, lesions of at least `score` and regions for paths, arrays (H, W), slices, volumes or a table.
+
+        A volume-level run answers whole volumes: `VolumeAnswers`. `rule`: how a one-shot run joins slices to volumes.
+        """
+        return predict_any(self, inputs, score, batch, rule)
 
     def attention(self, split: str = "test") -> AttentionTable:
         "Where the run looks on a whole split."
@@ -330,20 +345,24 @@ class OpenRun(Run):
         return explore_run(self, data)
 
 # %% ../nbs/902_api.ipynb #f240d98d
-def predict_any(run: OpenRun, inputs: Inputs, score: float, batch: int) -> Answers:
+def predict_any(run: OpenRun, inputs: Inputs, score: float, batch: int, rule: str = "") -> Answers | VolumeAnswers:
     """`OpenRun.predict`; lesions below `score` are let go at once, since each holds a mask of the whole slice.
 
-    Raises `InputError` for a score that is no number and a batch of less than one slice.
+    Raises `InputError` for a score that is no number, a batch of less than one slice, and a rule that does not fit.
     """
     if not isinstance(batch, int) or batch < 1 or not score >= 0:
         raise InputError(f"score={score}, batch={batch}: give a score from 0 and at least one slice a batch")
-    dataset = dataset_for(run, inputs)
-    predictions = predict_slices(run.model, dataset, batch=batch)
-    return Answers([surely(prediction, score) for prediction in predictions], dataset, branch_names(run.model))
+    if reads_volumes(run, rule):
+        return answer_volumes(run, run.model, inputs)
+    kept, dataset = rule_of(run, rule), dataset_for(run, inputs)
+    predictions = [surely(found, score) for found in predict_slices(run.model, dataset, batch=batch)]
+    return Answers(predictions, dataset, branch_names(run.model), kept)
 
 # %% ../nbs/902_api.ipynb #86a84ebc
 def attention_table(run: OpenRun, split: str) -> AttentionTable:
     "`OpenRun.attention`; `InputError` for a model without regions."
+    if reads_volumes(run):
+        raise InputError(f"{run.folder} looks at slices, not at regions; predict(...).slices has its attention")
     table = run.scored_table().split(split)
     predictions = list(predict_slices(run.model, dataset_for(run, table), detections=False))
     branches = branch_names(run.model)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['WITHOUT_REGIONS', 'AGGREGATOR_TRAINING', 'DETECTOR_PROTOCOL', 'starts_warm', 'needs_pretrained', 'check_weights',
            'note_weights', 'weight_notes', 'detector_run', 'warm_detector', 'weights_hash', 'check_start',
-           'threads_for', 'train', 'check_room']
+           'threads_for', 'train', 'slices_at_once', 'memory_words', 'check_room']
 
 # %% ../../nbs/422_training.train.ipynb #c4e5aa5f
 import contextlib
@@ -29,7 +29,7 @@ from ..locks import exclusive
 from ..models.execution import Execution
 from ..models.oneshot import VOLUME_MODEL, OneShotSettings
 from ..models.protocol import Protocol
-from ..models.sizes import check_memory
+from ..models.sizes import check_memory, estimated_memory
 from ..models.weights import pretrained_file, sha256_of
 from ..ranks import rank, wait_for_all
 from ..runs.datasets import ExperimentData, check_slices, prepare_data, readable_slices, survey_slices
@@ -45,7 +45,7 @@ from .stages import stages_of
 from .warm_start import aggregator_stage
 
 # %% ../../nbs/422_training.train.ipynb #30e95c09
-WITHOUT_REGIONS = ("mask-rcnn", "classifier", "resnext-plus")  # of which no warm start is made
+WITHOUT_REGIONS = ("mask-rcnn", "classifier", VOLUME_MODEL)  # of which no warm start is made
 
 
 def starts_warm(experiment: Experiment) -> bool:
@@ -265,7 +265,7 @@ def _prepare(
 # %% ../../nbs/422_training.train.ipynb #e5e955fe
 def _check_masks(experiment: Experiment, table: SliceTable) -> None:
     "Raise `InputError` where the masks of the slices do not have what the detector learns, or has learned."
-    if experiment.one_shot.model in ("classifier", "resnext-plus") or not has_masks(table):
+    if experiment.one_shot.model in ("classifier", VOLUME_MODEL) or not has_masks(table):
         return
     check_objects(experiment.objects, table.description, table.name)
     if experiment.training.regime == "fine-tune":
@@ -283,6 +283,15 @@ def _say_findings(run: Run, say: bool) -> None:
     for note in run.notes if say else ():
         if note.startswith(AUDIT):
             print(f"{run.folder}: {note}", flush=True)
+
+
+def _say_memory(run: Run, say: bool) -> None:
+    "Write into the log what a step on volumes will take, and say it before hours of training."
+    if run.experiment.one_shot.model != VOLUME_MODEL or rank():
+        return
+    run_logger(run.folder).info(memory_words(run.experiment))
+    if say:
+        print(f"{run.folder}: {memory_words(run.experiment)}", flush=True)
 
 
 @contextlib.contextmanager
@@ -337,11 +346,25 @@ def train(
         return _train_here(experiment, folder, shared, resume or not first, progress, wait, table, model)
 
 # %% ../../nbs/422_training.train.ipynb #8de72dfb
+def slices_at_once(experiment: Experiment) -> int:
+    "How many slices are in memory together in a step of training: those of its largest part, or of one volume."
+    training = experiment.training
+    if experiment.one_shot.model == VOLUME_MODEL:
+        return experiment.volume.volume_slices
+    batch = max(training.segmentation_batch + training.segmentation_empty, training.classification_batch)
+    return -(-batch // training.accumulation)
+
+
+def memory_words(experiment: Experiment) -> str:
+    "What a step of training on volumes takes, for people; see `models.sizes.estimated_memory`."
+    size, most = experiment.data.image_size, slices_at_once(experiment)
+    needed = estimated_memory(experiment.detector, experiment.one_shot, size, most) / 2**30
+    return f"a step on one volume of up to {most} slices of {size}x{size} takes about {needed:.1f} GB of memory"
+
+
 def check_room(experiment: Experiment, device: torch.device) -> None:
     "Raise `InputError` if a step of training takes more memory than the device has."
-    training = experiment.training
-    batch = max(training.segmentation_batch + training.segmentation_empty, training.classification_batch)
-    batch = -(-batch // training.accumulation)  # slices of the largest part
+    batch = slices_at_once(experiment)
     there = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
     check_memory(experiment.detector, experiment.one_shot, experiment.data.image_size, batch, there)
 
@@ -387,6 +410,7 @@ def _train(
     "Go through the stages of a run and write its weights."
     if rank() == 0:
         _note_left_out(run, parts.table)
+        _say_memory(run, progress)
     if starts_warm(run.experiment):
         detector = _start_warm(run, model, parts, shared, progress)
         regions = _read_regions(run.experiment, model, parts, detector, shared, progress)
