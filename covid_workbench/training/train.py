@@ -339,8 +339,11 @@ def check_room(experiment: Experiment, device: torch.device) -> None:
     training = experiment.training
     batch = max(training.segmentation_batch + training.segmentation_empty, training.classification_batch)
     batch = -(-batch // training.accumulation)  # slices of the largest part
+    if experiment.one_shot.model == "resnext-plus":
+        batch = -(-training.classification_batch // training.accumulation) * experiment.volume.volume_slices
     there = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
-    check_memory(experiment.detector, experiment.one_shot, experiment.data.image_size, batch, there)
+    size, recompute = experiment.data.image_size, experiment.volume.recompute
+    check_memory(experiment.detector, experiment.one_shot, size, batch, there, recompute)
 
 # %% ../../nbs/422_training.train.ipynb #86c50c64
 def _train_here(
