@@ -366,7 +366,8 @@ def check_room(experiment: Experiment, device: torch.device) -> None:
     "Raise `InputError` if a step of training takes more memory than the device has."
     batch = slices_at_once(experiment)
     there = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
-    check_memory(experiment.detector, experiment.one_shot, experiment.data.image_size, batch, there)
+    size, recompute = experiment.data.image_size, experiment.volume.recompute
+    check_memory(experiment.detector, experiment.one_shot, size, batch, there, recompute)
 
 # %% ../../nbs/422_training.train.ipynb #86c50c64
 def _train_here(
