@@ -135,7 +135,7 @@ def test_the_warning_stands_beside_the_papers_figures_and_nowhere_else(tables):
         whole = "volumes" in title and title.startswith("Table")
         assert ("source and label are confounded" in page) == ("source and label are confounded" in latex) == whole
         assert ("names no rule" in page) == ("slices by" in title)
-        assert ("302 CT volumes, 80/20 split, 60 volumes" in page) == title.startswith("Table")
+        assert ("302 CT volumes, 80/20 split, 60 volumes." in page) == title.startswith("Table")
     other = Study.from_dict({"name": "other", "axes": {"model": ["lstm2"]}})
     assert not other.tables  # a study of slices has none of it
 
