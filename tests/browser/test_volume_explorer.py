@@ -21,7 +21,8 @@ def page(lab: Lab, volume_run):
     code = "from covid_workbench.widgets.volume_explorer import VolumeExplorer"
     lab.open(lab.server.notebook("volumes.ipynb", f"{code}\nex = VolumeExplorer({str(volume_run)!r})\nex", ""))
     lab.run_all()
-    lab.page.locator(ROWS).first.wait_for(timeout=120000)
+    lab.page.locator(f"{ROWS} .cw-switch:enabled").first.wait_for(timeout=120000)
+    expect(lab.page.locator(".cw-curve .cw-bar-effect")).to_have_count(8, timeout=60000)
     lab.idle()
     return lab.page
 
@@ -30,11 +31,12 @@ def probabilities(page) -> list[str]:
     return page.locator(".cw-probability").all_inner_texts()
 
 
-def answered(lab: Lab, question: str) -> list[str]:
-    "What the model answers in the kernel, as the page writes it."
+def shows_answer(lab: Lab, question: str) -> None:
+    "The page shows what the model answers in the kernel."
     lab.kernel("from covid_workbench.evaluation.volume_whatif import VolumeQuestion, answer_volume; print(1)")
     asked = f"answer_volume(ex.view.open.read, VolumeQuestion({question})).probabilities"
-    return [f"{value:.3f}" for value in lab.value(f"[float(p) for p in {asked}]")]
+    wanted = [f"{value:.3f}" for value in lab.value(f"[float(p) for p in {asked}]")]
+    expect(lab.page.locator(".cw-probability")).to_have_text(wanted, timeout=20000)
 
 
 def test_planes_are_those_of_the_stack(lab: Lab, page):
@@ -59,9 +61,10 @@ def test_planes_are_those_of_the_stack(lab: Lab, page):
     expect(page.locator(".cw-layer .cw-cross")).to_have_count(6)
     assert "[*]" in page.locator(".jp-InputPrompt").last.inner_text()
     lab.idle()
-    assert lab.value("[ex.stage.place, ex.stage.column, ex.panel.place]") == [11, 16, 11]
+    place, column, selected = lab.value("[ex.stage.place, ex.stage.column, ex.panel.place]")
+    assert place == selected == 11 and column in (15, 16)
     page.wait_for_timeout(300)
-    assert sagittal.evaluate(GREY) == lab.value(f"{STACK}[::-1, :, 16].ravel().tolist()")
+    assert sagittal.evaluate(GREY) == lab.value(f"{STACK}[::-1, :, {column}].ravel().tolist()")
 
     # outlines come and go
     lab.attend(".cw-planes > .cw-stage")
@@ -74,18 +77,17 @@ def test_planes_are_those_of_the_stack(lab: Lab, page):
 def test_slices_are_switched_off_and_moved(lab: Lab, page):
     before, read = probabilities(page), lab.value("ex.panel.reading")
     assert len(read) == 8 and page.locator(".cw-curve .cw-bar-attention").count() == 8
-    expect(page.locator(".cw-curve .cw-bar-effect")).to_have_count(8, timeout=20000)
     page.locator(ROWS).nth(2).click()
     lab.attend(".cw-slice-rows")
     page.keyboard.press(" ")
     page.locator(".cw-strong").wait_for(timeout=10000)
     lab.idle()
     expect(page.locator(f".cw-curve [data-off='{read[2]}']")).to_have_count(1)
-    assert probabilities(page) == answered(lab, f"off=({read[2]},)")
+    shows_answer(lab, f"off=({read[2]},)")
     page.locator(ROWS).first.click()
     page.keyboard.press("Control+z")
     page.locator(".cw-strong").wait_for(state="detached", timeout=10000)
-    assert probabilities(page) == before
+    expect(page.locator(".cw-probability")).to_have_text(before, timeout=10000)
 
     # a range on the curve, a double click on one of its bars
     curve = page.locator(".cw-curve")
@@ -105,7 +107,7 @@ def test_slices_are_switched_off_and_moved(lab: Lab, page):
     box = curve.bounding_box()
     here = curve.locator(f"[data-off='{read[1]}']").bounding_box()
     curve.dblclick(position={"x": here["x"] - box["x"] + 4, "y": 60})
-    page.wait_for_timeout(800)
+    page.wait_for_timeout(1500)
     assert lab.value("sorted(ex.panel.off)") == [read[0], *read[2:4]]
 
     # order by keys, then a slice moved
@@ -116,7 +118,7 @@ def test_slices_are_switched_off_and_moved(lab: Lab, page):
     page.keyboard.press("v")
     page.locator("[data-key='order-reversed'][aria-checked='true']").wait_for(timeout=10000)
     lab.idle()
-    assert probabilities(page) == answered(lab, "'reversed'")
+    shows_answer(lab, "'reversed'")
     page.locator(ROWS).first.click()
     lab.attend(".cw-slice-rows")
     page.keyboard.press("Alt+ArrowDown")
@@ -136,9 +138,11 @@ def test_a_view_comes_back(lab: Lab, page, tmp_path):
     page.keyboard.press("x")
     expect(page.locator("[data-key='exact']")).to_have_attribute("aria-pressed", "true")
     lab.idle()
-    held, said = lab.value("ex.state"), probabilities(page)
+    held = lab.value("ex.state")
     off = held["question"]["off"]
-    assert held["question"]["exact"] and said == answered(lab, f"off=({off[0]},), exact=True")
+    shows_answer(lab, f"off=({off[0]},), exact=True")
+    said = probabilities(page)
+    assert held["question"]["exact"]
     with page.expect_download(timeout=20000) as download:
         page.locator("[data-key='save']").select_option("html")
     download.value.save_as(tmp_path / "view.html")
@@ -146,7 +150,8 @@ def test_a_view_comes_back(lab: Lab, page, tmp_path):
     page.reload()
     page.locator(ROWS).first.wait_for(timeout=60000)
     page.locator(".cw-switch[aria-checked='false']").wait_for(timeout=20000)
-    assert probabilities(page) == said and lab.value("ex.state") == held
+    expect(page.locator(".cw-probability")).to_have_text(said, timeout=20000)
+    assert lab.value("ex.state") == held
     assert page.locator(".cw-curve .cw-bar-attention").count() == 7
 
     # another volume, then back from the link
