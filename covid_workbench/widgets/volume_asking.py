@@ -178,7 +178,7 @@ class VolumeReader(LoadedRun):
 
 # %% ../../nbs/822_widgets.volume_asking.ipynb #f58f5b49
 def volume_list(reader: VolumeReader) -> list[dict[str, Any]]:
-    """An entry for each volume, as `slice_list` gives them for slices: id, patient, label, what the run said, how surely.
+    """An entry for each volume as `slice_list` gives them for slices: id, patient, label, what was said, how surely.
 
     The answer for a volume whose label is none of the run's classes is neither right nor wrong, and left out.
     """
@@ -247,7 +247,12 @@ class VolumeOnShow(VolumeReader):
             self.open, self.error = None, str(error)
             return
         if not self.class_chosen:
-            self.effect_class = self.classes[int(np.argmax(self.open.own["logits"]))]
+            self.effect_class = self.winner
+
+    @property
+    def winner(self) -> str:
+        "The class of the run's own answer; empty without a volume."
+        return self.classes[int(np.argmax(self.open.own["logits"]))] if self.open else ""
 
     @property
     def truth(self) -> str:
@@ -277,7 +282,7 @@ class VolumeView(VolumeOnShow):
 
     def choose_class(self, name: str) -> None:
         "Effects on a class that the reader chose; on the class that won where `name` is empty."
-        self.class_chosen, self.effect_class = bool(name), name or self.effect_class
+        self.class_chosen, self.effect_class = bool(name), name or self.winner
 
     def ask(self) -> None:
         "Answer the question. Raises `InputError` for one that cannot be answered; `answers` stay as they were."
