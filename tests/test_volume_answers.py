@@ -345,7 +345,10 @@ def test_the_command_writes_a_report_and_keeps_the_rule_that_predict_goes_by(run
     (run.folder / KEPT).write_text('{"rule": "none", "why": ""}')
     code, _, errors = command("predict", run.folder, nifti, "--out", tmp_path / "o")
     assert code == 2 and KEPT in errors and "rule" in errors
-    (run.folder / KEPT).unlink()WRONG_RULES = ("mode", "top", "top:", "top:2", "mean:0", "votes:0", "attention:nan", "top:0.5:1", "")
+    (run.folder / KEPT).unlink()
+
+
+WRONG_RULES = ("mode", "top", "top:", "top:2", "mean:0", "votes:0", "attention:nan", "top:0.5:1", "")
 
 
 @pytest.mark.parametrize("word", WRONG_RULES)
