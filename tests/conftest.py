@@ -133,9 +133,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def results(shared: Path) -> dict[str, bytes]:
-    "The same for a folder `shared`, without what grows as files come to rest: their hashes and decoded slices."
-    held = contents(shared).items()
-    return {name: content for name, content in held if name != "hashes.json" and not name.startswith("slices/")}
+    "The same for a folder `shared`, without what grows as files come to rest: their hashes, decoded slices and stacks."
+    held, kept = contents(shared).items(), ("slices/", "volumes/")
+    return {name: content for name, content in held if name != "hashes.json" and not name.startswith(kept)}
 
 
 @pytest.fixture(scope="session")

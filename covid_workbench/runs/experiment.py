@@ -153,7 +153,10 @@ class RegimeSettings:
         options=("heads", "heads+bn", "full"),
     )
     epochs: float = setting(
-        10.0, "passes over the classification slices (after a warm start: the joint part, may be 0)", low=0, high=10_000
+        10.0,
+        "passes over the classification slices, or over the volumes (after a warm start: the joint part, may be 0)",
+        low=0,
+        high=10_000,
     )
     detector_epochs: float = setting(
         10.0, "warm-start and two-stage: passes over the lesion slices for the detector", low=0, high=10_000
@@ -176,7 +179,15 @@ class OptimizerSettings:
     )
     aggregator_learning_rate: float = setting(1e-3, "step size of the aggregator on cached regions", low=0, high=1)
     weight_decay: float = setting(1e-3, "weight decay", low=0, high=10)
-    schedule: str = setting("constant", "learning rate over time", options=("constant", "cosine", "cyclic"))
+    schedule: str = setting(
+        "constant",
+        "learning rate over time: constant, cosine (down to 0) or cyclic (triangles from a tenth of the rate to the "
+        "rate)",
+        options=("constant", "cosine", "cyclic"),
+    )
+    cycle_epochs: float = setting(
+        4.0, "schedule=cyclic: epochs of a cycle, half of them up and half down", low=0.01, high=10_000
+    )
     warmup: int = setting(0, "steps over which the learning rate rises from 0", low=0, high=10**7)
     gradient_clip: float = setting(0.0, "largest gradient norm; 0 switches it off", low=0, high=10**6)
 
@@ -189,7 +200,9 @@ class BatchSettings:
     segmentation_empty: int = setting(
         0, "slices with nothing to find added to each segmentation step", low=0, high=4096
     )
-    classification_batch: int = setting(1, "slices a classification step", low=1, high=4096)
+    classification_batch: int = setting(
+        1, "slices a classification step (model=resnext-plus: volumes a step)", low=1, high=4096
+    )
 
 
 @dataclass(frozen=True)
@@ -223,7 +236,11 @@ class SpeedSettings:
         options=COMPILED,
     )
     accumulation: int = setting(
-        1, "parts that a step takes its slices in, adding up their gradients, where memory is short", low=1, high=4096
+        1,
+        "parts that a step takes its slices in, adding up their gradients, where memory is short (volumes are always "
+        "taken one by one)",
+        low=1,
+        high=4096,
     )
     workers: int = setting(0, "processes that read slices ahead of training and scoring; 0: none", low=0, high=256)
     slice_cache_gb: float = setting(
@@ -401,6 +418,16 @@ def _check_numbers(data: DataSettings, detector: DetectorSettings) -> None:
     if data.validation + data.test >= 1:
         raise InputError(f"settings validation={data.validation} and test={data.test} leave no patient to train on")
 
+
+def _check_volumes(model: str, data: DataSettings) -> None:
+    "Raise `InputError` for settings that would take slices out of a volume."
+    drawn = [name for name in ("train_slices", "validation_slices", "test_slices") if getattr(data, name)]
+    if model == VOLUME_MODEL and drawn:
+        raise InputError(
+            f"setting {drawn[0]}={getattr(data, drawn[0])} draws single slices, and model={model} reads whole volumes; "
+            f"set {drawn[0]}=0, and volume_slices says how many slices of a volume are read at once"
+        )
+
 # %% ../../nbs/200_runs.experiment.ipynb #32966d23
 @dataclass(frozen=True)
 class ExperimentGroups:
@@ -424,6 +451,7 @@ class ExperimentGroups:
         phantom = self.data.source == "phantom" and not self.data.also
         least = 1 if self.one_shot.model == "mask-rcnn" else 2  # a detector tells no image classes apart
         _check_classes(self.one_shot.classes, self.data.relabel, self.protocol.f1_weights, phantom, least)
+        _check_volumes(self.one_shot.model, self.data)
         check_sizes(self.detector, self.one_shot, self.data.image_size)
 
     @property
@@ -638,6 +666,7 @@ LATER = {
     name: kind.__dataclass_fields__[name].default
     for kind, names in (
         (DataSettings, ("window", "train_slices", "validation_slices", "test_slices")),
+        (OptimizerSettings, ("cycle_epochs",)),
         (SpeedSettings, ("precision", "channels_last", "compile", "accumulation")),
         (VolumeSettings, VolumeSettings.__dataclass_fields__),
     )

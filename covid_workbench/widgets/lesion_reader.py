@@ -23,6 +23,7 @@ from ..errors import InputError, WorkbenchError
 from ..evaluation.detection import Detections, lesion_labels
 from ..evaluation.inference import predict_slices
 from ..models.cards import display_name
+from ..models.oneshot import VOLUME_MODEL
 from ..reports.pictures import SlicePicture, slice_picture
 from ..runs.datasets import ExperimentData
 from ..runs.load import load_model
@@ -183,6 +184,10 @@ class LesionReader(_Entries):
     def __init__(self, run: Run, data: str | Path | SliceTable | None = None, *, split="test", device="cpu"):
         if run.experiment.one_shot.model == "classifier":
             raise InputError(f"{run.folder} is a plain classifier: it predicts a class and finds no lesions; {OTHER}")
+        if run.experiment.one_shot.model == VOLUME_MODEL:
+            raise InputError(
+                f"{run.folder} gives a volume's class and finds no lesions; use VolumeExplorer, or {OTHER}"
+            )
         super().__init__(SliceVolumes(slices_to_browse(run, data, split)))
         self.run, self.model = run, load_model(run, device)
         self.shown = ""
