@@ -174,6 +174,10 @@ def test_slice_scores_of_attention_on_lesions_and_away_from_them():
     fooled = slice_scores(*invented(normal_answer=True))
     assert fooled["rules"]["above_mean"]["with_volume"]["specificity"][0] < 1  # slices of the normal volume count
     assert fooled["rules"]["above_mean"]["within"]["specificity"][0] == 1
+    rows, about = invented()
+    one = slice_scores(rows[rows["volume"] != "V1"], about.drop("V1"))  # both kinds of slices in one patient alone
+    assert one["rules"]["above_mean"]["within"]["F1"] == [1.0, None, None] == one["auc_within"]
+    assert None not in one["auc_pooled"]
     assert slice_scores(*invented(looks_right=False))["auc_within"][0] == 0
 
 
