@@ -21,7 +21,8 @@ from torch import nn
 # %% auto #0
 __all__ = ['OBJECTS_OF_COUNT', 'list_models', 'create_model', 'class_names', 'register_model', 'open_slices', 'check_data',
            'phantom', 'cache_folder', 'Answers', 'answer_picture', 'AttentionTable', 'OpenRun', 'predict_any',
-           'attention_table', 'explore_run', 'open_run', 'data_settings', 'train', 'experiment_of', 'run_study']
+           'attention_table', 'explore_run', 'open_run', 'compare_volumes', 'data_settings', 'train', 'experiment_of',
+           'run_study']
 
 # %% ../nbs/902_api.ipynb #e123e8da
 from .data.colours import class_colours
@@ -61,6 +62,7 @@ if TYPE_CHECKING:  # what only some calls need
 
     from covid_workbench.data.audit import Audit
     from covid_workbench.data.dataset import SliceDataset
+    from covid_workbench.evaluation.volume_comparison import VolumeComparison
     from covid_workbench.studies.study import Study
 
 # %% ../nbs/902_api.ipynb #9e8b3b12
@@ -393,6 +395,23 @@ def open_run(folder: str | Path) -> OpenRun:
     >>> run.history.tail(), run.metrics["test"]["classification"]["weighted_f1"]
     """
     return OpenRun.open(folder)
+
+# %% ../nbs/902_api.ipynb #91e86602
+def compare_volumes(
+    runs: Sequence[str | Path | Run], data: SliceTable | str | Path | None = None, **options: Any
+) -> VolumeComparison:
+    """Runs of slices and of volumes on the same volumes: `frame` has a row a run, `answers` one a volume.
+
+    `data`: other data than the first run's test volumes. `options`: `slices` (all, or read: those that volume-level
+    runs read), `rule`, `repeats`, `device`, `progress`. Raises `InputError` for runs that share no question.
+
+    >>> compare_volumes(["runs/lstm2", "runs/volumes"]).frame
+    """
+    from covid_workbench.evaluation.volume_comparison import compare_runs
+
+    opened = [own if isinstance(own, Run) else open_run(own) for own in runs]
+    table = data if data is None or isinstance(data, SliceTable) else slices_named(data)
+    return compare_runs(opened, table=table, **options)
 
 # %% ../nbs/902_api.ipynb #8dfe90ad
 def data_settings(data: SliceTable | str | Path | Sequence[str | Path], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from covid_workbench.evaluation.volume_answers import (
     shows_nothing,
     slices_frame,
     volume_frame,
-    volumes_in,
+    volumes_found,
     words_on,
 )
 from .volumes import VolumePrediction, predict_volumes
@@ -90,8 +90,8 @@ class VolumesAtHand(VolumeDataset):
 
     def words(self, item: int) -> list[str]:
         "What belongs beside the answer for a volume; see `words_on`."
-        stack, name = self.stack(item), self.volumes[item].name
-        return words_on(name, len(stack), sum(map(is_flat, stack.pixels)), stack.why)
+        stack = self.stack(item)
+        return words_on(self.volumes[item], sum(map(is_flat, stack.pixels)), stack.why)
 
 
 def volumes_for(run: Run, inputs: Inputs) -> tuple[VolumesAtHand, list[str]]:
@@ -205,14 +205,14 @@ def join_slices(
     for a run without image classes.
     """
     table = dataset.table
-    volumes, notes = volumes_in(table)
+    volumes, notes = volumes_found(table)
     shares, classes = shares_of(predictions) if len(predictions) else None, tuple(dataset.classes)
     answers, words = [], []
     for own in volumes:
         of_slices, normal = shares[list(own.rows)], table.description.normal
         answers.append(answer_of_slices(own, of_slices, kept.rule, classes, normal))
         dark = [shows_nothing(dataset.slice(row)) if empty is None else empty[row] for row in own.rows]
-        words.append(words_on(own.name, len(own), sum(dark)))
+        words.append(words_on(own, sum(dark)))
     notes = [*notes, *([f"Volumes by the rule {kept.rule} ({kept.rule.words}), {kept.why}."] if volumes else [])]
     found = LesionsOfScans(predictions, dataset)
     return VolumeAnswers(answers, volumes, table, str(kept.rule), words, notes, found)

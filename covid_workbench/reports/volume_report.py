@@ -130,7 +130,7 @@ def _checked(stack: VolumeStack, answer: VolumePrediction) -> None:
             f"does not fit a volume of {len(stack)} slices"
         )
 
-
+# %% ../../nbs/505_reports.volume_report.ipynb #b4d3feda
 def volume_picture(
     stack: VolumeStack, answer: VolumePrediction, truth: np.ndarray | None = None, title: str = ""
 ) -> SlicePicture:
