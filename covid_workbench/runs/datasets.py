@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['relabelled', 'phantom_folder', 'prepare_data', 'survey_slices', 'check_slices', 'readable_slices', 'with_mask',
-           'with_label', 'ExperimentData', 'dataset_of', 'missing_classes']
+           'with_label', 'ExperimentData', 'dataset_of', 'labelled_rows', 'missing_classes']
 
 # %% ../../nbs/203_runs.datasets.ipynb #077e3e95
 from collections.abc import Callable, Sequence
@@ -234,10 +234,7 @@ class ExperimentData:
     def missing_classes(self) -> list[str]:
         "A sentence for each image class of the model that a split lacks; no F1 on that split means anything."
         settings = self.experiment.one_shot
-        if settings.model == VOLUME_MODEL:
-            volumes = pd.DataFrame(map(vars, volumes_of(self.table)))
-            return missing_classes(settings, volumes, "volume")
-        return missing_classes(settings, self.table.frame)
+        return missing_classes(settings, *labelled_rows(settings, self.table))
 
     def check_classes(self) -> None:
         "Raise `InputError` if a split lacks an image class of the model."
@@ -260,6 +257,13 @@ def dataset_of(experiment: Experiment, table: SliceTable, shared: Path | None = 
     )
 
 # %% ../../nbs/203_runs.datasets.ipynb #6d444d41
+def labelled_rows(settings: OneShotSettings, table: SliceTable) -> tuple[pd.DataFrame, str]:
+    "What has a label that a model learns: the slices of a table, or its volumes (and which of the two, as a word)."
+    if settings.model == VOLUME_MODEL:
+        return pd.DataFrame(map(vars, volumes_of(table))), "volume"
+    return table.frame, "slice"
+
+
 def missing_classes(settings: OneShotSettings, frame: pd.DataFrame, what: str = "slice") -> list[str]:
     """A sentence for each split of `frame` and class of the model without a slice there; none for mask-rcnn.
 
@@ -277,7 +281,7 @@ def missing_classes(settings: OneShotSettings, frame: pd.DataFrame, what: str = 
         if not (rows["label"] == name).any()
     ]
 
-
+# %% ../../nbs/203_runs.datasets.ipynb #ea807951
 def _labels_there(rows: pd.DataFrame, what: str) -> str:
     "How many slices (or `what` the rows are) of which class each source has, in words."
     counts = rows.groupby("source")["label"].value_counts()
