@@ -36,9 +36,10 @@ from covid_workbench.runs.run import Run
 from covid_workbench.training.train import train
 from covid_workbench.widgets.explorer import AttentionExplorer
 from covid_workbench.widgets.lesions import LesionBrowser
-from covid_workbench.widgets.volume_asking import VolumeReader, lesions_of, open_volume_view
+from covid_workbench.widgets.volume_asking import open_volume_view
 from covid_workbench.widgets.volume_explorer import VOLUME_GUARD, VolumeExplorer
 from covid_workbench.widgets.volume_parts import shown_side, volume_traits
+from covid_workbench.widgets.volume_reader import VolumeReader, lesions_of
 
 VOLUMES = dict(model="resnext-plus", phantom_slices=6, volume_slices=4, backbone="resnet18", cut="layer2")
 

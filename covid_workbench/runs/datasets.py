@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['relabelled', 'phantom_folder', 'prepare_data', 'survey_slices', 'check_slices', 'readable_slices', 'with_mask',
-           'with_label', 'ExperimentData', 'dataset_of', 'labelled_rows', 'missing_classes']
+           'with_label', 'ExperimentData', 'dataset_of', 'missing_classes']
 
 # %% ../../nbs/203_runs.datasets.ipynb #077e3e95
 from collections.abc import Callable, Sequence
@@ -232,9 +232,8 @@ class ExperimentData:
         return dataset_of(self.experiment, table, self.shared)
 
     def missing_classes(self) -> list[str]:
-        "A sentence for each image class of the model that a split lacks; no F1 on that split means anything."
-        settings = self.experiment.one_shot
-        return missing_classes(settings, *labelled_rows(settings, self.table))
+        "A sentence for each class of the model that a split lacks; no F1 on that split means anything."
+        return missing_classes(self.experiment.one_shot, *_told_apart(self))
 
     def check_classes(self) -> None:
         "Raise `InputError` if a split lacks an image class of the model."
@@ -242,6 +241,13 @@ class ExperimentData:
             raise InputError(f"{self.table.name}: {sentence}")
 
 # %% ../../nbs/203_runs.datasets.ipynb #f05e9313
+def _told_apart(data: ExperimentData) -> tuple[pd.DataFrame, str]:
+    "What the model tells apart, and its name: slices or volumes."
+    if data.experiment.one_shot.model == VOLUME_MODEL:
+        return pd.DataFrame(map(vars, volumes_of(data.table))), "volume"
+    return data.table.frame, "slice"
+
+
 def dataset_of(experiment: Experiment, table: SliceTable, shared: Path | None = None) -> SliceDataset:
     "A data set over `table`, with the settings of the experiment; decoded slices are kept under `shared`."
     data, room = experiment.data, experiment.training.slice_cache_gb
@@ -257,13 +263,6 @@ def dataset_of(experiment: Experiment, table: SliceTable, shared: Path | None = 
     )
 
 # %% ../../nbs/203_runs.datasets.ipynb #6d444d41
-def labelled_rows(settings: OneShotSettings, table: SliceTable) -> tuple[pd.DataFrame, str]:
-    "What has a label that a model learns: the slices of a table, or its volumes (and which of the two, as a word)."
-    if settings.model == VOLUME_MODEL:
-        return pd.DataFrame(map(vars, volumes_of(table))), "volume"
-    return table.frame, "slice"
-
-
 def missing_classes(settings: OneShotSettings, frame: pd.DataFrame, what: str = "slice") -> list[str]:
     """A sentence for each split of `frame` and class of the model without a slice there; none for mask-rcnn.
 
@@ -281,7 +280,7 @@ def missing_classes(settings: OneShotSettings, frame: pd.DataFrame, what: str = 
         if not (rows["label"] == name).any()
     ]
 
-# %% ../../nbs/203_runs.datasets.ipynb #ea807951
+
 def _labels_there(rows: pd.DataFrame, what: str) -> str:
     "How many slices (or `what` the rows are) of which class each source has, in words."
     counts = rows.groupby("source")["label"].value_counts()
@@ -296,7 +295,7 @@ def _splits_elsewhere(frame: pd.DataFrame, name: str) -> str:
     words = [f"{source_words(source)} has {name} in {others} alone" for source, others in elsewhere.items()]
     return "; ".join(words) or f"no source has {name} at all"
 
-
+# %% ../../nbs/203_runs.datasets.ipynb #da7cebd7
 def _advice(everywhere: list[str]) -> str:
     "What to do; `everywhere` are the classes that every split has."
     if len(everywhere) > 1:

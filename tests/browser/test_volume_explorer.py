@@ -12,6 +12,10 @@ GREY = """(root) => {
   const pixels = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
   return [...pixels].filter((_, at) => at % 4 === 0);
 }"""
+BARS = """(curve) => {
+  const boxes = [...curve.querySelectorAll('.cw-bar-attention')].map((bar) => bar.getBoundingClientRect());
+  return [boxes[0].bottom - 4, boxes.map((box) => (box.left + box.right) / 2)];
+}"""
 STACK = "ex.view.open.stack.pixels"
 
 
@@ -91,9 +95,9 @@ def test_slices_are_switched_off_and_moved(lab: Lab, page):
 
     # a range on the curve, a double click on one of its bars
     curve = page.locator(".cw-curve")
-    bars = [curve.locator(f"[data-bar='{place}']").first.bounding_box() for place in read]
-    y = bars[0]["y"] + bars[0]["height"] - 4
-    across = [bar["x"] + bar["width"] / 2 for bar in bars]
+    expect(curve.locator(".cw-bar-effect")).to_have_count(8, timeout=10000)
+    curve.scroll_into_view_if_needed()
+    y, across = curve.evaluate(BARS)
     page.keyboard.down("Shift")
     page.mouse.move(across[0] - 2, y)
     page.mouse.down()
@@ -104,9 +108,8 @@ def test_slices_are_switched_off_and_moved(lab: Lab, page):
     lab.idle()
     assert lab.value("sorted(ex.panel.off)") == read[:4]
     curve.scroll_into_view_if_needed()
-    box = curve.bounding_box()
-    here = curve.locator(f"[data-off='{read[1]}']").bounding_box()
-    curve.dblclick(position={"x": here["x"] - box["x"] + 4, "y": 60})
+    expect(curve.locator(".cw-bar-effect")).to_have_count(4, timeout=10000)
+    curve.dblclick(position={"x": across[1] - curve.bounding_box()["x"], "y": 60})
     page.wait_for_timeout(1500)
     assert lab.value("sorted(ex.panel.off)") == [read[0], *read[2:4]]
 
