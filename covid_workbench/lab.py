@@ -54,7 +54,7 @@ def _parameters_of(name: str, runs: Sequence[str | Path], data: Sequence[str | P
     values = _parameters(fit, data)
     return values if fit or not runs else {"data": values["data"]} if data else {}
 
-
+# %% ../nbs/901_lab.ipynb #5a598364
 def _fill_in(notebook: dict, values: dict[str, object]) -> None:
     "Set the assignments of the parameters cell; the comments behind them stay."
     for cell in notebook["cells"]:

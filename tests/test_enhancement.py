@@ -208,3 +208,22 @@ def test_the_setting_reaches_the_stack_of_a_volume(phantom):
         assert (stack.pixels == enhanced(stacks["none"].pixels, name)).all()
         assert (stack.lungs == stacks["none"].lungs).all()
         assert name == "none" or (stack.pixels != stacks["none"].pixels).any()
+
+
+def test_a_real_slice_is_the_same_picture_with_stronger_details(shared):
+    from scipy import ndimage
+
+    from covid_workbench.data.dataset import square_picture
+    from covid_workbench.data.lungs import lung_mask_of_plane
+    from covid_workbench.data.series import read_volumes
+    from covid_workbench.data.windows import apply_window
+
+    hu = read_volumes(shared / "data" / "lungmask-testdata")[0].hu[0]
+    pixels = square_picture(apply_window(hu), 128)
+    found = enhanced(pixels, "stochastic")
+    assert found.min() >= pixels.min() and found.max() <= pixels.max()
+    assert np.corrcoef(found.ravel(), pixels.ravel())[0, 1] > 0.97
+    lungs = square_picture(np.uint8(255 * lung_mask_of_plane(hu).lungs), 128) > 127
+    fine, before = (np.abs(ndimage.laplace(own.astype(float)))[lungs].mean() for own in (found, pixels))
+    assert fine > 1.2 * before  # vessels and texture in the lungs
+    assert enhanced(pixels, "tone")[lungs].mean() > 1.2 * pixels[lungs].mean()

@@ -55,6 +55,9 @@ class VolumeSettings(VolumeChanges):
     lung_fusion: bool = setting(True, "a volume's lung mask is read beside its slices and added to their first maps")
     map_attention: bool = setting(True, "channel and spatial attention on a volume's first maps")
     slice_attention: bool = setting(True, "slices of a volume weigh by attention; off: their mean, and no slice answer")
+    slice_trunk: str = setting(
+        "", "a trunk of your own for the slices of a volume, by the name that register_trunk gave it; empty: backbone"
+    )
     volume_statistics: str = setting(
         "volume",
         "normalisation in the trunk of a volume's network: statistics of the slices at hand (volume, the paper), or "

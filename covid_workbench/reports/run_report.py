@@ -40,7 +40,7 @@ MODEL_COLOURS = {  # each with a contrast of 3:1 or more to white and to black
     "mean-pool": "#5C8A1E",
     "max-pool": "#9C6B54",
     "gated-attention": "#16899C",
-    "resnext-plus": "#5B6FD0",
+    "resnext-plus": "#5264DB",
 }
 PANELS = (
     "segmentation loss (sum of five)",

@@ -232,12 +232,10 @@ class ExperimentData:
         return dataset_of(self.experiment, table, self.shared)
 
     def missing_classes(self) -> list[str]:
-        "A sentence for each image class of the model that a split lacks; no F1 on that split means anything."
-        settings = self.experiment.one_shot
-        if settings.model == VOLUME_MODEL:
-            volumes = pd.DataFrame(map(vars, volumes_of(self.table)))
-            return missing_classes(settings, volumes, "volume")
-        return missing_classes(settings, self.table.frame)
+        "A sentence for each class of the model that a split lacks; no F1 on that split means anything."
+        is_volumes = self.experiment.one_shot.model == VOLUME_MODEL
+        rows = pd.DataFrame(map(vars, volumes_of(self.table))) if is_volumes else self.table.frame
+        return missing_classes(self.experiment.one_shot, rows, "volume" if is_volumes else "slice")
 
     def check_classes(self) -> None:
         "Raise `InputError` if a split lacks an image class of the model."
@@ -292,7 +290,7 @@ def _splits_elsewhere(frame: pd.DataFrame, name: str) -> str:
     words = [f"{source_words(source)} has {name} in {others} alone" for source, others in elsewhere.items()]
     return "; ".join(words) or f"no source has {name} at all"
 
-
+# %% ../../nbs/203_runs.datasets.ipynb #da7cebd7
 def _advice(everywhere: list[str]) -> str:
     "What to do; `everywhere` are the classes that every split has."
     if len(everywhere) > 1:

@@ -236,7 +236,7 @@ VOLUME = Study(
             ("weighted F1", *(f"weighted F1 of {name}" for name in BASELINES)),
         ),
     ),
-    sizes={"smoke": dict(phantom_patients=30, phantom_slices=8, volume_slices=6, epochs=2)},
+    sizes={"smoke": dict(phantom_patients=24, phantom_slices=8, volume_slices=6)},
 )
 
 # %% ../../nbs/603_studies.shipped.ipynb #a4f0212a

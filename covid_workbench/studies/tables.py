@@ -18,6 +18,7 @@ from ..errors import InputError
 from ..evaluation.detection import AP_OF, SEGMENTATION, ap_rule, lesion_labels
 from ..evaluation.published import published, published_on
 from ..evaluation.volume_figures import volume_figures
+from ..models.oneshot import VOLUME_MODEL
 from ..runs.experiment import source_description
 from .folder import CellStatus, StudyFolder, known_experiment
 from .grid import matches_labels
@@ -154,7 +155,7 @@ def _rule(cells: Sequence[CellStatus]) -> str:
     if any(measured):
         return " / ".join(dict.fromkeys(rule for rule in measured if rule))
     experiment = known_experiment(cells[0])
-    if experiment is None or experiment.one_shot.model == "classifier":
+    if experiment is None or experiment.one_shot.model in ("classifier", VOLUME_MODEL):
         return ""
     with contextlib.suppress(InputError):
         described = source_description(experiment.flat()) or STANDARD

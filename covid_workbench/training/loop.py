@@ -48,8 +48,8 @@ class Stage:
     optimiser step for each. In place of a dictionary it may yield an iterator of (share of the batch, terms), whose
     gradients are added up. Numbers without a gradient are recorded only. `validate()` gives scores every
     `validate_every` steps, and the weights with the best `score` are kept. `parameters` are trained; modules of
-    `frozen` stay in evaluation mode. `rate_setting` is the setting that `learning_rate` comes from. `epoch_steps`: steps
-    of one pass over the data, by which a cyclic rate counts its cycles.
+    `frozen` stay in evaluation mode. `rate_setting` is the setting that `learning_rate` comes from. `epoch_steps`:
+    steps of one pass over the data, by which a cyclic rate counts its cycles.
     """
 
     name: str

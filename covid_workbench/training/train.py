@@ -357,8 +357,8 @@ def slices_at_once(experiment: Experiment) -> int:
 
 def memory_words(experiment: Experiment) -> str:
     "What a step of training on volumes takes, for people; see `models.sizes.estimated_memory`."
-    size, most = experiment.data.image_size, slices_at_once(experiment)
-    needed = estimated_memory(experiment.detector, experiment.one_shot, size, most) / 2**30
+    size, most, again = experiment.data.image_size, slices_at_once(experiment), experiment.volume.recompute
+    needed = estimated_memory(experiment.detector, experiment.one_shot, size, most, recompute=again) / 2**30
     return f"a step on one volume of up to {most} slices of {size}x{size} takes about {needed:.1f} GB of memory"
 
 
@@ -366,7 +366,8 @@ def check_room(experiment: Experiment, device: torch.device) -> None:
     "Raise `InputError` if a step of training takes more memory than the device has."
     batch = slices_at_once(experiment)
     there = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
-    check_memory(experiment.detector, experiment.one_shot, experiment.data.image_size, batch, there)
+    size, recompute = experiment.data.image_size, experiment.volume.recompute
+    check_memory(experiment.detector, experiment.one_shot, size, batch, there, recompute)
 
 # %% ../../nbs/422_training.train.ipynb #86c50c64
 def _train_here(

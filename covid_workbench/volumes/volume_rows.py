@@ -8,7 +8,7 @@ __all__ = ['VolumeRows', 'label_of', 'plane_distance', 'volumes_of', 'volume_not
 # %% ../../nbs/150_volumes.volume_rows.ipynb #3f0ad7aa
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -43,7 +43,7 @@ class VolumeRows:
         return len(self.rows)
 
 # %% ../../nbs/150_volumes.volume_rows.ipynb #a92528f2
-def label_of(labels: pd.Series, normal: str, name: str) -> str:
+def label_of(labels: Iterable[str], normal: str, name: str) -> str:
     "The label of a volume from those of its slices. Raises `InputError` where they contradict each other."
     found = [label for label in dict.fromkeys(labels) if label]
     telling = [label for label in found if label != normal]
@@ -126,9 +126,9 @@ def plane_distance(table: SliceTable, volume: VolumeRows) -> float | None:
     return opened(path).spacing[0] * float(np.diff(np.sort(frames)).mean())
 
 # %% ../../nbs/150_volumes.volume_rows.ipynb #df860e7e
-def _odd(table: SliceTable, rows: list[int], name: str) -> tuple[tuple[str, str], ...]:
+def _odd(table: SliceTable, columns: dict[str, np.ndarray], rows: list[int], name: str) -> tuple[tuple[str, str], ...]:
     "What is odd about the `index` of rows that are ordered by it, and about their split. Raises `InputError`."
-    index, found = table.frame["index"].to_numpy()[rows], []
+    index, found = columns["index"][rows], []
     steps = np.diff(index)
     if len(rows) > 1 and not steps.any():
         found.append(("say no order of their slices (column index), which are taken as the table has them", ""))
@@ -141,20 +141,20 @@ def _odd(table: SliceTable, rows: list[int], name: str) -> tuple[tuple[str, str]
         if len(gaps):
             where = f"index {index[gaps[0]]} is followed by {index[gaps[0] + 1]}, where {usual:g} is the usual step"
             found.append(("lack slices", f"{where}, and so in {len(gaps)} places" if len(gaps) > 1 else where))
-    splits = [split for split in table.frame["split"].iloc[rows].unique() if split]
+    splits = {split for split in columns["split"][rows] if split}
     if len(splits) > 1:
         found.append(("have slices in several splits, so that a part of a scan trains what is tested on the rest", ""))
     return tuple(found)
 
 # %% ../../nbs/150_volumes.volume_rows.ipynb #5084deac
-def _volume(table: SliceTable, rows: list[int], person: str) -> VolumeRows:
-    "The volume of rows that are ordered by `index`."
-    first = table.frame.iloc[min(rows)]
+def _volume(table: SliceTable, columns: dict[str, np.ndarray], rows: list[int]) -> VolumeRows:
+    "The volume of rows that are ordered by `index`; `columns` of the table."
+    first = {name: values[min(rows)] for name, values in columns.items()}
     name = "/".join(filter(None, (first["patient"], first["scan"])))
-    label = label_of(table.frame["label"].iloc[rows], table.description.normal, name)
-    odd = _odd(table, rows, name)
+    label = label_of(columns["label"][rows], table.description.normal, name)
+    odd = _odd(table, columns, rows, name)
     ordered, more = _from_the_feet(table, rows, name)
-    return VolumeRows(name, person, label, first["split"], first["source"], tuple(map(int, ordered)), odd + more)
+    return VolumeRows(name, first["person"], label, first["split"], first["source"], tuple(ordered), odd + more)
 
 
 def volumes_of(table: SliceTable) -> list[VolumeRows]:
@@ -162,13 +162,15 @@ def volumes_of(table: SliceTable) -> list[VolumeRows]:
 
     Raises `InputError` for labels that contradict each other, for mixed series, and for planes that are not axial.
     """
-    people = table.patients
+    names = ("patient", "scan", "label", "split", "source", "index")
+    columns = {name: table.frame[name].to_numpy(object if name != "index" else int) for name in names}
+    columns["person"] = table.patients.to_numpy(object)
     ordered = np.argsort(table.frame["index"].to_numpy(), kind="stable")
-    keys = table.frame[["source", "scan"]].assign(person=people).iloc[ordered]
+    keys = pd.DataFrame({name: columns[name][ordered] for name in ("source", "person", "scan")})
     groups = [
         ordered[places].tolist() for places in keys.groupby(["source", "person", "scan"], sort=False).indices.values()
     ]
-    found = [_volume(table, rows, people.iat[rows[0]]) for rows in sorted(groups, key=min)]
+    found = [_volume(table, columns, rows) for rows in sorted(groups, key=min)]
     if len({volume.name for volume in found}) == len(found):
         return found
     return [replace(own, name=f"{own.source}/{own.name}") for own in found]

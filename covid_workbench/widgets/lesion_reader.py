@@ -173,6 +173,15 @@ class _Entries:
         unread = [index for index, entry in enumerate(entries) if not entry["read"]]
         return sorted(unread, key=lambda index: abs(index - here))
 
+# %% ../../nbs/816_widgets.lesion_reader.ipynb #1f059205
+def _refuse_without_detector(run: Run) -> None:
+    "Raise `InputError` for a run of a model that finds no lesions."
+    model = run.experiment.one_shot.model
+    if model == VOLUME_MODEL:
+        raise InputError(f"{run.folder} gives a volume's class and finds no lesions; use VolumeExplorer, or {OTHER}")
+    if model == "classifier":
+        raise InputError(f"{run.folder} is a plain classifier: it predicts a class and finds no lesions; {OTHER}")
+
 # %% ../../nbs/816_widgets.lesion_reader.ipynb #dac3c034
 class LesionReader(_Entries):
     """Runs a run's detector on its own slices of a `split`, or on other slices (`data`).
@@ -185,9 +194,7 @@ class LesionReader(_Entries):
         if run.experiment.one_shot.model == "classifier":
             raise InputError(f"{run.folder} is a plain classifier: it predicts a class and finds no lesions; {OTHER}")
         if run.experiment.one_shot.model == VOLUME_MODEL:
-            raise InputError(
-                f"{run.folder} gives a volume's class and finds no lesions; use VolumeExplorer, or {OTHER}"
-            )
+            raise InputError(f"{run.folder} tells a volume's class, not lesions; use VolumeExplorer, or {OTHER}")
         super().__init__(SliceVolumes(slices_to_browse(run, data, split)))
         self.run, self.model = run, load_model(run, device)
         self.shown = ""

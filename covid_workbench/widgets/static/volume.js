@@ -71,7 +71,7 @@ function sideView(model, name, across, through) {
     title = h("span", { class: "cw-side-name", text: name }),
     stage = h(
       "div",
-      { class: "cw-stage cw-plane", role: "img", "aria-label": `${name} plane`, "data-plane": name },
+      { class: "cw-stage cw-plane", tabindex: 0, role: "img", "aria-label": `${name} plane`, "data-plane": name },
       canvas,
       layer,
       title,
@@ -142,7 +142,10 @@ function sideView(model, name, across, through) {
       place: depth - 1 - clamp(((event.clientY - box.top) / box.height) * depth, depth),
     });
   };
-  stage.addEventListener("pointerdown", look);
+  stage.addEventListener("pointerdown", (event) => {
+    stage.focus({ preventScroll: true });
+    look(event);
+  });
   stage.addEventListener("pointermove", look);
   const stops = [
     onChange(model, ["volume", "dims", "spacing", "window", "level", through], drawGrey),

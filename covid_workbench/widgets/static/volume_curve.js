@@ -23,7 +23,7 @@ function agreementOf(rho) {
 function render({ model, el }) {
   el.classList.add("cw");
   const title = h("div", { class: "cw-title" }),
-    plot = h("svg", { class: "cw-curve", role: "img" }),
+    plot = h("svg", { class: "cw-curve", role: "img", tabindex: 0 }),
     foot = h("div", { class: "cw-note" });
   el.append(h("div", { class: "cw-card cw-curve-card" }, title, plot, foot));
   const drawAll = () => draw(),
@@ -210,6 +210,7 @@ function render({ model, el }) {
 
   plot.addEventListener("pointerdown", (event) => {
     if (!model.get("slices").length) return;
+    plot.focus({ preventScroll: true });
     const place = placeAt(event);
     drag = { from: place, to: place, range: event.shiftKey, moved: false };
     if (!event.shiftKey) put(model, { place });
