@@ -296,15 +296,16 @@ def test_the_rule_is_never_chosen_on_what_is_scored(runs, monkeypatch):
     assert not {own.patient for own in found.question.volumes} & {own.patient for own in found.question.tuning}
 
 
-def test_patients_that_trained_a_run_are_left_out(runs, tmp_path):
+def test_patients_that_trained_a_run_are_left_out(runs, monkeypatch):
     run = runs["classifier"]
-    elsewhere = tiny(model="classifier", classes=TWO, **PHANTOM, split_seed=5, epochs=1)
-    other = train(elsewhere, run.folder.parent / "split5", progress=False)
-    question, notes = question_of([run, other])
-    seen = seen_by(run) | seen_by(other)
-    asked = len(volumes_in(run, "test"))
-    assert 0 < len(question.volumes) < asked and not {own.patient for own in question.volumes} & seen
-    assert f"{asked - len(question.volumes)} volumes are left out" in notes[0]
+    test, table = volumes_in(run, "test"), run.table
+    assert seen_by(run) == set(table.patients) - set(table.patients[table.frame["split"] == "test"])
+    assert [own.name for own in question_of([run])[0].volumes] == [own.name for own in test]
+    other = test[0].patient  # as if another run had been trained on it
+    monkeypatch.setattr(volume_comparison, "seen_by", lambda own, *splits: seen_by(own, *splits) | {other})
+    question, notes = question_of([run])
+    assert [own.name for own in question.volumes] == [own.name for own in test if own.patient != other]
+    assert f"{len(test) - len(question.volumes)} volumes are left out" in notes[0]
 
 
 def test_the_same_slices_where_that_is_asked_for(runs, chest):
