@@ -17,6 +17,7 @@ from covid_workbench.runs.datasets import ExperimentData, prepare_data
 from covid_workbench.runs.experiment import Experiment, TrainingSettings
 from covid_workbench.runs.load import build_model, load_model
 from covid_workbench.runs.run import DivergedError, Run
+from covid_workbench.runs.volume_data import volume_dataset
 from covid_workbench.training import loop, volume_stage
 from covid_workbench.training.train import memory_words, train
 
@@ -93,6 +94,15 @@ def test_a_step_of_several_volumes_is_the_mean_of_each_alone(table, shared):
     whole = gradients(next(stage.losses(batch, 0)))
     alone = gradients((1 / len(keys), task.losses(task.read([key]), 0)) for key in keys)
     torch.testing.assert_close(whole, alone, rtol=0, atol=0)
+
+
+def test_training_may_draw_fewer_slices_than_are_read_afterwards(table, shared):
+    experiment = tiny(**VOLUMES | dict(volume_slices=4), training_slices=2, epochs=1)
+    volumes = volume_dataset(ExperimentData(experiment, table, shared=shared), "train", labelled=True)
+    assert len(volumes.sample(0)["places"]) == 4
+    drawn = {tuple(volumes.sample(0, seed)["places"].tolist()) for seed in range(40)}
+    assert {len(places) for places in drawn} == {2} and len(drawn) == 6
+    assert "up to 2 slices" in memory_words(experiment)
 
 
 def killed_after(steps: int, monkeypatch) -> None:

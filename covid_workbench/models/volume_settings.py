@@ -41,6 +41,9 @@ class VolumeSettings(VolumeChanges):
     "From a scan to its answer; defaults from the paper of ResNext+."
 
     volume_slices: int = setting(50, "most slices of a volume that the network reads at once", low=1, high=4096)
+    training_slices: int = setting(
+        0, "most slices of a volume that a training step draws; 0: as many as volume_slices", low=0, high=4096
+    )
     lung_mask: str = setting(
         "hull",
         "lungs of a volume: hull (the paper: below -600 HU, convex hull, made wider), regions (data.lungs), or given "

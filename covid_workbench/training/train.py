@@ -350,7 +350,7 @@ def slices_at_once(experiment: Experiment) -> int:
     "How many slices are in memory together in a step of training: those of its largest part, or of one volume."
     training = experiment.training
     if experiment.one_shot.model == VOLUME_MODEL:
-        return experiment.volume.volume_slices
+        return experiment.volume.training_slices or experiment.volume.volume_slices
     batch = max(training.segmentation_batch + training.segmentation_empty, training.classification_batch)
     return -(-batch // training.accumulation)
 

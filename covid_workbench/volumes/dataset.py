@@ -154,7 +154,8 @@ class VolumeDataset(_Images, _Stacks, Dataset):
     def sample(self, item: int, seed: int | None = None) -> dict:
         "What the network reads of a volume."
         stack, volume = self.stack(item), self.volumes[item]
-        places = choose_slices(len(stack), self.settings.volume_slices, seed)
+        most = (seed is not None and self.settings.training_slices) or self.settings.volume_slices
+        places = choose_slices(len(stack), most, seed)
         label = self.classes.index(volume.label) if volume.label in self.classes else -1
         pixels, lungs = stack.pixels[places], stack.lungs[places]
         if seed is not None and self.augmentation is not None and self.augmentation.holds_for(volume.label):
