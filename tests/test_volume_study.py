@@ -11,7 +11,7 @@ from covid_workbench.models.volume_settings import VolumeSettings
 from covid_workbench.studies import timing
 from covid_workbench.studies.estimate import _count_slices, _signature, estimate_cells
 from covid_workbench.studies.folder import StudyFolder
-from covid_workbench.studies.formats import table_html, table_latex
+from covid_workbench.studies.formats import bar_chart, table_html, table_latex
 from covid_workbench.studies.prepare import prepare_study
 from covid_workbench.studies.results import figures_of
 from covid_workbench.studies.shipped import STUDIES
@@ -114,6 +114,7 @@ def test_ours_stand_in_the_right_rows_with_intervals(tables):
     assert [own["volume accuracy"].mean for own in first.values()] == [0.6, 0.62, 0.64]
     assert first["none",]["volume accuracy"].published == 1 and first["none",]["volume AUC"].published is None
     assert first["tone",]["volume accuracy"].spread == "0.54–0.84"
+    assert [bar.y[0] for bar in bar_chart(tables["Table 1: volumes"]).data] == [0.6, 1.0]  # the accuracy, and printed
     second = {row.labels[0]: row.figures for row in tables["Table 2: volumes"].rows}
     assert list(second) == ["full", "N-SCA", "N-SLA", "N-MSCA"]
     assert second["N-MSCA"]["volume sensitivity"].published == 0 and second["N-SCA"]["volume F1"].mean > 0.6

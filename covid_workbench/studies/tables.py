@@ -145,7 +145,7 @@ def _notes_on_volumes(filled: FilledTable) -> Iterator[str]:
         yield (
             "The paper names no rule that turns attention into slice decisions, and its slice accuracy can lie below "
             "both sensitivity and specificity, which no single pool of slices allows: its figures may be means over "
-            "volumes. Ours are of the slices whose truth is known, in volumes with and without lesions on them."
+            "volumes. Ours are of the slices whose truth is known, in volumes that have slices of both kinds."
         )
 
 # %% ../../nbs/616_studies.tables.ipynb #e6e60ae1
