@@ -92,8 +92,9 @@ def test_votes_are_positive_above_their_share():
     for positive in range(11):
         shares = np.array([[0.2, 0.8]] * positive + [[0.9, 0.1]] * (10 - positive))
         for share in (0.05, 0.25, 0.55):
-            answer = VolumeRule("votes", share).answer(shares, 0)
+            answer, weights = VolumeRule("votes", share).read(shares, 0)
             assert (answer[1] > answer[0]) == (positive / 10 > share)
+            assert ((weights > 0) == (shares.argmax(1) == answer.argmax())).all()
 
 
 def test_the_rule_is_the_best_on_validation_volumes():
