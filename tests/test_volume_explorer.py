@@ -270,6 +270,8 @@ def test_effects_and_agreement_are_on_the_class_that_is_chosen(explorer):
         assert value == pytest.approx(-first[place], abs=1e-5)
     weights = [explorer.panel.attention[place] for place in explorer.curve.effects]
     assert explorer.curve.rho == agreement(weights, list(explorer.curve.effects.values()))
+    explorer.reopen(explorer.state | dict(effect_class=""))  # chosen by nobody: the class that wins
+    assert explorer.curve.effect_class == name and explorer.curve.effects == pytest.approx(first)
 
 
 def test_answers_come_in_pieces_where_a_loop_runs(run):

@@ -16,7 +16,7 @@ from covid_workbench.models import slice_trunk
 from covid_workbench.models.detector import DetectorSettings
 from covid_workbench.models.execution import Execution
 from covid_workbench.models.oneshot import VOLUME_MODEL, OneShotSettings
-from covid_workbench.models.sizes import check_memory, check_sizes, estimated_memory
+from covid_workbench.models.sizes import check_memory, check_sizes, estimated_memory, weight_counts
 from covid_workbench.models.slice_trunk import TRUNKS, build_slice_trunk, register_trunk
 from covid_workbench.models.volume_network import ResNextPlus
 from covid_workbench.models.zoo import create_model
@@ -65,8 +65,8 @@ def same(ours, theirs):
 # ------------------------------------------------------------------------------------------------------- equations
 def test_channel_attention_is_its_equation():
     torch.manual_seed(0)
-    part, maps = slice_trunk.ChannelAttention(32, 16), torch.randn(2, 32, 3, 4)
-    assert part.down.weight.shape == (2, 32) and part.down.bias is None and part.up.bias is None
+    part, maps = slice_trunk.ChannelAttention(32, 2), torch.randn(2, 32, 3, 4)
+    assert part.down.weight.shape == (16, 32) and part.down.bias is None and part.up.bias is None
     for maps_of, found in zip(maps, part(maps)):
         flat, w0, w1 = maps_of.flatten(1), part.down.weight, part.up.weight
         both = [w1 @ torch.relu(w0 @ pooled) for pooled in (flat.mean(1), flat.max(1).values)]
@@ -91,7 +91,8 @@ def test_the_first_maps_are_a_sum_and_attention_comes_once():
     assert trunk.lungs.weight.shape == (64, 1, 7, 7) and trunk.lungs.stride == trunk.conv1.stride == (2, 2)
     total = trunk.conv1(slices) + trunk.lungs(lungs[:, None].double())
     same(trunk.fused(slices, lungs), trunk.attention[1](trunk.attention[0](total)))
-    kinds = (slice_trunk.ChannelAttention, slice_trunk.SpatialAttention)
+    kinds = [slice_trunk.ChannelAttention, slice_trunk.SpatialAttention]
+    assert [type(part) for part in trunk.attention] == kinds and trunk.attention[0].down.out_features == 4
     assert [sum(isinstance(part, kind) for part in trunk.modules()) for kind in kinds] == [1, 1]
     plain = model_of(**VARIANTS["N-MSCA"]).trunk
     assert plain.lungs is plain.attention is None and plain.fused(slices, lungs).equal(plain.conv1(slices))
@@ -383,8 +384,8 @@ def test_a_trunk_of_ones_own(volumes, monkeypatch):
 
 
 # ------------------------------------------------------------------------------------------------- sizes and speed
-def test_weights_are_as_many_as_the_paper_s_network_has():
-    "Counted by hand: torchvision's ResNeXt-50 without its last layer, and each part of the variants."
+def test_weights_are_as_many_as_counted_by_hand():
+    "Torchvision's ResNeXt-50 without its last layer, and each part of the variants."
     trunk, lungs, maps = 25_028_904 - 2_049_000, 49 * 64, 2 * 64 * 4 + 2 * 81 + 1
     lstm, attention = 2 * 4 * 512 * (2048 + 512 + 2), 1024 * 512 + 512 + 512
     head = 1024 * 1024 + 1024 + 2 * 1024 + 2
@@ -394,6 +395,8 @@ def test_weights_are_as_many_as_the_paper_s_network_has():
         with torch.device("meta"):
             model = create_model(VOLUME_MODEL, **settings)
         assert sum(weight.numel() for weight in model.parameters()) == whole - lacks[variant], variant
+    paper = DetectorSettings(backbone="resnext50_32x4d"), OneShotSettings(VOLUME_MODEL, ("A", "B"), hidden_size=512)
+    assert sum(weight_counts(*paper).values()) == pytest.approx(whole - head * 7 / 8, rel=1e-3)
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "resnext50_32x4d"])

@@ -233,9 +233,7 @@ class ExperimentData:
 
     def missing_classes(self) -> list[str]:
         "A sentence for each class of the model that a split lacks; no F1 on that split means anything."
-        is_volumes = self.experiment.one_shot.model == VOLUME_MODEL
-        rows = pd.DataFrame(map(vars, volumes_of(self.table))) if is_volumes else self.table.frame
-        return missing_classes(self.experiment.one_shot, rows, "volume" if is_volumes else "slice")
+        return missing_classes(self.experiment.one_shot, *_told_apart(self))
 
     def check_classes(self) -> None:
         "Raise `InputError` if a split lacks an image class of the model."
@@ -243,6 +241,13 @@ class ExperimentData:
             raise InputError(f"{self.table.name}: {sentence}")
 
 # %% ../../nbs/203_runs.datasets.ipynb #f05e9313
+def _told_apart(data: ExperimentData) -> tuple[pd.DataFrame, str]:
+    "What the model tells apart, and its name: slices or volumes."
+    if data.experiment.one_shot.model == VOLUME_MODEL:
+        return pd.DataFrame(map(vars, volumes_of(data.table))), "volume"
+    return data.table.frame, "slice"
+
+
 def dataset_of(experiment: Experiment, table: SliceTable, shared: Path | None = None) -> SliceDataset:
     "A data set over `table`, with the settings of the experiment; decoded slices are kept under `shared`."
     data, room = experiment.data, experiment.training.slice_cache_gb

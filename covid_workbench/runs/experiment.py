@@ -347,16 +347,16 @@ PRESETS: dict[str, dict[str, Any]] = {"paper": {}, "small": SMALL, "smoke": SMOK
 VOLUMES: dict[str, Any] = dict(
     regime="two-phase", image_size=96, phantom_size=96, learning_rate=1e-3, classification_batch=1
 )
-# a step sees one volume of each class: without weights of ImageNet the vectors of two volumes are nearly the same, and
-# whatever else moves the answer cancels
+# a step sees as many volumes of each class: without weights of ImageNet the vectors of two volumes are nearly the same,
+# and what moves the answer for all of them alike cancels; few slices of many volumes teach more than many of few
 PAIRS: dict[str, Any] = dict(
-    classification_batch=2,
+    classification_batch=4,
     balanced=True,
-    phantom_patients=240,
+    phantom_patients=300,
     phantom_slices=16,
-    volume_slices=8,
+    volume_slices=4,
     hidden_size=64,
-    epochs=36,
+    epochs=40,
     warmup=50,
 )
 TWEAKS: dict[tuple[str, str], dict[str, Any]] = {  # (preset, model) -> what the model needs beside the preset

@@ -191,10 +191,7 @@ class LesionReader(_Entries):
     """
 
     def __init__(self, run: Run, data: str | Path | SliceTable | None = None, *, split="test", device="cpu"):
-        if run.experiment.one_shot.model == "classifier":
-            raise InputError(f"{run.folder} is a plain classifier: it predicts a class and finds no lesions; {OTHER}")
-        if run.experiment.one_shot.model == VOLUME_MODEL:
-            raise InputError(f"{run.folder} tells a volume's class, not lesions; use VolumeExplorer, or {OTHER}")
+        _refuse_without_detector(run)
         super().__init__(SliceVolumes(slices_to_browse(run, data, split)))
         self.run, self.model = run, load_model(run, device)
         self.shown = ""
