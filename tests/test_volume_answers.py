@@ -1,5 +1,6 @@
 """Volumes answered by runs of slices and of volumes: rules, files, lesions in ml, words, and both in one table."""
 
+import dataclasses
 import json
 
 import nibabel
@@ -15,7 +16,8 @@ from covid_workbench.data.volumes import Volume
 from covid_workbench.errors import InputError
 from covid_workbench.evaluation import volume_comparison
 from covid_workbench.evaluation.evaluate import evaluate
-from covid_workbench.evaluation.volume_answers import KEPT, among, is_flat, keep_rule, rule_of
+from covid_workbench.evaluation.inference import Prediction
+from covid_workbench.evaluation.volume_answers import KEPT, among, is_flat, keep_rule, rule_of, shares_of
 from covid_workbench.evaluation.volume_comparison import compare_runs, question_of, seen_by
 from covid_workbench.evaluation.volume_inputs import join_slices
 from covid_workbench.evaluation.volume_rules import RULES, VolumeRule, rule_named, rules_tried, telling
@@ -92,8 +94,9 @@ def test_votes_are_positive_above_their_share():
     for positive in range(11):
         shares = np.array([[0.2, 0.8]] * positive + [[0.9, 0.1]] * (10 - positive))
         for share in (0.05, 0.25, 0.55):
-            answer = VolumeRule("votes", share).answer(shares, 0)
+            answer, weights = VolumeRule("votes", share).read(shares, 0)
             assert (answer[1] > answer[0]) == (positive / 10 > share)
+            assert ((weights > 0) == (shares.argmax(1) == answer.argmax())).all()
 
 
 def test_the_rule_is_the_best_on_validation_volumes():
@@ -318,17 +321,19 @@ def test_the_same_slices_where_that_is_asked_for(runs, chest):
         question_of(pair[:1], "read")
 
 
-def test_runs_that_cannot_be_compared(runs, finished, tmp_path):
+def test_runs_that_cannot_be_compared(runs):
+    run = runs["classifier"]
     with pytest.raises(InputError, match="two runs are called"):
-        question_of([runs["classifier"], runs["classifier"]])
-    lesions = train(tiny(model="mask-rcnn", epochs=0.3), tmp_path / "lesions", progress=False)
+        question_of([run, run])
+    experiment = run.experiment
+    alone = dataclasses.replace(experiment, one_shot=dataclasses.replace(experiment.one_shot, model="mask-rcnn"))
     with pytest.raises(InputError, match="lesions alone"):
-        question_of([lesions])
+        question_of([cw.OpenRun(run.folder, alone)])
+    without = [Prediction("a", TWO, None, *[None] * 5)]
     with pytest.raises(InputError, match="lesions alone"):
-        cw.open_run(lesions.folder).predict(runs["classifier"].table.split("test")).volumes  # noqa: B018
-    seen = runs["classifier"].table
+        shares_of(without)
     with pytest.raises(InputError, match="no volume"):
-        question_of([runs["classifier"]], table=seen.where(seen.frame["split"] == "train"))
+        question_of([run], table=run.table.where(run.table.frame["split"] == "train"))
 
 
 def test_classes_that_are_left_out_leave_their_share_to_the_rest():
