@@ -53,7 +53,7 @@ def plain_layers(picture: np.ndarray, edges: np.ndarray, moves: np.ndarray, sett
     return base, contrast
 
 
-@pytest.mark.parametrize("shape", [(9, 11), (4, 3), (1, 1), (70, 2)])  # smaller than a walk is long; of two bands
+@pytest.mark.parametrize("shape", [(9, 11), (4, 3), (1, 1), (40, 2)])  # smaller than a walk is long
 @pytest.mark.parametrize("walks, steps", [(8, 6), (24, 2)])  # of 24 walks of two steps many are the same
 def test_shared_walks_are_those_of_a_plain_loop(shape, walks, steps):
     picture, settings = picture_of(*shape), StochasticSettings(walks, steps, sigma_grey=0.2, sigma_edges=0.05)
@@ -61,6 +61,18 @@ def test_shared_walks_are_those_of_a_plain_loop(shape, walks, steps):
     base, contrast = plain_layers(picture, edges_of(picture), draw_walks(walks, steps, 3), settings)
     assert np.allclose(layers.base, base, atol=1e-5) and np.allclose(layers.contrast, contrast, atol=1e-5)
     assert np.allclose(layers.details, picture - base, atol=1e-5)
+
+
+@pytest.mark.parametrize("pixels", [1, 22, 100])
+def test_bands_of_a_picture_are_walked_as_the_whole(pixels):
+    picture, tree = picture_of(9, 11), walk_tree(draw_walks(8, 6, 3))
+    ground = ground_of(picture, edges_of(picture), 6, 0.3)
+    [whole], bands = ([walk(band, tree, 8) for band in ground.bands(count)] for count in (10**6, pixels))
+    assert len(bands) == -(-9 // max(1, pixels // 11))
+    for name in ("lightest", "darkest"):
+        assert (np.vstack([getattr(band, name) for band in bands]) == getattr(whole, name)).all()
+    for place, weights in whole.weights.items():
+        assert (np.vstack([band.weights[place] for band in bands]) == weights).all()
 
 
 def all_walks(ground, steps: int) -> dict:
@@ -208,3 +220,22 @@ def test_the_setting_reaches_the_stack_of_a_volume(phantom):
         assert (stack.pixels == enhanced(stacks["none"].pixels, name)).all()
         assert (stack.lungs == stacks["none"].lungs).all()
         assert name == "none" or (stack.pixels != stacks["none"].pixels).any()
+
+
+def test_a_real_slice_is_the_same_picture_with_stronger_details(shared):
+    from scipy import ndimage
+
+    from covid_workbench.data.dataset import square_picture
+    from covid_workbench.data.lungs import lung_mask_of_plane
+    from covid_workbench.data.series import read_volumes
+    from covid_workbench.data.windows import apply_window
+
+    hu = read_volumes(shared / "data" / "lungmask-testdata")[0].hu[0]
+    pixels = square_picture(apply_window(hu), 128)
+    found = enhanced(pixels, "stochastic")
+    assert found.min() >= pixels.min() and found.max() <= pixels.max()
+    assert np.corrcoef(found.ravel(), pixels.ravel())[0, 1] > 0.97
+    lungs = square_picture(np.uint8(255 * lung_mask_of_plane(hu).lungs), 128) > 127
+    fine, before = (np.abs(ndimage.laplace(own.astype(float)))[lungs].mean() for own in (found, pixels))
+    assert fine > 1.2 * before  # vessels and texture in the lungs
+    assert enhanced(pixels, "tone")[lungs].mean() > 1.2 * pixels[lungs].mean()

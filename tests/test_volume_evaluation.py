@@ -18,7 +18,7 @@ from covid_workbench.data.description import OBJECT_CLASSES
 from covid_workbench.data.phantom import PhantomSettings, write_phantom
 from covid_workbench.data.slices import SliceTable
 from covid_workbench.errors import InputError
-from covid_workbench.evaluation.evaluate import evaluate
+from covid_workbench.evaluation.evaluate import _source_notes, evaluate
 from covid_workbench.evaluation.inference import NotFiniteError
 from covid_workbench.evaluation.over_patients import (
     DECISIONS,
@@ -37,7 +37,12 @@ from covid_workbench.evaluation.slice_answers import (
     slice_scores,
     slice_truth,
 )
-from covid_workbench.evaluation.volume_baselines import source_notes, volume_baselines
+from covid_workbench.evaluation.volume_baselines import (
+    _geometry,
+    _histogram,
+    source_notes,
+    volume_baselines,
+)
 from covid_workbench.evaluation.volumes import VolumePrediction, predict_volumes, score_volumes, scored_volumes
 from covid_workbench.models.volume_network import VolumeEvidence
 from covid_workbench.models.volume_settings import VolumeSettings
@@ -169,6 +174,10 @@ def test_slice_scores_of_attention_on_lesions_and_away_from_them():
     fooled = slice_scores(*invented(normal_answer=True))
     assert fooled["rules"]["above_mean"]["with_volume"]["specificity"][0] < 1  # slices of the normal volume count
     assert fooled["rules"]["above_mean"]["within"]["specificity"][0] == 1
+    rows, about = invented()
+    one = slice_scores(rows[rows["volume"] != "V1"], about.drop("V1"))  # both kinds of slices in one patient alone
+    assert one["rules"]["above_mean"]["within"]["F1"] == [1.0, None, None] == one["auc_within"]
+    assert None not in one["auc_pooled"]
     assert slice_scores(*invented(looks_right=False))["auc_within"][0] == 0
 
 
@@ -427,9 +436,26 @@ def test_what_knows_no_lung_is_right_where_label_is_source(two_sources):
     assert accuracy["source alone"] == accuracy["slices and spacing"] == 1 > accuracy["majority class"]
     figures = found["source alone"]["test"]["one_against_rest"]["COVID-19"]
     assert figures["sensitivity"] == [1.0, 1.0, 1.0] and "AUC" not in figures
+    (note,) = _source_notes(two_sources)
+    assert "hospital has COVID-19 alone" in note and "archive has Normal alone" in note
     # what a survey knows is taken, and nothing is read for it
     frame = two_sources.table.frame
     facts = {own: {"greys": {"32": [1] * 32}, "width": 64, "height": 64, "spacing": 0.7} for own in frame["id"]}
     even = volume_baselines(two_sources, ["test"], facts, bootstrap=0)
     same = even["grey histogram"]["test"]["classification"]["confusion"]
     assert same == even["majority class"]["test"]["classification"]["confusion"]  # one histogram for all says nothing
+
+
+def test_a_volume_is_described_by_all_slices_that_are_read(volumes):
+    "Greys are those of the slices that a model reads; size and spacing are what a survey or the slices say."
+    volume, ids = volumes.volumes[0], volumes.slices.table.frame["id"]
+    facts = {own: {"greys": {"32": [0] * 32}, "width": 64, "height": 64, "spacing": 0.7} for own in ids}
+    for place, row in enumerate(volume.rows):
+        facts[ids[row]]["greys"]["32"][place] = 100 + place
+    shares = _histogram(volumes, volume, facts).numpy()
+    read = volumes.sample(0)["places"].tolist()
+    assert len(read) == 5 < len(volume) and shares[read] == pytest.approx(1 / 5) and shares.sum() == pytest.approx(1)
+    from_pictures = _histogram(volumes, volume, {}).numpy()
+    assert from_pictures.sum() == pytest.approx(1) and (from_pictures > 0).sum() > 5
+    assert _geometry(volumes, volume, facts)[:3] == [6, 64, 0.7]
+    assert _geometry(volumes, volume, {})[:2] == [6, 64]

@@ -93,11 +93,12 @@ def _within(rows: pd.DataFrame, patient_of: pd.Series, repeats: int) -> dict[str
     return {"volumes": len(values), "auc_within": drawn_mean(np.array(list(values.values())), draws)}
 
 
-def _of_rules(rows: pd.DataFrame, draws: Draws, ill: np.ndarray, mixed: np.ndarray) -> dict[str, Any]:
-    "Rule -> its figures in volumes with both kinds of slices, and in all with the answer for the volume."
-    truth, found = rows["truth"].to_numpy() == 1, {}
+def _of_rules(rows: pd.DataFrame, about: pd.DataFrame, mixed: np.ndarray, repeats: int) -> dict[str, Any]:
+    "Rule -> its figures in volumes with both kinds of slices, and in all with the answer for the volume (`about`)."
+    truth, ill, found = rows["truth"].to_numpy() == 1, about["answer"].to_numpy(bool), {}
+    draws, inside = (Draws.of(own, repeats) for own in (about["patient"], about["patient"][mixed]))
     for name in SLICE_RULES:
-        yes, inside = rows[name].to_numpy() == 1, Draws(draws.member[mixed], draws.times)
+        yes = rows[name].to_numpy() == 1
         found[name] = {
             "within": binary_figures(truth[mixed], yes[mixed], inside),
             "with_volume": binary_figures(truth, yes & ill, draws),
@@ -126,6 +127,6 @@ def slice_scores(slices: pd.DataFrame, volumes: pd.DataFrame, repeats: int = 500
         | {
             "auc_pooled": drawn_auc(truth, shares, draws),
             "auc_with_volume": drawn_auc(truth, shares * about["ill"].to_numpy(), draws),
-            "rules": _of_rules(rows, draws, about["answer"].to_numpy(bool), kinds == 2),
+            "rules": _of_rules(rows, about, kinds == 2, repeats),
         }
     )

@@ -26,7 +26,7 @@ from ..runs.datasets import ExperimentData
 from ..runs.volume_data import volume_dataset
 from ..volumes.dataset import VolumeDataset
 from ..volumes.slice_choice import choose_slices
-from ..volumes.volume_rows import VolumeRows
+from ..volumes.volume_rows import VolumeRows, plane_distance
 
 Facts = Mapping[str, Mapping[str, Any]]  # slice id -> what a survey knows of it
 
@@ -46,7 +46,7 @@ def _histogram(dataset: VolumeDataset, volume: VolumeRows, facts: Facts) -> torc
 
 
 def _geometry(dataset: VolumeDataset, volume: VolumeRows, facts: Facts) -> list[float]:
-    "Number of slices, side of the middle one in pixels, its pixel in mm (NaN where unknown)."
+    "Number of slices, side of the middle one in pixels, its pixel and the way to the next in mm (NaN: unknown)."
     row = volume.rows[len(volume) // 2]
     known = facts.get(dataset.slices.table.frame["id"].iloc[row], {})
     if known.get("width") and known.get("height"):
@@ -54,7 +54,8 @@ def _geometry(dataset: VolumeDataset, volume: VolumeRows, facts: Facts) -> list[
     else:
         piece = dataset.slices.slice(row, hu=False)
         side, spacing = piece.pixels.size**0.5, piece.spacing and (piece.spacing[0] * piece.spacing[1]) ** 0.5
-    return [float(len(volume)), float(side), float("nan") if spacing is None else float(spacing)]
+    lengths = (spacing, plane_distance(dataset.slices.table, volume))
+    return [float(len(volume)), float(side), *(float("nan") if own is None else float(own) for own in lengths)]
 
 # %% ../../nbs/321_evaluation.volume_baselines.ipynb #36c0f382
 def _steps(train: np.ndarray, values: np.ndarray) -> np.ndarray:

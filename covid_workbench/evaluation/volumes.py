@@ -94,7 +94,8 @@ def predict_volumes(
     """
     rows, was_training = range(len(dataset)) if rows is None else rows, model.training
     groups = [list(rows[start : start + batch]) for start in range(0, len(rows), batch)]
-    read = read_ahead(dataset.batch, groups, workers=workers)
+    on_gpu = next(model.parameters()).device.type == "cuda"
+    read = read_ahead(dataset.batch, groups, workers=workers, pin=on_gpu)
     off, unit = progress is None or rank() > 0, "volume" if batch == 1 else "batch"
     model.eval()
     try:

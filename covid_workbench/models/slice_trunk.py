@@ -63,9 +63,12 @@ class VolumeNorm(nn.BatchNorm2d):
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         "Maps (n, C, h, w), normalised by channel."
         at_hand = self.training or self.running_mean is None
-        estimates = (self.running_mean, self.running_var) if self.follows or not at_hand else (None, None)
-        if at_hand and self.follows and self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
+        estimates = self.running_mean, self.running_var
+        if at_hand and self.running_mean is not None:
+            if self.follows:
+                self.num_batches_tracked.add_(1)
+            else:
+                estimates = tuple(held.clone() for held in estimates)  # these may move
         return F.batch_norm(maps, *estimates, self.weight, self.bias, at_hand, self.momentum, self.eps)
 
 # %% ../../nbs/116_models.slice_trunk.ipynb #3b541755

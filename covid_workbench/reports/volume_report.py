@@ -51,7 +51,7 @@ def _across(count: int) -> tuple[float, float]:
 
 
 def _curve(places: np.ndarray, attention: np.ndarray, count: int, top: float) -> str:
-    "Attention by place, with its scale, the line at 1/N and the ends of the body."
+    "Attention by place, with its scale, the line at 1/N and the places at both ends."
     start, step = _across(count)
     limit = max(attention.max(), 1.5 / len(places)) * 1.05
     x, y = start + places * step, top + CURVE * (1 - attention / limit)
@@ -64,12 +64,12 @@ def _curve(places: np.ndarray, attention: np.ndarray, count: int, top: float) ->
     ]
     parts += [tag("path", d=line, fill="none", stroke=POSITIVE, stroke_width=1.6, stroke_linejoin="round")]
     parts += [tag("circle", cx=float(a), cy=float(b), r=2.4, fill=POSITIVE) for a, b in zip(x, y)]
-    words = {"end": [(LEFT - 6, even + 4, f"1/{len(places)}")], "start": [(LEFT, bottom + 14, "feet, slice 0")]}
+    words = {"end": [(LEFT - 6, even + 4, f"1/{len(places)}")], "start": [(LEFT, bottom + 14, "slice 0")]}
     largest = top + CURVE * (1 - attention.max() / limit)
     if abs(largest - even) > 14:
         words["end"].append((LEFT - 6, largest + 4, f"{attention.max():.3f}"))
     parts += [text(*own, text_anchor=anchor) for anchor, some in words.items() for own in some]
-    return "".join(parts) + text(WIDTH, bottom + 14, f"slice {count - 1}, head", text_anchor="end")
+    return "".join(parts) + text(WIDTH, bottom + 14, f"slice {count - 1}", text_anchor="end")
 
 # %% ../../nbs/505_reports.volume_report.ipynb #606d1779
 def _truth_band(truth: np.ndarray, top: float) -> str:

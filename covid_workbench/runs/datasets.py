@@ -232,12 +232,8 @@ class ExperimentData:
         return dataset_of(self.experiment, table, self.shared)
 
     def missing_classes(self) -> list[str]:
-        "A sentence for each image class of the model that a split lacks; no F1 on that split means anything."
-        settings = self.experiment.one_shot
-        if settings.model == VOLUME_MODEL:
-            volumes = pd.DataFrame(map(vars, volumes_of(self.table)))
-            return missing_classes(settings, volumes, "volume")
-        return missing_classes(settings, self.table.frame)
+        "A sentence for each class of the model that a split lacks; no F1 on that split means anything."
+        return missing_classes(self.experiment.one_shot, *_told_apart(self))
 
     def check_classes(self) -> None:
         "Raise `InputError` if a split lacks an image class of the model."
@@ -245,6 +241,13 @@ class ExperimentData:
             raise InputError(f"{self.table.name}: {sentence}")
 
 # %% ../../nbs/203_runs.datasets.ipynb #f05e9313
+def _told_apart(data: ExperimentData) -> tuple[pd.DataFrame, str]:
+    "What the model tells apart, and its name: slices or volumes."
+    if data.experiment.one_shot.model == VOLUME_MODEL:
+        return pd.DataFrame(map(vars, volumes_of(data.table))), "volume"
+    return data.table.frame, "slice"
+
+
 def dataset_of(experiment: Experiment, table: SliceTable, shared: Path | None = None) -> SliceDataset:
     "A data set over `table`, with the settings of the experiment; decoded slices are kept under `shared`."
     data, room = experiment.data, experiment.training.slice_cache_gb
@@ -292,7 +295,7 @@ def _splits_elsewhere(frame: pd.DataFrame, name: str) -> str:
     words = [f"{source_words(source)} has {name} in {others} alone" for source, others in elsewhere.items()]
     return "; ".join(words) or f"no source has {name} at all"
 
-
+# %% ../../nbs/203_runs.datasets.ipynb #da7cebd7
 def _advice(everywhere: list[str]) -> str:
     "What to do; `everywhere` are the classes that every split has."
     if len(everywhere) > 1:

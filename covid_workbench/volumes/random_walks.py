@@ -73,9 +73,10 @@ class Ground:
         after = (row, column - 1) if move == LEFT else (row - 1, column)
         return self.seen(self.right if move == LEFT else self.down, after), after
 
-    def bands(self, rows: int = 64) -> Iterator["Ground"]:
-        "The ground in bands of so many rows, each with its margin; results of a band stay small enough for a cache."
-        height = len(self.picture) - 2 * self.margin
+    def bands(self, pixels: int = 2**14) -> Iterator["Ground"]:
+        "The ground in bands of about so many pixels, each with its margin: small enough for a processor's cache."
+        height, width = (side - 2 * self.margin for side in self.picture.shape)
+        rows = max(1, pixels // width)
         for top in range(0, height, rows):
             part = slice(top, min(top + rows, height) + 2 * self.margin)
             yield Ground(self.picture[part], self.right[part], self.down[part], self.margin)
