@@ -11,7 +11,7 @@ SEED ?= 0
 WORKERS := $(shell nproc | awk '{ print ($$1 > 1) ? 2 : 1 }')
 export PYTHONHASHSEED := 0
 
-.PHONY: help setup demo demo-seeds test test-faults test-kill test-audit test-browser bench-explorer large memory house bench gpu sync export readme pictures pictures-train notebooks pytest docs lock lab clean
+.PHONY: help setup demo demo-seeds test test-faults test-kill test-audit test-browser bench-explorer large volume-figures memory memory-volume house bench gpu sync export readme pictures pictures-train notebooks pytest docs lock lab clean
 
 help:            ## this page
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -100,8 +100,14 @@ bench-explorer: $(BIN)/.stamp  ## how fast the explorer opens and answers, and i
 large: $(BIN)/.stamp  ## 61,782 slices: table, survey, first 100 steps, 1,000 slices scored, explorers, within 8 GB (about 15 minutes)
 	$(BIN)/python tests/heavy/large.py
 
+volume-figures: $(BIN)/.stamp  ## ResNext+ on a phantom: the small preset over three seeds beside its bars (about 25 minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/heavy/volume_figures.py
+
 memory: $(BIN)/.stamp  ## memory over 500 training steps and 2,000 scored slices (about 5 minutes)
 	$(BIN)/python tests/heavy/memory_flat.py
+
+memory-volume: $(BIN)/.stamp  ## peak memory of a step of ResNext+ on 50 slices of 224 x 224, beside the estimate (about 5 minutes, 8 GB)
+	$(BIN)/python tests/heavy/volume_memory.py
 
 bench: $(BIN)/.stamp  ## speed, memory, operators and waits on this CPU beside the plain path and the goals (about 10 minutes)
 	$(BIN)/covid-workbench bench --what all --precision bf16 --threads $(WORKERS)

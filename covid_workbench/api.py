@@ -21,7 +21,8 @@ from torch import nn
 # %% auto #0
 __all__ = ['OBJECTS_OF_COUNT', 'list_models', 'create_model', 'class_names', 'register_model', 'open_slices', 'check_data',
            'phantom', 'cache_folder', 'Answers', 'answer_picture', 'AttentionTable', 'OpenRun', 'predict_any',
-           'attention_table', 'explore_run', 'open_run', 'data_settings', 'train', 'experiment_of', 'run_study']
+           'attention_table', 'explore_run', 'open_run', 'compare_volumes', 'data_settings', 'train', 'experiment_of',
+           'run_study']
 
 # %% ../nbs/902_api.ipynb #e123e8da
 from .data.colours import class_colours
@@ -42,6 +43,9 @@ from covid_workbench.evaluation.answers import (
     surely,
 )
 from .evaluation.inference import Prediction, no_region_note, predict_slices
+from .evaluation.volume_answers import KeptRule, reads_volumes, rule_of
+from .evaluation.volume_inputs import VolumeAnswers, answer_volumes, join_slices
+from .evaluation.volume_rules import DEFAULT_RULE
 from .locks import exclusive
 from .models import zoo
 from .models.cards import CARDS, display_name
@@ -58,6 +62,7 @@ if TYPE_CHECKING:  # what only some calls need
 
     from covid_workbench.data.audit import Audit
     from covid_workbench.data.dataset import SliceDataset
+    from covid_workbench.evaluation.volume_comparison import VolumeComparison
     from covid_workbench.studies.study import Study
 
 # %% ../nbs/902_api.ipynb #9e8b3b12
@@ -214,24 +219,33 @@ def cache_folder() -> Path:
 
 # %% ../nbs/902_api.ipynb #6581b149
 @dataclass(frozen=True, eq=False)
-class Answers:
-    """What a run says of some slices: an index gives a slice's `Prediction`, tables are made when asked for.
-
-    `classes`: slice, predicted, `p_CLASS`. `lesions`: slice, lesion class, score, box, area. `regions`: one row a slot:
-    slice, rank, region (slots with the same number repeat a region: sum over them), box, score, distance from the image
-    origin, and the attention of each branch, such as `positive` and `negative` of LSTM-2. Boxes: x0, y0, x1, y1 in
-    stored pixels.
-    """
+class _OfSlices:
+    "Predictions for the slices of a data set, and the volumes that these slices are of."
 
     predictions: list[Prediction]
     dataset: SliceDataset
     branches: tuple[str, ...] = ()
+    rule: KeptRule = KeptRule(DEFAULT_RULE, "the default")
 
     def __len__(self) -> int:
         return len(self.predictions)
 
     def __getitem__(self, item: int) -> Prediction:
         return self.predictions[item]
+
+    @cached_property
+    def volumes(self) -> VolumeAnswers:
+        return join_slices(self.predictions, self.dataset, self.rule)
+
+# %% ../nbs/902_api.ipynb #ea9f8ef3
+class Answers(_OfSlices):
+    """What a run says of some slices: an index gives a slice's `Prediction`, tables are made when asked for.
+
+    `classes`: slice, predicted, `p_CLASS`. `lesions`: slice, lesion class, score, box, area. `regions`: one row a slot:
+    slice, rank, region (slots with the same number repeat a region: sum over them), box, score, distance from the image
+    origin, and the attention of each branch, such as `positive` and `negative` of LSTM-2. Boxes: x0, y0, x1, y1 in
+    stored pixels. `volumes`: the scans that the slices are of, answered by the rule, with lesions in ml.
+    """
 
     @cached_property
     def classes(self) -> pd.DataFrame:
@@ -316,9 +330,12 @@ class OpenRun(Run):
         "Score the run on whole splits; the metrics, which are written into the run. `options`: `device`, `progress`."
         return scoring.evaluate(self, splits=splits, **options)
 
-    def predict(self, inputs: Inputs, *, score: float = 0.5, batch: int = 8) -> Answers:
-        "Classes, lesions of at least `score` and regions for paths, arrays (H, W) of grey values, slices or a table."
-        return predict_any(self, inputs, score, batch)
+    def predict(self, inputs: Inputs, *, score: float = 0.5, batch: int = 8, rule: str = "") -> Answers | VolumeAnswers:
+        """Classes, lesions of at least `score` and regions for paths, arrays (H, W), slices, volumes or a table.
+
+        A volume-level run answers whole volumes: `VolumeAnswers`. `rule`: how a one-shot run joins slices to volumes.
+        """
+        return predict_any(self, inputs, score, batch, rule)
 
     def attention(self, split: str = "test") -> AttentionTable:
         "Where the run looks on a whole split."
@@ -333,20 +350,24 @@ class OpenRun(Run):
         return explore_run(self, data)
 
 # %% ../nbs/902_api.ipynb #f240d98d
-def predict_any(run: OpenRun, inputs: Inputs, score: float, batch: int) -> Answers:
+def predict_any(run: OpenRun, inputs: Inputs, score: float, batch: int, rule: str = "") -> Answers | VolumeAnswers:
     """`OpenRun.predict`; lesions below `score` are let go at once, since each holds a mask of the whole slice.
 
-    Raises `InputError` for a score that is no number and a batch of less than one slice.
+    Raises `InputError` for a score that is no number, a batch of less than one slice, and a rule that does not fit.
     """
     if not isinstance(batch, int) or batch < 1 or not score >= 0:
         raise InputError(f"score={score}, batch={batch}: give a score from 0 and at least one slice a batch")
-    dataset = dataset_for(run, inputs)
-    predictions = predict_slices(run.model, dataset, batch=batch)
-    return Answers([surely(prediction, score) for prediction in predictions], dataset, branch_names(run.model))
+    if reads_volumes(run, rule):
+        return answer_volumes(run, run.model, inputs)
+    kept, dataset = rule_of(run, rule), dataset_for(run, inputs)
+    predictions = [surely(found, score) for found in predict_slices(run.model, dataset, batch=batch)]
+    return Answers(predictions, dataset, branch_names(run.model), kept)
 
 # %% ../nbs/902_api.ipynb #86a84ebc
 def attention_table(run: OpenRun, split: str) -> AttentionTable:
     "`OpenRun.attention`; `InputError` for a model without regions."
+    if reads_volumes(run):
+        raise InputError(f"{run.folder} looks at slices, not at regions; predict(...).slices has its attention")
     table = run.scored_table().split(split)
     predictions = list(predict_slices(run.model, dataset_for(run, table), detections=False))
     branches = branch_names(run.model)
@@ -377,6 +398,23 @@ def open_run(folder: str | Path) -> OpenRun:
     >>> run.history.tail(), run.metrics["test"]["classification"]["weighted_f1"]
     """
     return OpenRun.open(folder)
+
+# %% ../nbs/902_api.ipynb #91e86602
+def compare_volumes(
+    runs: Sequence[str | Path | Run], data: SliceTable | str | Path | None = None, **options: Any
+) -> VolumeComparison:
+    """Runs of slices and of volumes on the same volumes: `frame` has a row a run, `answers` one a volume.
+
+    `data`: other data than the first run's test volumes. `options`: `slices` (all, or read: those that volume-level
+    runs read), `rule`, `repeats`, `device`, `progress`. Raises `InputError` for runs that share no question.
+
+    >>> compare_volumes(["runs/lstm2", "runs/volumes"]).frame
+    """
+    from covid_workbench.evaluation.volume_comparison import compare_runs
+
+    opened = [own if isinstance(own, Run) else open_run(own) for own in runs]
+    table = data if data is None or isinstance(data, SliceTable) else slices_named(data)
+    return compare_runs(opened, table=table, **options)
 
 # %% ../nbs/902_api.ipynb #8dfe90ad
 def data_settings(data: SliceTable | str | Path | Sequence[str | Path], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ __all__ = ['spread', 'united', 'MaskRuns', 'runs_of_pieces']
 # %% ../nbs/018_run_lengths.ipynb #617dfbba
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -43,7 +44,17 @@ class _Runs:
     def __len__(self):
         return self.count
 
-    @property
+    @cached_property
+    def counts(self) -> np.ndarray:
+        "Runs of each mask, (n,)."
+        return np.bincount(self.owner, minlength=self.count)
+
+    @cached_property
+    def boxes(self) -> np.ndarray:
+        "A box around each mask, (n, 4): column and row of its first pixel, and of the one behind its last; 0 if empty."
+        return _boxes_of(self)
+
+    @cached_property
     def areas(self) -> np.ndarray:
         "Pixels of each mask, (n,) int64."
         return np.bincount(self.owner, self.ends - self.starts, self.count).astype(np.int64)
@@ -57,7 +68,28 @@ class _Runs:
         return f"{self.count} masks of {self.size[1]}x{self.size[0]} in {len(self.starts)} runs: {self.areas} px"
 
 # %% ../nbs/018_run_lengths.ipynb #b2047f9b
-class MaskRuns(_Runs):
+class _Compared(_Runs):
+    "What two `MaskRuns` have in common."
+
+    def small(self) -> "MaskRuns":
+        "The same in half of the memory, for keeping."
+        return MaskRuns(self.size, self.count, *(own.astype(np.int32) for own in (self.owner, self.starts, self.ends)))
+
+    def shared(self, other: "MaskRuns") -> np.ndarray:
+        "Pixels that each of n masks shares with each of the m of another, (n, m) int64."
+        return _shared(self, other)
+
+    def iou(self, other: "MaskRuns") -> np.ndarray:
+        "Intersection over union of each of n masks with each of the m of another, (n, m); 0 where both are empty."
+        both = self.shared(other)
+        return both / np.maximum(self.areas[:, None] + other.areas - both, 1)
+
+    def touching(self, other: "MaskRuns") -> np.ndarray:
+        "Whether a pixel of each of n masks is one of each of the m of another, or beside it (of eight), (n, m) bool."
+        return _touching(self, other)
+
+# %% ../nbs/018_run_lengths.ipynb #1b92dc65
+class MaskRuns(_Compared):
     """n masks of an (H, W) slice, as R runs.
 
     `owner` (R,) int64 is the mask of each run, in order; `starts` and `ends` (R,) int64 are pixels, counted down the
@@ -137,6 +169,19 @@ def _taken(runs: MaskRuns, index: np.ndarray) -> MaskRuns:
     return MaskRuns(runs.size, len(index), owner, runs.starts[at], runs.ends[at])
 
 
+def _boxes_of(runs: MaskRuns) -> np.ndarray:
+    height, boxes, there = runs.size[0], np.zeros((runs.count, 4), np.int64), np.flatnonzero(runs.counts)
+    if len(there):
+        first = (np.cumsum(runs.counts) - runs.counts)[there]
+        last, column = runs.ends - 1, runs.starts // height
+        wide = last // height > column  # from the foot of a column to the head of the next
+        top, bottom = np.where(wide, 0, runs.starts - column * height), np.where(wide, height, last % height + 1)
+        boxes[there, 0], boxes[there, 1] = column[first], np.minimum.reduceat(top, first)
+        boxes[there, 2] = last[np.append(first[1:], len(last)) - 1] // height + 1
+        boxes[there, 3] = np.maximum.reduceat(bottom, first)
+    return boxes
+
+
 def _in_columns(runs: MaskRuns) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "(owner, starts, ends) of the runs, those that go on in the next column cut there."
     height = runs.size[0]
@@ -146,7 +191,7 @@ def _in_columns(runs: MaskRuns) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     starts = np.maximum(runs.starts[which], column * height)
     return runs.owner[which], starts, np.minimum(runs.ends[which], (column + 1) * height)
 
-
+# %% ../nbs/018_run_lengths.ipynb #20982b55
 def _dilated(runs: MaskRuns) -> MaskRuns:
     height, pixels = runs.size[0], runs.size[0] * runs.size[1]
     owner, starts, ends = _in_columns(runs)
@@ -159,7 +204,7 @@ def _dilated(runs: MaskRuns) -> MaskRuns:
     inside = (starts >= 0) & (starts < pixels)
     return MaskRuns(runs.size, runs.count, *united(owner[inside], starts[inside], ends[inside]))
 
-
+# %% ../nbs/018_run_lengths.ipynb #3207ce38
 def _drawn(runs: MaskRuns) -> np.ndarray:
     masks = np.zeros((runs.count, *runs.size), bool)
     owner, starts, ends = _in_columns(runs)
@@ -167,6 +212,67 @@ def _drawn(runs: MaskRuns) -> np.ndarray:
     which, place = spread(ends - starts)
     masks[owner[which], top[which] + place, column[which]] = True
     return masks
+
+# %% ../nbs/018_run_lengths.ipynb #47d950fe
+class _Line:
+    "Masks one after the other on a line: how many of their pixels come before a place."
+
+    def __init__(self, runs: MaskRuns):
+        self.pixels = runs.size[0] * runs.size[1] + 1
+        self.starts = runs.owner * self.pixels + runs.starts
+        self.ends = np.append(0, runs.owner * self.pixels + runs.ends)
+        self.before = np.append(0, np.cumsum(runs.ends - runs.starts))
+
+    def upto(self, owner: np.ndarray, at: np.ndarray) -> np.ndarray:
+        "Pixels of all masks before place `at` (k,) of mask `owner` (k,)."
+        place = owner * self.pixels + at
+        begun = np.searchsorted(self.starts, place)  # runs that begin before it
+        return self.before[begun] - np.maximum(self.ends[begun] - place, 0)
+
+
+def _pairs(runs: MaskRuns, other: MaskRuns, apart: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    "Masks of both whose boxes, made wider by `apart` pixels, overlap: (k,) and (k,)."
+    box, beside = runs.boxes, runs.boxes if other is runs else other.boxes
+    low, high = box[:, None, :2], box[:, None, 2:]  # (n, 1, 2)
+    near = ((low < beside[:, 2:] + apart) & (beside[:, :2] < high + apart)).all(2)  # (n, m)
+    return np.nonzero(near & (runs.counts > 0)[:, None] & (other.counts > 0))
+
+# %% ../nbs/018_run_lengths.ipynb #0448c739
+def _runs_in_pairs(runs: MaskRuns, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "The runs of each of k masks: which of the k, and the position of the run; both (sum,)."
+    which, place = spread(runs.counts[masks])
+    return which, (np.cumsum(runs.counts) - runs.counts)[masks][which] + place
+
+# %% ../nbs/018_run_lengths.ipynb #ff55bedf
+def _shared(runs: MaskRuns, other: MaskRuns) -> np.ndarray:
+    found = np.zeros((runs.count, other.count), np.int64)
+    mine, theirs = _pairs(runs, other)
+    if other is runs:  # each pair once
+        mine, theirs = mine[mine < theirs], theirs[mine < theirs]
+    if len(mine):
+        which, at = _runs_in_pairs(runs, mine)
+        line, owner = _Line(other), theirs[which]
+        pixels = line.upto(owner, runs.ends[at]) - line.upto(owner, runs.starts[at])
+        found[mine, theirs] = np.bincount(which, pixels, len(mine)).astype(np.int64)
+    return found + found.T + np.diag(runs.areas) if other is runs else found
+
+
+def _touching(runs: MaskRuns, other: MaskRuns) -> np.ndarray:
+    found = np.zeros((runs.count, other.count), bool)
+    height, pixels = runs.size[0], runs.size[0] * runs.size[1]
+    mine, theirs = _pairs(runs, other, 1)
+    if not len(mine):
+        return found
+    cut = MaskRuns(runs.size, runs.count, *_in_columns(runs))
+    top = cut.starts // height * height  # of the column of each run
+    starts, ends = np.maximum(cut.starts - 1, top), np.minimum(cut.ends + 1, top + height)
+    which, at = _runs_in_pairs(cut, mine)
+    line, owner, inside = _Line(other), theirs[which], np.zeros(len(which), bool)
+    for column in (-height, 0, height):
+        low, high = (np.clip(edge[at] + column, 0, pixels) for edge in (starts, ends))
+        inside |= line.upto(owner, high) > line.upto(owner, low)
+    found[mine, theirs] = np.bincount(which, inside, len(mine)) > 0
+    return found
 
 # %% ../nbs/018_run_lengths.ipynb #ffa6f5f5
 def _lengths(runs: MaskRuns) -> tuple[np.ndarray, np.ndarray]:

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['Check', 'ANYTHING', 'TEXT', 'NUMBER', 'COUNT', 'DURATION', 'SHARE', 'OBJECT', 'FORMAT', 'RECORD', 'EXPERIMENT',
-           'WARM_START', 'DIVERGED', 'CHECKPOINT', 'COST', 'CLASSIFICATION', 'SCORES', 'METRICS', 'STATES', 'STATE',
-           'FAILURE', 'PROGRESS', 'CELL', 'MANIFEST', 'SCHEMAS', 'COLUMNS_OF', 'Misfit', 'value_of', 'one_of', 'maybe',
-           'list_of', 'map_of', 'object_of', 'check_content', 'read_checked', 'read_checked_csv']
+           'WARM_START', 'DIVERGED', 'CHECKPOINT', 'COST', 'CLASSIFICATION', 'SLICE_ANSWERS', 'SCORES', 'METRICS',
+           'STATES', 'STATE', 'FAILURE', 'PROGRESS', 'CELL', 'MANIFEST', 'SCHEMAS', 'COLUMNS_OF', 'Misfit', 'value_of',
+           'one_of', 'maybe', 'list_of', 'map_of', 'object_of', 'check_content', 'read_checked', 'read_checked_csv']
 
 # %% ../nbs/006_schemas.ipynb #b3053b6c
 import io
@@ -169,6 +169,12 @@ CLASSIFICATION = object_of(
         "f1_interval?": maybe(list_of(maybe(SHARE), length=2)),
     }
 )
+_FIGURES = map_of(list_of(maybe(SHARE), length=3))  # value, and the ends of its interval
+SLICE_ANSWERS = object_of(
+    dict.fromkeys(("slices", "with_lesion", "unknown", "volumes"), COUNT)
+    | dict.fromkeys(("auc_within", "auc_pooled", "auc_with_volume"), list_of(maybe(SHARE), length=3))
+    | {"rules": map_of(map_of(_FIGURES))}
+)
 _AP = object_of(dict.fromkeys(("ap50?", "ap75?", "map50_95?", "ceiling_ap50?"), maybe(NUMBER)) | {"rule?": TEXT})
 
 # %% ../nbs/006_schemas.ipynb #bf648fd5
@@ -180,6 +186,10 @@ SCORES = object_of(
         "classification?": maybe(CLASSIFICATION),
         "detection?": maybe(map_of(_AP)),
         "orders?": object_of({"named": map_of(SHARE), "random": list_of(SHARE), "slices": COUNT}),
+        "volumes?": COUNT,
+        "slices_read?": COUNT,
+        "one_against_rest?": map_of(_FIGURES),
+        "slice_answers?": maybe(SLICE_ANSWERS),
     }
 )
 _SPLITS = dict.fromkeys(("train?", "validation?", "test?"), SCORES)
@@ -253,6 +263,7 @@ SCHEMAS: dict[str, Check] = {
     "results": object_of({"seed?": COUNT, "rows": list_of(_ROW), "detector?": map_of(maybe(NUMBER))}),
     "phantom": object_of({"format": COUNT, "patients": COUNT, "seed": COUNT, "settings": OBJECT}),
     "contents": object_of({"files": map_of(TEXT)}),
+    "volume_rule": object_of({"rule": TEXT, "why": TEXT}),
 }
 
 # %% ../nbs/006_schemas.ipynb #a0366873
@@ -274,6 +285,7 @@ def read_checked(path: str | Path, name: str) -> dict[str, Any]:
 COLUMNS_OF = {  # table -> (columns that must be there, those of them that hold numbers)
     "history": (("stage", "step", "seconds"), ("step", "seconds")),
     "predictions": (("id", "patient", "label"), ()),
+    "slice_answers": (("volume", "id", "place", "attention", "truth"), ("place", "attention")),
 }
 
 

@@ -22,7 +22,7 @@ ROOMS = (
     Room("base", "Base", 0, 39, "Errors that people can act on, atomic files, settings, progress bars and locks."),
     Room("data", "Data", 40, 99, "Slices, volumes, patients, lesions: from data sets on disk or drawn as a phantom."),
     Room("models", "Models", 100, 149, "Backbones, the lesion detector, its regions, and aggregators that read them."),
-    Room("volumes", "Volumes", 150, 199, "Scans as wholes: their slices, lung masks, enhancement; what a network reads."),
+    Room("volumes", "Volumes", 150, 199, "Whole scans: their slices, lung masks, enhancement; what a network reads."),
     Room("runs", "Runs", 200, 299, "An experiment, the folder that its run leaves, and the model read back from it."),
     Room("evaluation", "Evaluation", 300, 399, "Scores of lesions and classes, published figures, what-if questions."),
     Room("training", "Training", 400, 499, "The resumable loop, what one step does, and from experiment to run."),

@@ -13,6 +13,7 @@ import torch
 from covid_workbench.cli import main
 from covid_workbench.data.phantom import PhantomSettings, write_phantom
 from covid_workbench.evaluation.evaluate import evaluate
+from covid_workbench.models.oneshot import MODELS, VOLUME_MODEL
 from covid_workbench.runs.experiment import Experiment
 from covid_workbench.training.train import train
 
@@ -34,6 +35,7 @@ TINY = dict(
     validate_every=100,
     threads=THREADS,
 )
+SLICE_MODELS = [model for model in MODELS if model != VOLUME_MODEL]  # those that read each slice by itself
 
 
 collect_ignore = [] if importlib.util.find_spec("playwright") else ["browser"]  # make test-browser
@@ -131,9 +133,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def results(shared: Path) -> dict[str, bytes]:
-    "The same for a folder `shared`, without what grows as files come to rest: their hashes and decoded slices."
-    held = contents(shared).items()
-    return {name: content for name, content in held if name != "hashes.json" and not name.startswith("slices/")}
+    "The same for a folder `shared`, without what grows as files come to rest: their hashes, decoded slices and stacks."
+    held, kept = contents(shared).items(), ("slices/", "volumes/")
+    return {name: content for name, content in held if name != "hashes.json" and not name.startswith(kept)}
 
 
 @pytest.fixture(scope="session")

@@ -65,7 +65,7 @@ def network(model, **settings):
         for kind in KINDS.values()
     ]
     torch.manual_seed(0)
-    return groups, build(groups[0], groups[1], 1, groups[2])
+    return groups, build(groups[0], groups[1], 1, *groups[2:])
 
 
 @pytest.mark.parametrize(

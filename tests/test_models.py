@@ -5,7 +5,7 @@ that come back.
 import numpy as np
 import pytest
 import torch
-from conftest import tiny
+from conftest import SLICE_MODELS, tiny
 
 from covid_workbench.evaluation.inference import predict_slices
 from covid_workbench.files import load_tensors, save_tensors
@@ -33,7 +33,7 @@ SMALL = dict(
     roi_batch=6,
     hidden_size=12,
 )
-REGIONAL = [model for model in MODELS if model not in ("mask-rcnn", "classifier")]
+REGIONAL = [model for model in SLICE_MODELS if model not in ("mask-rcnn", "classifier")]
 SEEDS = [11, 22, 33]
 
 
@@ -56,7 +56,7 @@ def gradients(model):
 
 
 @pytest.mark.parametrize("protocol", ["default", "released"])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", SLICE_MODELS)
 def test_a_batch_is_its_slices(name, protocol, slices):
     "Logits, evidence and detections of three slices at once are those of the three one by one."
     images = slices[0]
@@ -78,7 +78,7 @@ def test_a_batch_is_its_slices(name, protocol, slices):
             )
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", SLICE_MODELS)
 def test_a_batch_has_the_mean_gradient_of_its_slices(name, slices):
     "In training, too. Both losses are means over images, so the batch's gradient is the mean of the singles'."
     images, targets, labels = slices
@@ -115,7 +115,7 @@ def test_a_batch_has_the_mean_gradient_of_its_slices(name, slices):
         )
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "mask-rcnn"])
+@pytest.mark.parametrize("name", [name for name in SLICE_MODELS if name != "mask-rcnn"])
 def test_permuting_slices_permutes_answers(name, slices):
     model, order = model_of(name).eval(), torch.tensor([1, 0, 2])
     with torch.no_grad():
@@ -182,7 +182,7 @@ def test_one_pass_over_the_backbone(name, slices):
     assert len(passes) == 1 and output.detections is not None and output.evidence.rois is not None
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", SLICE_MODELS)
 def test_saved_weights_give_the_same_answers(name, slices, tmp_path):
     model = model_of(name, protocol="released").eval()
     save_tensors(tmp_path / "weights.safetensors", model.state_dict())
@@ -197,7 +197,7 @@ def test_saved_weights_give_the_same_answers(name, slices, tmp_path):
         assert ours.evidence.logits.equal(theirs.evidence.logits)
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "classifier"])
+@pytest.mark.parametrize("name", [name for name in SLICE_MODELS if name != "classifier"])
 def test_learns_tiny_data(name, slices):
     """Twenty steps on three slices with both losses, then forty with the regions held still: each loss falls well
     below where it began.

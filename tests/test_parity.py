@@ -164,5 +164,5 @@ def test_the_fifteen_sizes_of_the_paper():
 def test_models_are_listed(command):
     code, out, _ = command("models", "--json")
     rows = json.loads(out)
-    assert code == 0 and len({(row["model"], row["backbone"]) for row in rows}) == len(rows) == 10 * 5 + 8
+    assert code == 0 and len({(row["model"], row["backbone"]) for row in rows}) == len(rows) == 11 * 5 + 8
     assert command("models")[1].count("\n") == len(rows) + 1

@@ -31,6 +31,16 @@ REGIMES = {
         contrast=0.3,
         balanced=True,
     ),
+    "volumes": dict(
+        model="resnext-plus",
+        phantom_slices=4,
+        volume_slices=3,
+        epochs=8,
+        schedule="cyclic",
+        cycle_epochs=1.5,
+        balanced=True,
+        volume_statistics="running",
+    ),
 }
 
 

@@ -51,6 +51,41 @@ def test_run_lengths_are_the_masks_and_those_of_pycocotools(seed):
     assert len(MaskRuns.of(masks[:0])) == 0 and MaskRuns.of(masks[:0]).coco() == []
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_what_masks_share_is_what_pycocotools_and_their_pixels_say(seed):
+    rng = np.random.default_rng(seed)
+    size = rng.integers(1, 30, 2)
+    one, other = (
+        rng.random((rng.integers(1, 6), *size)) < rng.choice([0, 0.02, 0.1, 0.5, 0.95, 1], size=1) for _ in range(2)
+    )
+    if seed % 2:  # blobs, which seldom meet
+        one, other = (
+            np.array([ndimage.binary_erosion(mask, np.ones((3, 3))) for mask in masks]) for masks in (one, other)
+        )
+    mine, theirs = MaskRuns.of(one), MaskRuns.of(other)
+    shared = (one[:, None] & other).sum((2, 3))
+    assert mine.shared(theirs).tolist() == shared.tolist()
+    assert mine.shared(mine).tolist() == (one[:, None] & one).sum((2, 3)).tolist()
+    judged = np.asarray(rle_tools.iou(mine.coco(), theirs.coco(), [0] * len(other)))
+    assert (mine.iou(theirs) == judged).all()
+    wide = np.array([ndimage.binary_dilation(mask, np.ones((3, 3))) for mask in one])
+    assert mine.touching(theirs).tolist() == (wide[:, None] & other).any((2, 3)).tolist()
+    assert mine.touching(mine).tolist() == (wide[:, None] & one).any((2, 3)).tolist()
+    assert mine.small().coco() == mine.coco() and (mine.small().masks == one).all()
+    boxes = [
+        [*np.argwhere(mask).min(0)[::-1], *np.argwhere(mask).max(0)[::-1] + 1] if mask.any() else [0] * 4
+        for mask in one
+    ]
+    assert (mine.boxes[:, [0, 2]] == np.array(boxes)[:, [0, 2]]).all()
+    assert (mine.boxes[:, 1] <= np.array(boxes)[:, 1]).all() and (mine.boxes[:, 3] >= np.array(boxes)[:, 3]).all()
+
+
+def test_a_pixel_touches_its_eight_neighbours_alone():
+    pixels = np.eye(35, dtype=bool).reshape(35, 5, 7)
+    touched = MaskRuns.of(pixels[17:18]).touching(MaskRuns.of(pixels))
+    assert np.flatnonzero(touched).tolist() == [9, 10, 11, 16, 17, 18, 23, 24, 25]
+
+
 @pytest.mark.parametrize("size", [(50, 200), (64, 64)])
 def test_masks_go_into_their_boxes_as_pasted_on_the_whole_slice(size):
     "Boxes of every size, beyond the edges, empty ones: the pixels of `paste_masks`, but where rounding decides."

@@ -10,14 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import assignments, shell, tiny
+from conftest import SLICE_MODELS, assignments, shell, tiny
 
 from covid_workbench.data.phantom import PhantomSettings, write_phantom
 from covid_workbench.errors import InputError
 from covid_workbench.evaluation.evaluate import evaluate
 from covid_workbench.evaluation.inference import predict_slices
 from covid_workbench.files import load_tensors
-from covid_workbench.models.oneshot import MODELS
 from covid_workbench.models.protocol import Protocol
 from covid_workbench.reports.run_report import attention_gallery, detection_gallery, figure_html, learning_curves
 from covid_workbench.runs.datasets import ExperimentData, prepare_data
@@ -30,7 +29,7 @@ from covid_workbench.training.stages import stages_of
 from covid_workbench.training.train import train
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", SLICE_MODELS)
 def test_trains_by_its_name_and_comes_back(command, tmp_path, model):
     settings = assignments(
         model=model,

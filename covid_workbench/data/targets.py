@@ -8,12 +8,14 @@ __all__ = ['LesionTargets', 'lesion_targets', 'rank_values']
 # %% ../../nbs/052_data.targets.ipynb #19dd1b08
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.ndimage import find_objects
 from skimage.measure import label as connected_components
 
 from .description import BACKGROUND, LUNG, ObjectClasses
+from ..run_lengths import MaskRuns, runs_of_pieces
 
 # %% ../../nbs/052_data.targets.ipynb #1e4250cc
 @dataclass(frozen=True, eq=False)
@@ -30,6 +32,13 @@ class LesionTargets:
 
     def __len__(self):
         return len(self.labels)
+
+    @cached_property
+    def runs(self) -> MaskRuns:
+        "The masks as run lengths."
+        boxes = self.boxes.astype(np.int64)
+        inside = [mask[y0:y1, x0:x1].T.ravel() for mask, (x0, y0, x1, y1) in zip(self.masks, boxes.tolist())]
+        return runs_of_pieces(np.concatenate([np.zeros(0, bool), *inside]), boxes, self.masks.shape[1:])
 
     def __repr__(self):
         rows = [

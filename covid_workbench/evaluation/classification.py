@@ -133,8 +133,8 @@ def _plain(figure: go.Figure, title: str, **layout) -> go.Figure:
     )
 
 # %% ../../nbs/302_evaluation.classification.ipynb #18503bef
-def confusion_figure(scores: dict, title: str = "") -> go.Figure:
-    """The confusion matrix of `classification_scores` as a plotly figure.
+def confusion_figure(scores: dict, title: str = "", unit: str = "slices") -> go.Figure:
+    """The confusion matrix of `classification_scores` as a plotly figure; `unit` names what was counted.
 
     Colour is the share of the true class, text the count and the share.
     """
@@ -153,7 +153,7 @@ def confusion_figure(scores: dict, title: str = "") -> go.Figure:
             ygap=3,
             customdata=counts,
             showscale=False,
-            hovertemplate="true %{y}, called %{x}: %{customdata} slices (%{z:.1%})<extra></extra>",
+            hovertemplate=f"true %{{y}}, called %{{x}}: %{{customdata}} {unit} (%{{z:.1%}})<extra></extra>",
         )
     )
     for i, row in enumerate(counts.tolist()):
@@ -167,14 +167,14 @@ def confusion_figure(scores: dict, title: str = "") -> go.Figure:
             )
     figure.update_yaxes(type="category", autorange="reversed", title="true", showgrid=False)
     figure.update_xaxes(type="category", title="predicted", showgrid=False)
-    title = title or f"weighted F1 {scores['weighted_f1']:.3f} on {scores['n']} slices"
+    title = title or f"weighted F1 {scores['weighted_f1']:.3f} on {scores['n']} {unit}"
     more = 70 * max(0, len(names) - 3)  # pixels for classes beside three
     margin = {"t": 50, "l": max(90, 20 + 7 * max(map(len, names))), "r": 10, "b": 60}
     return _plain(figure, title, width=420 + more, height=400 + more, margin=margin)
 
 # %% ../../nbs/302_evaluation.classification.ipynb #603a60ad
-def histogram_of_predictions(scores: dict, title: str = "") -> go.Figure:
-    "How many slices are of each class and how many were predicted as it: pairs of bars as a plotly figure."
+def histogram_of_predictions(scores: dict, title: str = "", unit: str = "slices") -> go.Figure:
+    "Pairs of bars as a plotly figure: how many slices (or another `unit`) are of each class, and were predicted as it."
     figure = go.Figure()
     for kind, name, colour in (("support", "true", "#aab1ba"), ("predicted", "predicted", "#2f7fbf")):
         counts = [row[kind] for row in scores["classes"].values()]
@@ -188,7 +188,7 @@ def histogram_of_predictions(scores: dict, title: str = "") -> go.Figure:
             cliponaxis=False,
         )
     figure.update_xaxes(type="category")
-    figure.update_yaxes(title="slices", gridcolor="rgba(128,128,128,0.25)", zeroline=False)
+    figure.update_yaxes(title=unit, gridcolor="rgba(128,128,128,0.25)", zeroline=False)
     return _plain(
         figure,
         title,

@@ -217,23 +217,22 @@ SAME_PART = 0.5  # share of the smaller of two masks
 
 def _by_score(detections: Detections, labels: Iterable[int]) -> list[int]:
     "Indices of the `MAX_DETECTIONS` best of each label, highest score first; ties go by size, label and mask."
-    areas, codes, ranked = detections.areas, detections.codes, []
+    areas, found, ranked = detections.areas, detections, []
+    whole = list(zip(-found.scores, -areas, found.labels))
+    twice = len(set(whole)) < len(whole)  # only then the masks themselves say who comes first
+    codes = [code["counts"] for code in found.codes] if twice else [""] * len(found)
+    rows = list(zip((-found.scores).tolist(), (-areas).tolist(), found.labels.tolist(), codes, range(len(found))))
     for label in sorted(labels):
-        ranked += sorted(
-            (-float(detections.scores[n]), -int(areas[n]), label, codes[n]["counts"], n)
-            for n in np.flatnonzero(detections.labels == label)
-        )[:MAX_DETECTIONS]
+        ranked += sorted(row for row in rows if row[2] == label)[:MAX_DETECTIONS]
     return [row[-1] for row in sorted(ranked)]
 
 # %% ../../nbs/300_evaluation.detection.ipynb #4ad28ab7
 def _touching_and_duplicate(parts: Detections) -> tuple[np.ndarray, np.ndarray]:
     "Two tables (n, n) bool: touches a part of another class; covers most of a part of its own class."
-    n, codes, labels = len(parts), parts.codes, parts.labels
-    other_class = labels[:, None] != labels
-    touching = other_class & (np.asarray(rle_tools.iou(parts.runs.dilated().coco(), codes, [0] * n)) > 0)
-    within = np.asarray(rle_tools.iou(codes, codes, [1] * n))  # the share of one mask that lies in the other
-    duplicate = ~other_class & (np.maximum(within, within.T) > SAME_PART)
-    return touching, duplicate
+    other_class = parts.labels[:, None] != parts.labels
+    smaller = np.minimum(parts.areas[:, None], parts.areas)
+    duplicate = ~other_class & (parts.runs.shared(parts.runs) > SAME_PART * smaller)
+    return other_class & parts.runs.touching(parts.runs), duplicate
 
 
 def _grouped(scores: np.ndarray, touching: np.ndarray, duplicate: np.ndarray) -> list[list[int]]:
@@ -276,7 +275,7 @@ def _joined_runs(truth: MaskRuns) -> MaskRuns:
     "Masks that touch as one, in the order of their first pixels, row by row."
     if not len(truth):
         return truth
-    touching = np.asarray(rle_tools.iou(truth.dilated().coco(), truth.coco(), [0] * len(truth))) > 0
+    touching = truth.touching(truth)
     group = np.arange(len(truth))
     while (lowest := np.where(touching, group, len(group)).min(1)).tolist() != group.tolist():
         group = lowest
@@ -310,21 +309,30 @@ def _mean_figures(rows: Mapping[str, Mapping]) -> dict:
 
 # %% ../../nbs/300_evaluation.detection.ipynb #14c1b5e3
 @dataclass(frozen=True, eq=False)
-class _Answers:
-    "n predictions of a slice with m targets: `labels` (n,), `scores` (n,), `iou` (n, m), 0 between classes, `codes`."
+class _Coded:
+    "Objects of a slice, `labels` (n,), and their `masks`, as runs or as COCO has them."
 
     labels: np.ndarray
-    scores: np.ndarray
-    iou: np.ndarray
-    codes: list[dict]
+    masks: MaskRuns | list[dict]
+
+    @property
+    def codes(self) -> list[dict]:
+        "The masks as COCO has them."
+        return self.masks.coco() if isinstance(self.masks, MaskRuns) else self.masks
 
 
 @dataclass(frozen=True, eq=False)
-class _Reading:
-    "A slice in one reading: its m targets, `labels` (m,) and `codes`, what was predicted, what is perfect."
+class _Answers(_Coded):
+    "n predictions of a slice with m targets: `scores` (n,) and `iou` (n, m), 0 between classes."
 
-    labels: np.ndarray
-    codes: list[dict]
+    scores: np.ndarray
+    iou: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class _Reading(_Coded):
+    "A slice in one reading: its targets, what was predicted, what is perfect."
+
     predicted: _Answers
     perfect: _Answers
 
@@ -338,42 +346,43 @@ class _ScoredSlice:
     merged: _Reading | None
 
 # %% ../../nbs/300_evaluation.detection.ipynb #f958256b
-def _overlaps(found: Detections, labels: np.ndarray, codes: list[dict]) -> _Answers:
-    "Detections beside the targets with `labels` (m,) and `codes`."
-    iou = np.zeros((len(found), len(codes)))
-    if iou.size:
-        iou = np.asarray(rle_tools.iou(found.codes, codes, [0] * len(codes))) * (found.labels[:, None] == labels)
-    return _Answers(found.labels, found.scores, iou, found.codes)
+def _overlaps(found: Detections, labels: np.ndarray, runs: MaskRuns) -> _Answers:
+    "Detections beside the targets with `labels` (m,) and `runs`."
+    iou = found.runs.iou(runs) * (found.labels[:, None] == labels)
+    return _Answers(found.labels, found.runs.small(), found.scores, iou)
 
 
 def _as_classes(found: Detections, perfect: Detections) -> _Reading:
     "By class: targets of one class never overlap."
-    labels, codes = perfect.labels, perfect.codes
-    same = _Answers(labels, perfect.scores, np.eye(len(labels)), codes)
-    return _Reading(labels, codes, _overlaps(found, labels, codes), same)
+    labels, runs = perfect.labels, perfect.runs.small()
+    same = _Answers(labels, runs, perfect.scores, np.eye(len(labels)))
+    return _Reading(labels, runs, _overlaps(found, labels, perfect.runs), same)
 
 # %% ../../nbs/300_evaluation.detection.ipynb #ba4dc24e
 def _as_lesions(found: Detections, perfect: Detections, lesions: Sequence[int], classes: _Reading) -> _Reading:
     "All lesions as one class; where there is a single class, that is a matter of names alone."
     if len(lesions) > 1:
         truth = _joined_runs(perfect.runs.take(np.flatnonzero(np.isin(perfect.labels, lesions))))
-        codes, ones = truth.coco(), np.ones(len(truth), np.int64)
+        ones = np.ones(len(truth), np.int64)
         return _Reading(
-            ones, codes, *(_overlaps(joined_lesions(one, lesions), ones, codes) for one in (found, perfect))
+            ones, truth.small(), *(_overlaps(joined_lesions(one, lesions), ones, truth) for one in (found, perfect))
         )
     chosen = np.flatnonzero(np.isin(classes.labels, lesions))
 
     def renamed(answers: _Answers, order: Sequence[int]) -> _Answers:
-        codes, iou = [answers.codes[n] for n in order], answers.iou[np.ix_(order, chosen)]
-        return _Answers(np.ones(len(order), np.int64), answers.scores[order], iou, codes)
+        masks, iou = answers.masks.take(order), answers.iou[np.ix_(order, chosen)]
+        return _Answers(np.ones(len(order), np.int64), masks, answers.scores[order], iou)
 
     own = (renamed(classes.predicted, _by_score(found, lesions)), renamed(classes.perfect, _by_score(perfect, lesions)))
-    return _Reading(np.ones(len(chosen), np.int64), [classes.codes[n] for n in chosen], *own)
+    return _Reading(np.ones(len(chosen), np.int64), classes.masks.take(chosen), *own)
 
 # %% ../../nbs/300_evaluation.detection.ipynb #5ef637c7
 def _all_known(mask: np.ndarray, names: Mapping[int, str]) -> bool:
-    "Whether a mask of bytes holds these values alone: a look at a table of 256 each."
-    return mask.dtype == np.uint8 and bool(np.isin(np.arange(256), list(names))[mask].all())
+    "Whether a mask of bytes holds these values alone."
+    if mask.dtype != np.uint8 or not mask.size:
+        return False
+    known = np.isin(np.arange(256), list(names))
+    return bool(known[: int(mask.max()) + 1].all() or known[mask].all())  # most have no gap among their values
 
 
 def _check_slice(
@@ -434,7 +443,7 @@ class _SlicesWithTruth(_CocoSlices):
         _check_slice(slice_id, detections, mask, self.objects, self.description.mask_names)
         area = stored_area(self.min_area, mask.shape, self.image_size) if self.image_size else self.min_area
         truth = lesion_targets(mask, self.objects, area) if truth is None else truth
-        perfect = Detections(truth.boxes, truth.labels, np.ones(len(truth)), truth.masks)
+        perfect = Detections(truth.boxes, truth.labels, np.ones(len(truth)), truth.runs)
         classes = _as_classes(detections, perfect)
         merged = _as_lesions(detections, perfect, self._lesion_labels, classes) if self.merges else None
         self._slices[slice_id] = _ScoredSlice(mask.shape, classes, merged)
@@ -470,7 +479,7 @@ def _of_plain(plain: list) -> _ScoredSlice:
             continue
         (labels, codes), *answers = parts
         found = (
-            _Answers(np.array(own, np.int64), np.array(scores), np.reshape(iou, (len(own), len(labels))), coded)
+            _Answers(np.array(own, np.int64), coded, np.array(scores), np.reshape(iou, (len(own), len(labels))))
             for own, scores, iou, coded in answers
         )
         readings.append(_Reading(np.array(labels, np.int64), codes, *found))

@@ -8,6 +8,7 @@ __all__ = ['evaluate']
 # %% ../../nbs/330_evaluation.evaluate.ipynb #f32f848d
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 
@@ -15,7 +16,8 @@ from ..data.slices import SliceTable
 from ..data.survey import SURVEY, known_facts
 from .baselines import simple_baselines
 from .inference import score_slices
-from .volumes import score_volumes
+from .volume_baselines import source_notes, volume_baselines
+from .volumes import ScoredVolumes, scored_volumes
 from ..files import write_atomic
 from ..models.execution import Execution
 from ..models.oneshot import VOLUME_MODEL
@@ -24,6 +26,7 @@ from ..runs.datasets import ExperimentData
 from ..runs.load import load_model
 from ..runs.run import Run, note_cost
 from ..runs.volume_data import volume_dataset
+from ..volumes.volume_rows import volumes_of
 
 # %% ../../nbs/330_evaluation.evaluate.ipynb #f70cc373
 def evaluate(
@@ -36,10 +39,11 @@ def evaluate(
 ) -> dict:
     """Score a complete run on whole splits; writes `metrics.json` and `predictions.csv` into the run.
 
-    Returns the metrics: `regime`, `parameters`, those of `score_slices` by split, `baselines` where there are classes,
-    and `notes`, sentences that belong beside every figure. Without `detections` only the classes are scored, for a run
-    whose detector was scored elsewhere. The processes of `torchrun` share the slices. Raises `InputError` for a run
-    that is not complete, or whose settings, weights or data are not those of its training.
+    Returns the metrics: `regime`, `parameters`, those of `score_slices` (of a volume-level model: of `scored_volumes`,
+    which also writes `slice_answers.csv`) by split, `baselines` where there are classes, and `notes`, sentences that
+    belong beside every figure. Without `detections` only the classes are scored, for a run whose detector was scored
+    elsewhere. The processes of `torchrun` share the slices, or the volumes. Raises `InputError` for a run that is not
+    complete, or whose settings, weights or data are not those of its training.
     """
     with process_group():
         metrics = _evaluate(run, splits, device, detections, progress)
@@ -47,51 +51,82 @@ def evaluate(
     return metrics
 
 # %% ../../nbs/330_evaluation.evaluate.ipynb #46189fbf
+def _score(run: Run, model, parts: ExperimentData, split: str, detections: bool, progress: bool) -> ScoredVolumes:
+    "Metrics and answers of a model on a split: of slices, or of volumes with their slices."
+    experiment = run.experiment
+    options = dict(
+        protocol=experiment.protocol,
+        bootstrap=500,
+        execution=Execution.of(experiment.training),
+        workers=experiment.training.workers,
+        progress=f"scoring {split}" if progress else None,
+    )
+    if experiment.one_shot.model == VOLUME_MODEL:
+        return scored_volumes(model, volume_dataset(parts, split), **options)
+    metrics, rows = score_slices(model, parts.dataset(split), detections=detections, **options)
+    return ScoredVolumes(metrics, rows, pd.DataFrame())
+
+
+def _baselines(run: Run, parts: ExperimentData, scored: list[str]) -> dict[str, dict]:
+    "The baselines without a network on the `scored` splits."
+    facts = _known_facts(run, parts.table) if scored else {}
+    if run.experiment.one_shot.model == VOLUME_MODEL:
+        return volume_baselines(parts, scored, facts)
+    return simple_baselines(parts, scored, _greys(facts))
+
+# %% ../../nbs/330_evaluation.evaluate.ipynb #c1389924
 def _evaluate(run: Run, splits: Sequence[str], device: str | None, detections: bool, progress: bool) -> dict:
     "`evaluate` in each of the processes; the first writes the files."
     experiment, execution = run.experiment, Execution.of(run.experiment.training)
     model = execution.applied(load_model(run, experiment.training.device if device is None else device))
     shared = run.folder.parent / "shared"  # where training keeps decoded slices
     parts = ExperimentData(experiment, run.scored_table(), shared=shared if shared.is_dir() else None)
-    metrics = {"regime": experiment.training.regime, "parameters": sum(p.numel() for p in model.parameters())}
-    started, predictions = time.monotonic(), []
-    for split in splits:
-        if experiment.one_shot.model == VOLUME_MODEL:
-            held = volume_dataset(parts, split)
-            metrics[split], rows = score_volumes(model, held, progress=f"scoring {split}" if progress else None)
-            predictions.append(rows.assign(split=split))
-            continue
-        metrics[split], rows = score_slices(
-            model,
-            parts.dataset(split),
-            detections=detections,
-            protocol=experiment.protocol,
-            bootstrap=500,
-            execution=execution,
-            workers=experiment.training.workers,
-            progress=f"scoring {split}" if progress else None,
-        )
-        predictions.append(rows.assign(split=split))
+    regime = "volumes" if experiment.one_shot.model == VOLUME_MODEL else experiment.training.regime
+    metrics = {"regime": regime, "parameters": sum(p.numel() for p in model.parameters())}
+    started = time.monotonic()
+    found = {split: _score(run, model, parts, split, detections, progress) for split in splits}
     seconds = time.monotonic() - started
-    slicewise = experiment.one_shot.model != VOLUME_MODEL
-    scored = [split for split in splits if slicewise and metrics[split]["classification"]]
-    metrics["baselines"] = simple_baselines(parts, scored, _known_greys(run, parts.table) if scored else None)
-    metrics["notes"] = run.notes + parts.missing_classes()
+    metrics |= {split: own.metrics for split, own in found.items()}
+    metrics["baselines"] = _baselines(run, parts, [split for split in splits if metrics[split]["classification"]])
+    metrics["notes"] = run.notes + parts.missing_classes() + _source_notes(parts)
     if rank() == 0:
-        write_atomic(run.folder / "predictions.csv", pd.concat(predictions).to_csv(index=False))
+        _write_answers(run.folder, found)
         _note_cost(run, next(model.parameters()).device, metrics, splits, seconds)
         run.save_metrics(metrics)
     return metrics
 
-# %% ../../nbs/330_evaluation.evaluate.ipynb #c1389924
-def _known_greys(run: Run, table: SliceTable) -> dict[str, list[int]]:
-    "Slice id -> pixels by grey value, as the survey before the training found them: the pictures are not read again."
-    facts = known_facts(table, run.folder.parent / "shared" / SURVEY, objects=run.experiment.objects)
+
+def _source_notes(parts: ExperimentData) -> list[str]:
+    "For a volume-level model what the sources give away."
+    settings = parts.experiment.one_shot
+    return source_notes(volumes_of(parts.table), settings.classes) if settings.model == VOLUME_MODEL else []
+
+# %% ../../nbs/330_evaluation.evaluate.ipynb #0f194322
+def _write_answers(folder: Path, found: dict[str, ScoredVolumes]) -> None:
+    "`predictions.csv`, and `slice_answers.csv` where there are any; one of an earlier evaluation goes."
+    predictions = [own.predictions.assign(split=split) for split, own in found.items()]
+    write_atomic(folder / "predictions.csv", pd.concat(predictions).to_csv(index=False))
+    slices = [own.slices.assign(split=split) for split, own in found.items() if len(own.slices)]
+    path = folder / "slice_answers.csv"
+    if slices:
+        rows = pd.concat(slices)
+        write_atomic(path, rows.assign(truth=rows["truth"].astype("Int64")).to_csv(index=False))
+    elif path.exists():
+        path.unlink()
+
+# %% ../../nbs/330_evaluation.evaluate.ipynb #5b31f3fe
+def _known_facts(run: Run, table: SliceTable) -> dict[str, dict]:
+    "Slice id -> what the survey before the training found: the pictures are not read again."
+    return known_facts(table, run.folder.parent / "shared" / SURVEY, objects=run.experiment.objects)
+
+
+def _greys(facts: dict[str, dict]) -> dict[str, list[int]]:
+    "Slice id -> pixels by grey value."
     counts = {slice_id: own["greys"].get("32") for slice_id, own in facts.items()}
     return {slice_id: own for slice_id, own in counts.items() if isinstance(own, list) and len(own) == 32 and sum(own)}
 
 
 def _note_cost(run: Run, device, metrics: dict, splits: Sequence[str], seconds: float) -> None:
     "Write the duration and the speed of the scoring into the run's costs."
-    slices = sum(metrics[split]["slices"] for split in splits)
+    slices = sum(metrics[split].get("slices_read", metrics[split]["slices"]) for split in splits)
     note_cost(run, "evaluation", device, seconds=seconds, slices_per_second=slices / seconds)

@@ -39,8 +39,14 @@ def published_figures() -> pd.DataFrame:
     percent = (frame["task"] == "classification") & (frame["value"] > 1)
     return frame.assign(
         value=frame["value"].where(~percent, (frame["value"] / 100).round(6)),
-        metric=frame["metric"].map(METRICS).fillna(frame["metric"]),
+        metric=[_our_name(task, metric) for task, metric in zip(frame["task"], frame["metric"])],
     )
+
+
+def _our_name(task: str, metric: str) -> str:
+    "The name of a printed metric in our tables; a paper on volumes judges volumes and their slices by the same words."
+    kind = task.removesuffix(" classification")
+    return f"{kind} {metric.replace('f1', 'F1')}" if kind in ("volume", "slice") else METRICS.get(metric, metric)
 
 # %% ../../nbs/303_evaluation.published.ipynb #4e612045
 def _printed(source: str, table: str, model: str, backbone: str) -> pd.DataFrame:
@@ -56,8 +62,8 @@ def published(source: str, table: str, model: str, backbone: str) -> dict[str, f
 
 
 def published_on(source: str, table: str, model: str, backbone: str) -> dict[str, str]:
-    "Metric -> what it was measured on: data set and number of images (or volumes)."
+    "Metric -> what it was measured on: data set and number of images, of volumes with that word."
     return {
-        metric: f"{row['dataset']}, {row['n_test']:,}"
+        metric: f"{row['dataset']}, {row['n_test']:,}{' volumes' if 'volumes' in row['dataset'] else ''}"
         for metric, row in _printed(source, table, model, backbone).iterrows()
     }

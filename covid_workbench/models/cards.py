@@ -275,7 +275,7 @@ RESNEXT_PLUS = (
     | _from("paper", "cyclic, 1e-5 to 1e-4", schedule="cyclic", learning_rate=1e-4)
     | _from("paper", "COVID-19 or not", classes=("Normal", "COVID-19"))
     | _from("paper", "weights of ImageNet; here an option", pretrained="imagenet")
-    | _from("inferred", "ResNeXt of 32 x 4", backbone="resnext50_32x4d", cut="layer4", normalise="imagenet")
+    | _from("ours", "not printed; the usual ResNeXt", backbone="resnext50_32x4d", cut="layer4", normalise="imagenet")
     | _from("ours", regime="two-phase", weight_decay=0.0, gradient_clip=0.0, warmup=0)
 )
 

@@ -34,6 +34,7 @@ RELEASED_OF: dict[str, dict[str, Any]] = {  # where a model's code differs from 
     "ct-mask-net": _running | dict(trained_norms="but shortcuts", sampling="passes"),
     "mask-rcnn": dict(sampling="passes", rounded_anchors=True),
     "classifier": dict(statistics="running"),
+    "resnext-plus": dict(sampling="passes", image_loss="categorical", f1_weights="test"),  # its text; no code was read
 }
 STATED: dict[str, tuple[Any, str]] = {  # field -> (value, where the papers say it)
     "second_linear": (True, "LSTM+Attention, equation (16)"),

@@ -21,6 +21,7 @@ from ..data.slices import Slice
 from ..evaluation.detection import AP_OF, SEGMENTATION, Detections, ap_columns
 from ..evaluation.inference import Prediction, no_region_note, predict_slices
 from ..files import write_atomic
+from ..models.oneshot import VOLUME_MODEL
 from .pictures import attention_bars, signed_branches, slice_picture
 from ..runs.datasets import ExperimentData
 from ..runs.load import load_model
@@ -39,6 +40,7 @@ MODEL_COLOURS = {  # each with a contrast of 3:1 or more to white and to black
     "mean-pool": "#5C8A1E",
     "max-pool": "#9C6B54",
     "gated-attention": "#16899C",
+    "resnext-plus": "#5264DB",
 }
 PANELS = (
     "segmentation loss (sum of five)",
@@ -110,7 +112,16 @@ def score_row(name: str, metrics: Mapping, split: str = "test", note: str = "") 
         low, high = classes.get("f1_interval") or (None, None)
         row |= {"weighted F1": classes["weighted_f1"], "95 %": "–" if low is None else f"{low:.2f}–{high:.2f}"}
         row |= {f"sensitivity {label}": of_class["sensitivity"] for label, of_class in classes["classes"].items()}
+    if "volumes" in scores:
+        return row | _volume_figures(scores)
     return row | dict.fromkeys((AP_OF, *SEGMENTATION)) | ap_columns(scores.get("detection"))
+
+
+def _volume_figures(scores: Mapping) -> dict[str, float | None]:
+    "Areas under the ROC curve: of a class against the rest, and of attention within volumes."
+    asked, slices = scores.get("one_against_rest") or {}, scores.get("slice_answers") or {}
+    areas = {f"AUC {label}": own["AUC"][0] for label, own in asked.items() if "AUC" in own}
+    return areas | ({"slice AUC": slices["auc_within"][0]} if slices else {})
 
 
 def score_table(metrics: Mapping[str, Mapping], split: str = "test") -> pd.DataFrame:
@@ -183,6 +194,8 @@ def _attention_cell(sample: Slice, prediction: Prediction) -> str:
 
 def attention_gallery(run: Run, split: str = "test", ids: Sequence[str] = ()) -> str:
     "HTML: slices with their ranked regions coloured by attention, and the weights by rank."
+    if run.experiment.one_shot.model == VOLUME_MODEL:
+        return "<p>This model attends to whole slices of a volume, not to regions of a slice.</p>"
     if run.experiment.one_shot.model in ("classifier", "mask-rcnn"):
         return "<p>This model gives no attention weights.</p>"
     return _grid([_attention_cell(sample, prediction) for sample, prediction in _predicted(run, split, ids)])
@@ -190,7 +203,7 @@ def attention_gallery(run: Run, split: str = "test", ids: Sequence[str] = ()) ->
 # %% ../../nbs/502_reports.run_report.ipynb #1219d656
 def detection_gallery(run: Run, split: str = "test", ids: Sequence[str] = (), score: float = 0.5) -> str:
     "HTML: slices with the truth and the lesions predicted with at least this `score`."
-    if run.experiment.one_shot.model == "classifier":
+    if run.experiment.one_shot.model in ("classifier", VOLUME_MODEL):
         return "<p>This model finds no lesions.</p>"
     cells = []
     for sample, prediction in _predicted(run, split, ids):

@@ -27,8 +27,9 @@ from ..data.unknown import keep_together
 from ..data.windows import window_of
 from ..errors import InputError, StorageError, WorkbenchError, nearest
 from ..locks import exclusive
-from ..models.oneshot import OneShotSettings
+from ..models.oneshot import VOLUME_MODEL, OneShotSettings
 from .experiment import DataSettings, Experiment
+from ..volumes.volume_rows import volumes_of
 
 # %% ../../nbs/203_runs.datasets.ipynb #245feacb
 def relabelled(table: SliceTable, pairs: Sequence[str]) -> SliceTable:
@@ -234,8 +235,8 @@ class ExperimentData:
         return dataset_of(self.experiment, table, self.shared)
 
     def missing_classes(self) -> list[str]:
-        "A sentence for each image class of the model that a split lacks; no F1 on that split means anything."
-        return missing_classes(self.experiment.one_shot, self.table.frame)
+        "A sentence for each class of the model that a split lacks; no F1 on that split means anything."
+        return missing_classes(self.experiment.one_shot, *_told_apart(self))
 
     def check_classes(self) -> None:
         "Raise `InputError` if a split lacks an image class of the model."
@@ -243,6 +244,13 @@ class ExperimentData:
             raise InputError(f"{self.table.name}: {sentence}")
 
 # %% ../../nbs/203_runs.datasets.ipynb #f05e9313
+def _told_apart(data: ExperimentData) -> tuple[pd.DataFrame, str]:
+    "What the model tells apart, and its name: slices or volumes."
+    if data.experiment.one_shot.model == VOLUME_MODEL:
+        return pd.DataFrame(map(vars, volumes_of(data.table))), "volume"
+    return data.table.frame, "slice"
+
+
 def dataset_of(experiment: Experiment, table: SliceTable, shared: Path | None = None) -> SliceDataset:
     "A data set over `table`, with the settings of the experiment; decoded slices are kept under `shared`."
     data, room = experiment.data, experiment.training.slice_cache_gb
@@ -258,26 +266,29 @@ def dataset_of(experiment: Experiment, table: SliceTable, shared: Path | None = 
     )
 
 # %% ../../nbs/203_runs.datasets.ipynb #6d444d41
-def missing_classes(settings: OneShotSettings, frame: pd.DataFrame) -> list[str]:
-    "A sentence for each split of `frame` and class of the model without a slice there; none for mask-rcnn."
+def missing_classes(settings: OneShotSettings, frame: pd.DataFrame, what: str = "slice") -> list[str]:
+    """A sentence for each split of `frame` and class of the model without a slice there; none for mask-rcnn.
+
+    `what` the rows are: slices or volumes.
+    """
     splits = [] if settings.model == "mask-rcnn" else [split for split in SPLITS if (frame["split"] == split).any()]
     frame = frame[frame["label"].isin(settings.classes)]
     held = {split: frame[frame["split"] == split] for split in splits}
     everywhere = [name for name in settings.classes if all((rows["label"] == name).any() for rows in held.values())]
     return [
-        f"the {split} split has no slice of class {name}, which model={settings.model} is to tell apart: "
-        f"{_labels_there(rows)}; {_splits_elsewhere(frame, name)}. {_advice(everywhere)}"
+        f"the {split} split has no {what} of class {name}, which model={settings.model} is to tell apart: "
+        f"{_labels_there(rows, what)}; {_splits_elsewhere(frame, name)}. {_advice(everywhere)}"
         for split, rows in held.items()
         for name in settings.classes
         if not (rows["label"] == name).any()
     ]
 
 
-def _labels_there(rows: pd.DataFrame) -> str:
-    "How many slices of which class each source has, in words."
+def _labels_there(rows: pd.DataFrame, what: str) -> str:
+    "How many slices (or `what` the rows are) of which class each source has, in words."
     counts = rows.groupby("source")["label"].value_counts()
     words = [f"{source_words(source)} has {count} {label}" for (source, label), count in counts.items()]
-    return ", ".join(words) or "no source has a labelled slice"
+    return ", ".join(words) or f"no source has a labelled {what}"
 
 
 def _splits_elsewhere(frame: pd.DataFrame, name: str) -> str:
@@ -287,7 +298,7 @@ def _splits_elsewhere(frame: pd.DataFrame, name: str) -> str:
     words = [f"{source_words(source)} has {name} in {others} alone" for source, others in elsewhere.items()]
     return "; ".join(words) or f"no source has {name} at all"
 
-
+# %% ../../nbs/203_runs.datasets.ipynb #da7cebd7
 def _advice(everywhere: list[str]) -> str:
     "What to do; `everywhere` are the classes that every split has."
     if len(everywhere) > 1:

@@ -163,7 +163,7 @@ def _check_fit(
     wrong = [
         name
         for name in other
-        if not name.startswith(("image_head.", "network."))
+        if not name.startswith(("image_head.", "network.", "head."))
         or id(parameters.get(name)) not in linear
         or name not in tensors
         or tensors[name].shape != (classes, *parameters[name].shape[1:])

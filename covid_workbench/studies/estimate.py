@@ -13,20 +13,29 @@ from dataclasses import dataclass
 import pandas as pd
 import torch
 
+from ..data.description import STANDARD
 from ..data.joining import PHANTOM, read_part
+from ..data.slices import SliceTable
 from ..data.sources import open_sources
 from ..data.splits import split_by_patient
 from ..errors import InputError
+from ..models.oneshot import VOLUME_MODEL
 from ..runs.experiment import Experiment
 from ..runs.load import build_model
 from .grid import Cell
 from .timing import measure
+from ..volumes.volume_rows import volumes_of
 
 # %% ../../nbs/614_studies.estimate.ipynb #f941c13c
 def _count_slices(experiment: Experiment) -> dict[str, int]:
-    "Slices of the training set with `lesions`, those that are `labelled`, and those for `validation` and `test`."
-    data = experiment.data
+    """Slices of the training set with `lesions`, those that are `labelled`, and those for `validation` and `test`.
+
+    Of a volume-level model volumes, and `enhanced`: the slices of all of them.
+    """
+    data, whole = experiment.data, experiment.one_shot.model == VOLUME_MODEL
     if data.source == PHANTOM and not data.also:
+        if whole:
+            return _count_phantom_volumes(experiment)
         total = data.phantom_patients * data.phantom_slices
         train = total * (1 - data.validation - data.test)
         counts = {"lesions": train / 2, "labelled": train, "validation": total * data.validation}
@@ -35,12 +44,30 @@ def _count_slices(experiment: Experiment) -> dict[str, int]:
     table = open_sources(named, data.format, columns=data.columns)
     table = split_by_patient(table, data.validation, data.test, data.split_seed, allow_crossing=data.allow_crossing)
     frame, train = table.frame, table.frame["split"] == "train"
+    if whole:
+        return _count_volumes(table, experiment.one_shot.classes)
     return {
         "lesions": int((train & (frame["mask"] != "")).sum()),
         "labelled": int((train & frame["label"].isin(experiment.one_shot.classes)).sum()),
         "validation": int((frame["split"] == "validation").sum()),
         "test": int((frame["split"] == "test").sum()),
     }
+
+# %% ../../nbs/614_studies.estimate.ipynb #de2727f5
+def _count_phantom_volumes(experiment: Experiment) -> dict[str, int]:
+    "Phantom patients, one volume each, and as many of each of its classes."
+    data, patients = experiment.data, experiment.data.phantom_patients
+    asked = patients * len(set(experiment.one_shot.classes) & set(STANDARD.classes)) / len(STANDARD.classes)
+    shares = {"labelled": asked * (1 - data.validation - data.test)}
+    shares |= {"validation": patients * data.validation, "test": patients * data.test}
+    return {name: int(share) for name, share in shares.items()} | {"enhanced": patients * data.phantom_slices}
+
+
+def _count_volumes(table: SliceTable, classes: Sequence[str]) -> dict[str, int]:
+    volumes = volumes_of(table)
+    counts = {split: sum(own.split == split for own in volumes) for split in ("validation", "test")}
+    labelled = sum(own.split == "train" and own.label in classes for own in volumes)
+    return counts | {"labelled": labelled, "enhanced": sum(map(len, volumes))}
 
 # %% ../../nbs/614_studies.estimate.ipynb #0414a8b0
 START = 12.0  # seconds in which a cell starts, makes its figures and ends
@@ -84,6 +111,8 @@ def _seconds(experiment: Experiment, times: Mapping[str, float], slices: Mapping
     "Seconds of the cell itself, and of the detector that it may share with others (0 when it does not)."
     stages, regime, kind = _Stages(experiment, times, slices), experiment.training.regime, experiment.one_shot.model
     base = START + (slices["validation"] + slices["test"]) * times["answer"]
+    if kind == VOLUME_MODEL:
+        return base + stages.images() + slices["enhanced"] * times["enhance"], 0.0
     if kind == "mask-rcnn":
         return base + stages.lesions, 0.0
     if kind == "classifier" or regime == "fine-tune":
@@ -103,6 +132,7 @@ def _signature(experiment: Experiment) -> tuple:
         experiment.detector,
         kind,
         experiment.data.image_size,
+        experiment.volume,
         training.regime,
         experiment.one_shot.classes,
         experiment.one_shot.roi_batch,
@@ -178,7 +208,7 @@ def estimate_cells(cells: Sequence[Cell], workers: int = 1, budget: float = 60) 
     rows, detectors = [], set()
     for name, experiment in experiments.items():
         timing = timings[_signature(experiment)]
-        dataset = (experiment.data, experiment.one_shot.classes)
+        dataset = (experiment.data, experiment.one_shot.classes, experiment.one_shot.model == VOLUME_MODEL)
         if dataset not in counts:
             counts[dataset] = _count_slices(experiment)
         seconds, shared = _seconds(experiment, timing.times, counts[dataset])

@@ -131,7 +131,7 @@ def table_latex(filled: FilledTable) -> str:
 
 # %% ../../nbs/617_studies.formats.ipynb #077335d5
 BARS = ("#0B6BB5", "#B9520A", "#00805E", "#7A3FB0", "#A0438A", "#8A6D00", "#5B6570")
-HEADLINES = ("weighted F1", "AP@[.5:.95]", "AP@0.5 merged")
+HEADLINES = ("weighted F1", "AP@[.5:.95]", "AP@0.5 merged", "volume accuracy", "slice accuracy")
 
 
 def _add_bars(chart: go.Figure, rows: list[tuple[str, Figure]], group: str, color: str) -> None:

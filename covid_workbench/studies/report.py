@@ -193,9 +193,9 @@ def _legend_html(study: StudyFolder) -> str:
     if "warm-start" in regimes:
         text += " (a warm start is not the papers’ two-phase protocol)"
     text += (
-        ". The range beside a weighted F1 is the 95 % interval over patients; with several seeds, ± is their standard "
-        "deviation. AP is COCO mask AP; the column before it says which lesions it counts, <b>ceiling</b> is what a "
-        "perfect detector would get. The last column opens the executed notebook."
+        ". The range beside a weighted F1, or a figure of volumes, is the 95 % interval over patients; with several "
+        "seeds, ± is their standard deviation. AP is COCO mask AP; the column before it says which lesions it counts, "
+        "<b>ceiling</b> is what a perfect detector would get. The last column opens the executed notebook."
     )
     return f'<p class="note">{text}</p>' + notes_html([*_unknown(study), *notes_of(study)])
 

@@ -15,6 +15,7 @@ import pandas as pd
 
 from ..errors import InputError
 from ..evaluation.detection import AP_OF, ap_columns, lesion_figures
+from ..evaluation.volume_figures import volume_figures
 from ..schemas import read_checked
 from .folder import StudyFolder
 from .orders import order_columns
@@ -34,8 +35,9 @@ def figures_of(metrics: Mapping[str, Any], split: str = "test") -> dict[str, flo
     scores = metrics.get(split) or {}
     figures = {"parameters": metrics.get("parameters")} | dict(metrics.get("figures", {}))
     figures |= _classification_columns(scores.get("classification"))
+    figures |= {name: own[0] for name, own in volume_figures(scores).items()}
     for name, baseline in metrics.get("baselines", {}).items():
-        if split in baseline:
+        if split in baseline and baseline[split].get("classification"):
             figures[f"weighted F1 of {name}"] = baseline[split]["classification"]["weighted_f1"]
     figures |= ap_columns(scores.get("detection")) | order_columns(scores.get("orders"))
     numbers = {name: value for name, value in figures.items() if isinstance(value, (int, float))}

@@ -4,17 +4,20 @@
 
 # %% auto #0
 __all__ = ['SMOKE', 'PAPER', 'AGGREGATORS', 'REGIONAL_BASELINES', 'PLAIN', 'PRINTED', 'TABLES_1_4', 'AFFINITY', 'CT_MASK_NET',
-           'TWO', 'TRANSFER', 'RANKING', 'PROTOCOL', 'STUDIES', 'find_study']
+           'TWO', 'TRANSFER', 'RANKING', 'PROTOCOL', 'VOLUME_PAPER', 'NETWORKS', 'VOLUME', 'STUDIES', 'find_study']
 
 # %% ../../nbs/603_studies.shipped.ipynb #1bb20843
 import os
 
 from ..errors import InputError, nearest, shown
 from ..evaluation.detection import SEGMENTATION, SEGMENTATION_REFERENCE
+from ..evaluation.volume_figures import OTHER_RULE, SLICES_JUDGED, VOLUMES_JUDGED
 from ..models.backbones import BACKBONES, CLASSIFIERS
+from ..models.oneshot import VOLUME_MODEL
 from ..models.protocol import Protocol
+from ..models.volume_settings import ENHANCEMENTS
 from .grid import Grid
-from .study import CLASSIFICATION, ORDERS, Study, Table, read_study
+from .study import BASELINES, CLASSIFICATION, ORDERS, Study, Table, read_study
 
 # %% ../../nbs/603_studies.shipped.ipynb #a8d2adb3
 SMOKE = dict(
@@ -197,8 +200,47 @@ PROTOCOL = Study(
     sizes={"smoke": SMOKE | dict(regime="warm-start", epochs=0.5), "small": dict(regime="warm-start", epochs=2)},
 )
 
+# %% ../../nbs/603_studies.shipped.ipynb #87cbfe89
+VOLUME_PAPER = "resnext-plus-2020"
+NETWORKS = {
+    "full": {},
+    "N-SCA": dict(map_attention=False),
+    "N-SLA": dict(slice_attention=False),
+    "N-MSCA": dict(lung_fusion=False, map_attention=False),
+}
+_LEFT_OUT = [name for name in NETWORKS if name != "full"]
+_BY_NETWORK = {name: f"{VOLUME_PAPER}/2/resnext-plus-{name.lower()}/resnext" for name in NETWORKS}
+_BY_ENHANCEMENT = {name: f"{VOLUME_PAPER}/1/resnext-plus enhancement={name}/resnext" for name in ENHANCEMENTS}
+_FULL, _PLAIN_SLICES = {"network": "full"}, {"enhancement": "none"}
+
+# %% ../../nbs/603_studies.shipped.ipynb #515e905c
+VOLUME = Study(
+    "volume",
+    "What do enhancement, lung mask and attention add to a network that reads whole scans?",
+    grids=(
+        Grid(
+            {"network": NETWORKS, "enhancement": list(ENHANCEMENTS)},
+            dict(model=VOLUME_MODEL, classes=("Normal", "COVID-19")),
+            skip=({"network": _LEFT_OUT, "enhancement": [name for name in ENHANCEMENTS if name != "none"]},),
+        ),
+    ),
+    tables=(
+        Table("Table 1: volumes", ("enhancement",), VOLUMES_JUDGED, _FULL, printed=_BY_ENHANCEMENT),
+        Table("Table 1: slices by attention", ("enhancement",), SLICES_JUDGED, _FULL, printed=_BY_ENHANCEMENT),
+        Table("Table 2: volumes", ("network",), VOLUMES_JUDGED, _PLAIN_SLICES, printed=_BY_NETWORK),
+        Table("Table 2: slices by attention", ("network",), SLICES_JUDGED, _PLAIN_SLICES, printed=_BY_NETWORK),
+        Table("Slices by the other rule", ("network", "enhancement"), OTHER_RULE),
+        Table(
+            "Volumes beside what sees no lung",
+            ("network", "enhancement"),
+            ("weighted F1", *(f"weighted F1 of {name}" for name in BASELINES)),
+        ),
+    ),
+    sizes={"smoke": dict(phantom_patients=24, phantom_slices=8, volume_slices=6)},
+)
+
 # %% ../../nbs/603_studies.shipped.ipynb #a4f0212a
-STUDIES = {study.name: study for study in (TABLES_1_4, AFFINITY, CT_MASK_NET, TRANSFER, RANKING, PROTOCOL)}
+STUDIES = {study.name: study for study in (TABLES_1_4, AFFINITY, CT_MASK_NET, TRANSFER, RANKING, PROTOCOL, VOLUME)}
 
 
 def find_study(name: str) -> Study:

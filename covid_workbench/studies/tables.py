@@ -17,6 +17,8 @@ from ..data.description import STANDARD
 from ..errors import InputError
 from ..evaluation.detection import AP_OF, SEGMENTATION, ap_rule, lesion_labels
 from ..evaluation.published import published, published_on
+from ..evaluation.volume_figures import volume_figures
+from ..models.oneshot import VOLUME_MODEL
 from ..runs.experiment import source_description
 from .folder import CellStatus, StudyFolder, known_experiment
 from .grid import matches_labels
@@ -83,7 +85,8 @@ class FilledTable:
     @property
     def notes(self) -> tuple[str, ...]:
         "Sentences that warn of comparisons which these figures do not support."
-        return (*_notes_on_ap(self), *_notes_on_data(self), *_notes_on_patients(self), *_notes_on_orders(self))
+        kinds = _notes_on_ap, _notes_on_data, _notes_on_patients, _notes_on_orders, _notes_on_volumes
+        return tuple(note for kind in kinds for note in kind(self))
 
 # %% ../../nbs/616_studies.tables.ipynb #38a22f47
 def _notes_on_ap(filled: FilledTable) -> Iterator[str]:
@@ -104,7 +107,8 @@ def _notes_on_data(filled: FilledTable) -> Iterator[str]:
     figures = [figure for row in filled.rows for figure in row.figures.values()]
     datasets = dict.fromkeys(figure.published_on for figure in figures if figure.published_on)
     if datasets:
-        yield f"Published figures were measured on {'; '.join(datasets)} images."
+        on = (name if name.endswith("volumes") else f"{name} images" for name in datasets)
+        yield f"Published figures were measured on {'; '.join(on)}."
 
 
 def _notes_on_patients(filled: FilledTable) -> Iterator[str]:
@@ -128,6 +132,22 @@ def _notes_on_orders(filled: FilledTable) -> Iterator[str]:
             "still: a test set of a few hundred slices cannot decide whether the order of the regions matters."
         )
 
+# %% ../../nbs/616_studies.tables.ipynb #5a274183
+def _notes_on_volumes(filled: FilledTable) -> Iterator[str]:
+    printed = {name for row in filled.rows for name, own in row.figures.items() if own.published is not None}
+    if any(name.startswith("volume ") for name in printed):
+        yield (
+            "In the paper's data source and label are confounded: its 20 positive volumes are from one source and its "
+            "282 negatives from another, so 100 % is what a model scores that tells the two sources apart and sees no "
+            "lesion. Where sources of your own data have one class alone, the audit and the notes of the runs say so."
+        )
+    if any(name.startswith("slice ") for name in printed):
+        yield (
+            "The paper names no rule that turns attention into slice decisions, and its slice accuracy can lie below "
+            "both sensitivity and specificity, which no single pool of slices allows: its figures may be means over "
+            "volumes. Ours are of the slices whose truth is known, in volumes that have slices of both kinds."
+        )
+
 # %% ../../nbs/616_studies.tables.ipynb #e6e60ae1
 def _rule(cells: Sequence[CellStatus]) -> str:
     "The rule of the AP of these cells: as measured, or as their settings say while none has finished."
@@ -135,7 +155,7 @@ def _rule(cells: Sequence[CellStatus]) -> str:
     if any(measured):
         return " / ".join(dict.fromkeys(rule for rule in measured if rule))
     experiment = known_experiment(cells[0])
-    if experiment is None or experiment.one_shot.model == "classifier":
+    if experiment is None or experiment.one_shot.model in ("classifier", VOLUME_MODEL):
         return ""
     with contextlib.suppress(InputError):
         described = source_description(experiment.flat()) or STANDARD
@@ -143,9 +163,11 @@ def _rule(cells: Sequence[CellStatus]) -> str:
     return ""
 
 
-def _interval(metrics: Mapping[str, Any]) -> tuple[float | None, float | None] | None:
-    "The interval of a run's weighted F1 over patients."
-    interval = ((metrics.get("test") or {}).get("classification") or {}).get("f1_interval")
+def _interval(metrics: Mapping[str, Any], name: str) -> tuple[float | None, float | None] | None:
+    "The interval over patients of a figure of a run: its weighted F1, or one of volumes or slices."
+    scores = metrics.get("test") or {}
+    interval = (scores.get("classification") or {}).get("f1_interval") if name == "weighted F1" else None
+    interval = interval or volume_figures(scores).get(name, [None])[1:]
     return tuple(interval) if interval else None
 
 
@@ -168,7 +190,7 @@ def _figures(table: Table, labels: tuple[str, ...], cells: Sequence[CellStatus])
         figures[name] = Figure(
             mean=values.mean() if len(values) else None,
             deviation=values.std() if len(values) > 1 else None,
-            interval=_interval(having[0]) if name == "weighted F1" and len(values) == 1 else None,
+            interval=_interval(having[0], name) if len(values) == 1 else None,
             n=len(values),
             published=printed.get(name),
             published_on=measured_on.get(name, ""),

@@ -16,14 +16,16 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
 from ..headless import isolated_python
-from ..models.oneshot import image_loss
+from ..models.oneshot import VOLUME_MODEL, image_loss
 from ..runs.experiment import Experiment
 from ..runs.load import build_model, choose_device
+from ..volumes.enhancement import enhanced
 
 # %% ../../nbs/613_studies.timing.ipynb #11f943bf
 def _seconds_of(step: Callable[[], Tensor], *, grad: bool = True) -> float:
@@ -74,23 +76,42 @@ def _head_seconds(model: nn.Module, images: Tensor, labels: Tensor) -> float:
     return _seconds_of(lambda: image_loss(model.answer(batch).logits, labels))
 
 
+def _volume_times(model: nn.Module, experiment: Experiment, device: torch.device) -> dict[str, float]:
+    "Seconds of a training step and of an answer for one volume of the most slices, and to enhance one slice."
+    count, side = experiment.volume.volume_slices, experiment.data.image_size
+    slices, lungs = _random_images(count, side, device)[None], torch.ones(1, count, side, side, device=device).bool()
+    valid, labels = lungs[:, :, 0, 0], torch.zeros(1, dtype=torch.int64, device=device)
+    times = {"classification": _seconds_of(lambda: model.volume_loss(slices, lungs, valid, labels)[0])}
+    times["classification"] *= experiment.training.classification_batch
+    model.eval()
+    times["answer"] = _seconds_of(lambda: model(slices, lungs, valid), grad=False)
+    started, grey = time.monotonic(), np.random.default_rng(0).integers(0, 255, (side, side), dtype=np.uint8)
+    enhanced(grey, experiment.volume.enhancement)
+    return times | {"enhance": time.monotonic() - started}
+
+# %% ../../nbs/613_studies.timing.ipynb #448e10b2
 def _memory(device: torch.device) -> float:
     "GiB that this process needed at most."
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 2**30
 
-# %% ../../nbs/613_studies.timing.ipynb #448e10b2
+# %% ../../nbs/613_studies.timing.ipynb #29cf3fa8
 def time_steps(experiment: Experiment) -> dict[str, float]:
     """Seconds of each step of an experiment's network, with `parameters` (their number) and `memory` (GiB).
 
     `segmentation` and `classification`: a training step; `head`: a step of the image head on cached regions; `answer`:
-    one slice in evaluation. Steps that the network does not have are left out.
+    one slice, or one volume, in evaluation; `enhance`: one slice of a volume. Steps that the network does not have are
+    left out.
     """
     training, kind = experiment.training, experiment.one_shot.model
     device = choose_device(training.device)
     model = build_model(experiment).to(device).train()
     times = {"parameters": float(sum(parameter.numel() for parameter in model.parameters()))}
+    optimizer_state = 8 * times["parameters"] / 2**30  # two moments of four bytes for each parameter
+    if kind == VOLUME_MODEL:
+        times |= _volume_times(model, experiment, device)
+        return times | {"memory": _memory(device) + optimizer_state}
     if kind != "classifier":
         times["segmentation"] = _segmentation_seconds(model, experiment, device)
     images = _random_images(training.classification_batch, experiment.data.image_size, device)
@@ -101,7 +122,6 @@ def time_steps(experiment: Experiment) -> dict[str, float]:
             times["head"] = _head_seconds(model, images, labels)
     model.eval()
     times["answer"] = _seconds_of(lambda: model(images[:8]), grad=False) / len(images[:8])
-    optimizer_state = 8 * times["parameters"] / 2**30  # two moments of four bytes for each parameter
     return times | {"memory": _memory(device) + optimizer_state}
 
 # %% ../../nbs/613_studies.timing.ipynb #ec98a068

@@ -18,15 +18,15 @@ from ..ranks import own_rows, world_size
 Terms = dict[str, torch.Tensor]  # losses by name
 
 # %% ../../nbs/400_training.distributed.ipynb #0ef00c2d
-def shard(count: int, what: str = "batch") -> list[int]:
-    """Positions of this process's shard in a batch of `count` slices.
+def shard(count: int, what: str = "batch", items: str = "slices") -> list[int]:
+    """Positions of this process's shard in a batch of `count` slices, or of what `items` are.
 
     Raises `InputError` if the processes cannot divide the batch evenly.
     """
     processes = world_size()
     if count % processes:
         raise InputError(
-            f"a {what} of {count} slices cannot be divided evenly among {processes} processes; make "
+            f"a {what} of {count} {items} cannot be divided evenly among {processes} processes; make "
             f"segmentation_batch (with segmentation_empty) and classification_batch multiples of {processes}"
         )
     return list(own_rows(count))
@@ -100,6 +100,9 @@ def by_parts(model: nn.Module, parts: Iterable[tuple[float, Terms]]) -> Iterator
     """
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     buffers = [buffer for module in norms for buffer in module.buffers(recurse=False)]
+    if not buffers:  # statistics of the images at hand alone
+        yield from parts
+        return
     start = [buffer.clone() for buffer in buffers]
     moved = [torch.zeros_like(buffer) for buffer in buffers]
     for share, terms in parts:

@@ -90,6 +90,7 @@ def training_stage(
         validate=_validation(model, data, tasks),
         validate_every=max(1, last.steps(training.validate_every)),
         frozen=trained[1] if trained else [],
+        epoch_steps=last.steps(1),
         rate_setting=rate_setting,
     )
 

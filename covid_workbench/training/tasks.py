@@ -46,8 +46,8 @@ class Draw:
 Key = tuple[int, int]  # a row, and the seed of its augmentation
 
 
-def batch_keys(data: ExperimentData, draws: Sequence[Draw], steps: range) -> Iterator[list[Key]]:
-    "For each step, the keys of this process's slices."
+def batch_keys(data: ExperimentData, draws: Sequence[Draw], steps: range, what: str = "slices") -> Iterator[list[Key]]:
+    "For each step, the keys of this process's slices, or of `what` the rows are."
     training, sampling = data.experiment.training, data.experiment.protocol.sampling
     drawn = {}
     for draw in draws:
@@ -62,7 +62,7 @@ def batch_keys(data: ExperimentData, draws: Sequence[Draw], steps: range) -> Ite
             for purpose, rows in drawn.items()
             for position, row in enumerate(next(rows))
         ]
-        yield [keys[position] for position in shard(len(keys))]
+        yield [keys[position] for position in shard(len(keys), items=what)]
 
 # %% ../../nbs/402_training.tasks.ipynb #039f09f9
 def reader_of(data: ExperimentData, dataset: SliceDataset) -> Callable[[list[Key]], dict]:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['WITHOUT_REGIONS', 'AGGREGATOR_TRAINING', 'DETECTOR_PROTOCOL', 'starts_warm', 'needs_pretrained', 'check_weights',
            'note_weights', 'weight_notes', 'detector_run', 'warm_detector', 'weights_hash', 'check_start',
-           'threads_for', 'train', 'check_room']
+           'threads_for', 'train', 'slices_at_once', 'memory_words', 'check_room']
 
 # %% ../../nbs/422_training.train.ipynb #c4e5aa5f
 import contextlib
@@ -27,9 +27,9 @@ from ..errors import InputError
 from ..files import load_tensors, refuse_non_finite, save_tensors, write_atomic
 from ..locks import exclusive
 from ..models.execution import Execution
-from ..models.oneshot import OneShotSettings
+from ..models.oneshot import VOLUME_MODEL, OneShotSettings
 from ..models.protocol import Protocol
-from ..models.sizes import check_memory
+from ..models.sizes import check_memory, estimated_memory
 from ..models.weights import pretrained_file, sha256_of
 from ..ranks import rank, wait_for_all
 from ..runs.datasets import ExperimentData, check_slices, prepare_data, readable_slices, survey_slices
@@ -39,12 +39,13 @@ from ..runs.load import adopt_weights, build_model, choose_device, load_model, n
 from ..runs.meaning import has_masks, refuse_other_masks
 from ..runs.region_cache import CachedRegions, cached_regions
 from ..runs.run import DivergedError, Run, note_cost, run_logger, threads_of
+from ..runs.volume_data import check_volumes
 from .loop import run_stages, tensors_under
 from .stages import stages_of
 from .warm_start import aggregator_stage
 
 # %% ../../nbs/422_training.train.ipynb #30e95c09
-WITHOUT_REGIONS = ("mask-rcnn", "classifier", "resnext-plus")  # of which no warm start is made
+WITHOUT_REGIONS = ("mask-rcnn", "classifier", VOLUME_MODEL)  # of which no warm start is made
 
 
 def starts_warm(experiment: Experiment) -> bool:
@@ -217,11 +218,13 @@ def check_start(run: Run, model: nn.Module | None) -> None:
         run.note(start_sha256=own)
 
 # %% ../../nbs/422_training.train.ipynb #04d767af
-def _audited(parts: ExperimentData) -> list[str]:
-    "What the short form of the audit finds wrong, as notes."
+def _audited(parts: ExperimentData, progress: bool) -> list[str]:
+    "What the short form of the audit finds wrong, and what is wrong with volumes where these are read, as notes."
     data = parts.experiment.data
     options = dict(min_area=data.min_lesion_area, image_size=data.image_size, seed=data.split_seed)
-    return short_audit(parts.table, parts.facts, **options)
+    whole = parts.experiment.one_shot.model == VOLUME_MODEL
+    odd = check_volumes(parts, progress=progress) if whole else []
+    return odd + short_audit(parts.table, parts.facts, **options)
 
 # %% ../../nbs/422_training.train.ipynb #189d9b20
 def _prepare(
@@ -256,13 +259,13 @@ def _prepare(
     if starts_warm(experiment) and needs_pretrained(*detector_run(experiment, parts.table, shared)):
         build_model(experiment, pretrained=True)  # to refuse weights that do not fit
     if rank() == 0 and not (folder / "experiment.json").exists():  # a run that is continued has its notes
-        notes += _audited(parts)
+        notes += _audited(parts, progress)
     return model, parts, stages, notes
 
 # %% ../../nbs/422_training.train.ipynb #e5e955fe
 def _check_masks(experiment: Experiment, table: SliceTable) -> None:
     "Raise `InputError` where the masks of the slices do not have what the detector learns, or has learned."
-    if experiment.one_shot.model in ("classifier", "resnext-plus") or not has_masks(table):
+    if experiment.one_shot.model in ("classifier", VOLUME_MODEL) or not has_masks(table):
         return
     check_objects(experiment.objects, table.description, table.name)
     if experiment.training.regime == "fine-tune":
@@ -280,6 +283,15 @@ def _say_findings(run: Run, say: bool) -> None:
     for note in run.notes if say else ():
         if note.startswith(AUDIT):
             print(f"{run.folder}: {note}", flush=True)
+
+
+def _say_memory(run: Run, say: bool) -> None:
+    "Write into the log what a step on volumes will take, and say it before hours of training."
+    if run.experiment.one_shot.model != VOLUME_MODEL or rank():
+        return
+    run_logger(run.folder).info(memory_words(run.experiment))
+    if say:
+        print(f"{run.folder}: {memory_words(run.experiment)}", flush=True)
 
 
 @contextlib.contextmanager
@@ -334,13 +346,28 @@ def train(
         return _train_here(experiment, folder, shared, resume or not first, progress, wait, table, model)
 
 # %% ../../nbs/422_training.train.ipynb #8de72dfb
+def slices_at_once(experiment: Experiment) -> int:
+    "How many slices are in memory together in a step of training: those of its largest part, or of one volume."
+    training = experiment.training
+    if experiment.one_shot.model == VOLUME_MODEL:
+        return experiment.volume.training_slices or experiment.volume.volume_slices
+    batch = max(training.segmentation_batch + training.segmentation_empty, training.classification_batch)
+    return -(-batch // training.accumulation)
+
+
+def memory_words(experiment: Experiment) -> str:
+    "What a step of training on volumes takes, for people; see `models.sizes.estimated_memory`."
+    size, most, again = experiment.data.image_size, slices_at_once(experiment), experiment.volume.recompute
+    needed = estimated_memory(experiment.detector, experiment.one_shot, size, most, recompute=again) / 2**30
+    return f"a step on one volume of up to {most} slices of {size}x{size} takes about {needed:.1f} GB of memory"
+
+
 def check_room(experiment: Experiment, device: torch.device) -> None:
     "Raise `InputError` if a step of training takes more memory than the device has."
-    training = experiment.training
-    batch = max(training.segmentation_batch + training.segmentation_empty, training.classification_batch)
-    batch = -(-batch // training.accumulation)  # slices of the largest part
+    batch = slices_at_once(experiment)
     there = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
-    check_memory(experiment.detector, experiment.one_shot, experiment.data.image_size, batch, there)
+    size, recompute = experiment.data.image_size, experiment.volume.recompute
+    check_memory(experiment.detector, experiment.one_shot, size, batch, there, recompute)
 
 # %% ../../nbs/422_training.train.ipynb #86c50c64
 def _train_here(
@@ -384,6 +411,7 @@ def _train(
     "Go through the stages of a run and write its weights."
     if rank() == 0:
         _note_left_out(run, parts.table)
+        _say_memory(run, progress)
     if starts_warm(run.experiment):
         detector = _start_warm(run, model, parts, shared, progress)
         regions = _read_regions(run.experiment, model, parts, detector, shared, progress)

@@ -84,6 +84,7 @@ def aggregator_stage(
         validate=lambda: region_scores(model, regions["validation"], labels["validation"], classes, device),
         validate_every=max(1, steps(training.validate_every)),
         rate_setting="aggregator_learning_rate",
+        epoch_steps=steps(1),
     )
 
 # %% ../../nbs/421_training.warm_start.ipynb #f0017c61

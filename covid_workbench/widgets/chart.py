@@ -35,6 +35,7 @@ SYMBOL_OF = {
     "mean-pool": "triangle-left",
     "max-pool": "triangle-right",
     "gated-attention": "pentagon",
+    "resnext-plus": "hourglass",
 }
 MODEL_STYLES = {model: (colour, SYMBOL_OF[model]) for model, colour in MODEL_COLOURS.items()}
 PALETTE = tuple(colour for colour, _ in MODEL_STYLES.values())
@@ -55,7 +56,7 @@ class Style:
 
     @property
     def dash(self) -> str:
-        return DASHES[self.index % len(DASHES)]
+        return DASHES[(self.index + self.index // len(PALETTE)) % len(DASHES)]
 
     @property
     def symbol(self) -> str:

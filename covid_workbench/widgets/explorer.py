@@ -23,6 +23,7 @@ from ..data.sources import slices_named
 from ..errors import InputError, WorkbenchError
 from ..files import write_atomic
 from ..models.cards import display_name
+from ..models.oneshot import VOLUME_MODEL
 from ..reports.pictures import SlicePicture
 from ..runs.meaning import refuse_other_masks
 from ..runs.run import Run
@@ -55,6 +56,9 @@ def open_view(
     runs = [run if isinstance(run, Run) else Run.open(run) for run in runs]
     if not 1 <= len(runs) <= 3:
         raise InputError(f"{len(runs)} runs: the explorer shows one, two or three side by side")
+    for run in runs:
+        if run.experiment.one_shot.model == VOLUME_MODEL:
+            raise InputError(f"{run.folder} is a run of model={VOLUME_MODEL}, which reads volumes: use VolumeExplorer")
     if data is None:
         table = runs[0].shown_table().split(split)
     else:

@@ -23,6 +23,7 @@ from ..errors import InputError, WorkbenchError
 from ..evaluation.detection import Detections, lesion_labels
 from ..evaluation.inference import predict_slices
 from ..models.cards import display_name
+from ..models.oneshot import VOLUME_MODEL
 from ..reports.pictures import SlicePicture, slice_picture
 from ..runs.datasets import ExperimentData
 from ..runs.load import load_model
@@ -172,6 +173,15 @@ class _Entries:
         unread = [index for index, entry in enumerate(entries) if not entry["read"]]
         return sorted(unread, key=lambda index: abs(index - here))
 
+# %% ../../nbs/816_widgets.lesion_reader.ipynb #1f059205
+def _refuse_without_detector(run: Run) -> None:
+    "Raise `InputError` for a run of a model that finds no lesions."
+    model = run.experiment.one_shot.model
+    if model == VOLUME_MODEL:
+        raise InputError(f"{run.folder} gives a volume's class and finds no lesions; use VolumeExplorer, or {OTHER}")
+    if model == "classifier":
+        raise InputError(f"{run.folder} is a plain classifier: it predicts a class and finds no lesions; {OTHER}")
+
 # %% ../../nbs/816_widgets.lesion_reader.ipynb #dac3c034
 class LesionReader(_Entries):
     """Runs a run's detector on its own slices of a `split`, or on other slices (`data`).
@@ -181,8 +191,7 @@ class LesionReader(_Entries):
     """
 
     def __init__(self, run: Run, data: str | Path | SliceTable | None = None, *, split="test", device="cpu"):
-        if run.experiment.one_shot.model == "classifier":
-            raise InputError(f"{run.folder} is a plain classifier: it predicts a class and finds no lesions; {OTHER}")
+        _refuse_without_detector(run)
         super().__init__(SliceVolumes(slices_to_browse(run, data, split)))
         self.run, self.model = run, load_model(run, device)
         self.shown = ""

@@ -194,6 +194,7 @@ class SliceBrowser(Part):
     slice = T.Unicode("").tag(sync=True)
     filter = T.Dict({"kind": "all"}).tag(sync=True)
     browser_order = T.Unicode("as stored").tag(sync=True)
+    noun = T.Unicode("slice").tag(sync=True)  # what a bar stands for
 
 
 class RunHeader(Part):
@@ -210,3 +211,5 @@ class RunHeader(Part):
     can_redo = T.Bool(False).tag(sync=True)
     state_text = T.Unicode("").tag(sync=True)
     link_read = T.Unicode("").tag(sync=True)
+    noun = T.Unicode("slice").tag(sync=True)  # what is stepped through
+    key_sheet = T.List().tag(sync=True)  # (what, how) each; empty: the keys of the attention explorer

@@ -37,6 +37,22 @@ train(Experiment.make("smoke", threads=2, **settings), {str(folder)!r}, progress
 
 
 @pytest.fixture(scope="session")
+def volume_run(tmp_path_factory):
+    "A run of ResNext+ on phantom volumes of twelve slices, of which eight are read."
+    folder = tmp_path_factory.mktemp("volumes") / "resnext-plus"
+    code = f"""
+import sys; sys.path.insert(0, {str(ROOT / "tests")!r})
+from conftest import tiny
+from covid_workbench.evaluation.evaluate import evaluate
+from covid_workbench.training.train import train
+slices = dict(phantom_slices=12, volume_slices=8, backbone="resnet18", cut="layer2")
+evaluate(train(tiny(model="resnext-plus", **slices), {str(folder)!r}, progress=False), progress=False)
+"""
+    subprocess.run([str(ROOT / ".venv/bin/python"), "-c", code], check=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def browser():
     with chromium() as found:
         yield found

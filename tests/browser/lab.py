@@ -148,8 +148,9 @@ class Lab:
         begun = self.page.locator(".jp-InputPrompt", has_text=re.compile(r"\[(\*|\d+)\]")).first
         try:
             begun.wait_for(timeout=5000)
-        except Error:  # a slow machine may still have been building its menus
-            self.page.keyboard.press("Escape")
+        except Error:  # a slow machine may still have been building its menus, or asks which kernel
+            asked = self.page.locator(".jp-Dialog .jp-mod-accept")
+            asked.click() if asked.count() else self.page.keyboard.press("Escape")
             self.page.locator(".jp-Notebook .jp-Cell").first.click()
             self.page.keyboard.press("Escape")
             self.page.get_by_role("menuitem", name="Run", exact=True).click()

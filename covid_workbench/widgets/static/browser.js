@@ -42,7 +42,7 @@ function render({ model, el }) {
       class: "cw-patients",
       tabindex: 0,
       role: "listbox",
-      "aria-label": "slices by patient",
+      "aria-label": `${model.get("noun")}s by patient`,
       "data-key": "patients",
     }),
     space = h("div", { class: "cw-space" });
@@ -65,7 +65,7 @@ function render({ model, el }) {
           h("i", { class: "cw-swatch wrong" }),
           " wrong; height: p",
         ),
-        h("span", { text: "[ ] slice, { } patient, w next wrong, j disagreement" }),
+        h("span", { text: `[ ] ${model.get("noun")}, { } patient, w next wrong, j disagreement` }),
       ),
     ),
   );
@@ -120,10 +120,10 @@ function render({ model, el }) {
         h("input", {
           type: "search",
           class: "cw-search",
-          placeholder: "patient or slice",
+          placeholder: `patient or ${model.get("noun")}`,
           value: filter.text ?? "",
           "data-key": "search",
-          "aria-label": "find a patient or slice",
+          "aria-label": `find a patient or ${model.get("noun")}`,
           oninput: (event) => set({ text: event.target.value }),
         }),
         h(
@@ -156,7 +156,7 @@ function render({ model, el }) {
         ),
         h(
           "span",
-          { class: "cw-group cw-joined", role: "radiogroup", "aria-label": "which slices" },
+          { class: "cw-group cw-joined", role: "radiogroup", "aria-label": `which ${model.get("noun")}s` },
           ...kinds.map((kind) =>
             h("button", {
               class: "cw-button",
@@ -165,7 +165,7 @@ function render({ model, el }) {
               "data-key": `kind-${kind}`,
               "data-kind": kind,
               disabled: kind !== "all" && (!known || (!labelled && kind !== "disagree")),
-              title: known ? null : "the run has no predictions for these slices",
+              title: known ? null : `the run has no predictions for these ${model.get("noun")}s`,
               text: kind + (numbers[kind] ? ` ${numbers[kind]}` : ""),
               onclick: () => set({ kind }),
             }),
@@ -212,10 +212,12 @@ function render({ model, el }) {
       byPatient.get(one.patient).push(one);
     }
     patients = [...byPatient];
-    const slices = model.get("slices");
+    const slices = model.get("slices"),
+      noun = model.get("noun");
+    const of_all = left.length < slices.length ? ` of ${slices.length}` : "";
     count.textContent = left.length
-      ? `${left.length}${left.length < slices.length ? ` of ${slices.length}` : ""} slices, ${patients.length} patients`
-      : "No slice is left by this filter.";
+      ? `${left.length}${of_all} ${noun}s, ${patients.length} patients`
+      : `No ${noun} is left by this filter.`;
     space.style.height = `${patients.length * ROW}px`;
     drawRows();
   };

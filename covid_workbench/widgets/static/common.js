@@ -232,6 +232,9 @@ function ranksOf(values) {
 
 const signed = (value, digits = 2) => (value > 0 ? "+" : value < 0 ? "−" : "") + Math.abs(value).toFixed(digits);
 
+/** Digits after the point that tell numbers up to `most` apart. */
+const digitsFor = (most) => (most > 0 ? Math.min(5, Math.max(2, 1 - Math.floor(Math.log10(most)))) : 2);
+
 /** A bar to the left or the right of a middle line. */
 function signedBar(value, end, hollow = false) {
   const share = end ? (50 * Math.min(1, Math.abs(value) / end)).toFixed(1) : 0,

@@ -33,12 +33,20 @@ async function rastered(svg) {
 
 function render({ model, el }) {
   el.classList.add("cw");
-  const bar = h("div", { class: "cw-header" }),
+  const noun = model.get("noun"),
+    bar = h("div", { class: "cw-header" }),
     told = h("div", { class: "cw-note cw-message", role: "status" }),
     sheet = h(
       "div",
       { class: "cw-help", hidden: true },
-      h("dl", {}, ...HELP.flatMap(([what, how]) => [h("dt", { text: what }), h("dd", { text: how })])),
+      h(
+        "dl",
+        {},
+        ...(model.get("key_sheet").length ? model.get("key_sheet") : HELP).flatMap(([what, how]) => [
+          h("dt", { text: what }),
+          h("dd", { text: how }),
+        ]),
+      ),
       h("p", {
         class: "cw-note",
         text:
@@ -75,9 +83,9 @@ function render({ model, el }) {
         h(
           "span",
           { class: "cw-group" },
-          button("back", "‹", "the slice before, [", () => step(-1), { "aria-label": "the slice before" }),
+          button("back", "‹", `the ${noun} before, [`, () => step(-1), { "aria-label": `the ${noun} before` }),
           h("b", { class: "cw-where", text: model.get("where") }),
-          button("on", "›", "the next slice, ]", () => step(1), { "aria-label": "the next slice" }),
+          button("on", "›", `the next ${noun}, ]`, () => step(1), { "aria-label": `the next ${noun}` }),
         ),
         h("span", { class: "cw-grow" }),
         button("undo", "↶ Undo", "Ctrl Z", () => act("undo"), { disabled: !model.get("can_undo") || !live.alive }),

@@ -1,5 +1,6 @@
 // Does the order matter? The probability of a class in each order of the same regions.
 const NAMES = {
+  axial: "Axial",
   distance: "Distance",
   score: "Confidence",
   raster: "Raster",

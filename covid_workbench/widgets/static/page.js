@@ -5,10 +5,11 @@ if (matchMedia("(prefers-color-scheme: dark)").matches) document.body.classList.
 const bytesOf = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 
 for (const { traits } of told.parts)
-  if (traits.hu?.deflate) {
-    const stream = new Blob([bytesOf(traits.hu.deflate)]).stream().pipeThrough(new DecompressionStream("deflate"));
-    traits.hu = { base64: new Uint8Array(await new Response(stream).arrayBuffer()) };
-  }
+  for (const [name, value] of Object.entries(traits))
+    if (value?.deflate) {
+      const stream = new Blob([bytesOf(value.deflate)]).stream().pipeThrough(new DecompressionStream("deflate"));
+      traits[name] = { base64: new Uint8Array(await new Response(stream).arrayBuffer()) };
+    }
 
 function stand(traits) {
   const values = {},

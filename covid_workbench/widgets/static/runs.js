@@ -12,6 +12,7 @@ const POINTS = {
   "triangle-left": "M15 6l9-5v10Z",
   "triangle-right": "M25 6l-9-5v10Z",
   pentagon: "M20 1l5 4l-2 6h-6l-2-6Z",
+  hourglass: "M15 1h10l-10 10h10Z",
 };
 const STROKES = { solid: "", dash: "7 4", dot: "2 3", dashdot: "7 3 2 3", longdash: "12 4", longdashdot: "12 3 2 3" };
 

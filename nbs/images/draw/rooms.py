@@ -6,7 +6,8 @@ from draw.design import BLUE, GREEN, INK, LABEL, MARGIN, ORANGE, PLUM, SOFT, TIN
 ROOMS = (  # room, first notebook, what lives there, colour of its kind
     ("base", "000", "errors, files, settings, progress, locks", SOFT),
     ("data", "040", "volumes, slices, the phantom, sources, audit, DICOM out", GREEN),
-    ("models", "100", "protocol, detector, ranked regions, aggregators, one-shot model", GREEN),
+    ("models", "100", "protocol, detector, ranked regions, aggregators, networks", GREEN),
+    ("volumes", "150", "whole scans: lung masks, chosen slices, enhancement", GREEN),
     ("runs", "200", "experiment, run folder, seeds, loading", BLUE),
     ("evaluation", "300", "COCO mask AP, F1, inference, what-if questions", BLUE),
     ("training", "400", "stages, loop, several processes", BLUE),
@@ -49,5 +50,5 @@ def draw_rooms() -> str:
             transform=f"translate(66 {(TOP + bottom) / 2}) rotate(-90)",
         ),
         height=bottom + 26,
-        spoken="The twelve rooms of the package from base to doors; a room imports only from rooms above it",
+        spoken="The thirteen rooms of the package from base to doors; a room imports only from rooms above it",
     )
