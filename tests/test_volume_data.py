@@ -302,8 +302,6 @@ def test_a_file_stored_the_other_way_round_gives_the_same_stack(tmp_path, flip):
 
 def real(shared, name: str) -> SliceTable:
     folder = shared / "data" / name
-    if not folder.is_dir():
-        pytest.skip(f"research material is not there ({folder})")
     return open_sources([str(folder)])
 
 

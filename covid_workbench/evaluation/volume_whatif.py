@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.special import softmax
 
 from ..errors import InputError, nearest
 from ..models.volume_network import ResNextPlus
@@ -53,8 +54,7 @@ class VolumeAnswer:
     @property
     def probabilities(self) -> np.ndarray:
         "Softmax of the logits, (K,)."
-        shares = np.exp(self.logits - self.logits.max())
-        return shares / shares.sum()
+        return softmax(self.logits)
 
 # %% ../../nbs/327_evaluation.volume_whatif.ipynb #6d6de105
 VECTORS_KEPT = 4  # sets of slices whose vectors stay in memory

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from scipy.special import softmax
 
 from ..errors import shown
 from .classification import FIXED_WEIGHTS, classification_scores, patient_bootstrap
@@ -43,8 +44,7 @@ class VolumePrediction:
     @property
     def probabilities(self) -> np.ndarray:
         "Softmax of the logits, (K,)."
-        shares = np.exp(self.logits - self.logits.max())
-        return shares / shares.sum()
+        return softmax(self.logits)
 
     @property
     def predicted(self) -> str:

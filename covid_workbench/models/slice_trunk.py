@@ -9,7 +9,6 @@ __all__ = ['CHUNK', 'TRUNKS', 'ChannelAttention', 'SpatialAttention', 'VolumeNor
 
 # %% ../../nbs/116_models.slice_trunk.ipynb #3e681fc0
 import contextlib
-import re
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -22,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from ..errors import InputError, nearest, shown
 from .backbones import BACKBONES, CUTS
 from .weights import load_pretrained
+from ..settings import check_new_name
 
 # %% ../../nbs/116_models.slice_trunk.ipynb #fd01deb8
 class ChannelAttention(nn.Module):
@@ -225,14 +225,7 @@ def register_trunk(name: str, build: Callable[..., nn.Module]) -> None:
     float32, lungs (n, S, S) bool) -> vectors (n, C), with C as its `channels`. Raises `InputError` for a name that is
     taken or is none, and for what cannot build.
     """
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][\w.+-]{0,63}", name):
-        raise InputError(
-            f"trunk '{shown(name)}': a name has letters, digits and '-', '_', '.', '+', at most 64 of them"
-        )
-    if not callable(build):
-        raise InputError(f"trunk '{name}': build is {shown(build)}; give a function that returns a module")
-    if name in TRUNKS:
-        raise InputError(f"trunk '{name}' is there already; choose another name")
+    check_new_name("trunk", name, build, TRUNKS)
     TRUNKS[name] = build
 
 # %% ../../nbs/116_models.slice_trunk.ipynb #e6dfd198

@@ -12,7 +12,6 @@ import dataclasses
 import hashlib
 import importlib.util
 import os
-import re
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ from .sizes import check_weights
 from .slice_trunk import TRUNKS
 from .volume_network import build_volume_network
 from .volume_settings import VolumeSettings
-from ..settings import check_value, fill, read_value
+from ..settings import check_new_name, check_value, fill, read_value
 
 # %% ../../nbs/130_models.zoo.ipynb #42ca0d77
 def register_model(
@@ -50,14 +49,7 @@ def register_model(
     `Evidence`. `settings`: where they differ from LSTM+Attention. `any_beta`: no weight belongs to a slot, so that
     what-ifs may change β. Raises `InputError` for a name that is taken or is none, and for what cannot build a model.
     """
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][\w.+-]{0,63}", name):
-        raise InputError(
-            f"model '{shown(name)}': a name has letters, digits and '-', '_', '.', '+', at most 64 of them"
-        )
-    if not callable(build):
-        raise InputError(f"model '{name}': build is {shown(build)}; give a function that returns a module")
-    if name in MODELS:
-        raise InputError(f"model '{name}' is there already; choose another name")
+    check_new_name("model", name, build, MODELS)
     AGGREGATORS[name] = build
     MODELS.insert(len(AGGREGATORS) - 1, name)
     own = {setting: Value(value, "ours: its own") for setting, value in (settings or {}).items()}

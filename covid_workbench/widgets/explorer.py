@@ -4,14 +4,12 @@
 
 # %% auto #0
 __all__ = ['Runs', 'LOOK', 'GUARD', 'open_view', 'header_words', 'one_run', 'several_runs', 'links_between', 'ExplorerPage',
-           'LatestTask', 'AskingPage', 'SlicePage', 'QuestionPage', 'ListeningPage', 'state_text', 'StatePage',
-           'ReopeningPage', 'SavedPage', 'AttentionExplorer']
+           'LatestTask', 'AskingPage', 'SlicePage', 'QuestionPage', 'ListeningPage', 'StatePage', 'ReopeningPage',
+           'SavedPage', 'AttentionExplorer']
 
 # %% ../../nbs/806_widgets.explorer.ipynb #e7840615
 import asyncio
-import contextlib
-import json
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -39,7 +37,7 @@ from .content import check_hu_window, right_patterns, slice_list
 from .pane import RunPane, set_traits
 from .parts import DifferencePanel, RunHeader, SliceBrowser
 from .saved import page_of, picture_of
-from .state import StateGuard, one_of, open_state
+from .state import ReturningView, StateGuard, one_of, quietly
 
 # %% ../../nbs/806_widgets.explorer.ipynb #9f806470
 Runs = Run | str | Path | Sequence[Run | str | Path]
@@ -114,7 +112,7 @@ def links_between(panes: Sequence[RunPane], browser: SliceBrowser, difference: D
     return [*links, (browser, "filter", difference, "filter")]
 
 # %% ../../nbs/806_widgets.explorer.ipynb #2f9b26fd
-class ExplorerPage(W.VBox):
+class ExplorerPage(ReturningView, W.VBox):
     "The page of an `AttentionView`, linked in the browser: `links` lists part, trait, part, trait."
 
     def __init__(self, view: AttentionView):
@@ -179,15 +177,6 @@ class AskingPage(ExplorerPage):
         super().__init__(view)
         self._busy, self._task = False, LatestTask()
 
-    @contextlib.contextmanager
-    def _quietly(self) -> Iterator[None]:
-        "What changes inside is not the reader's doing, and asks nothing."
-        self._busy = True
-        try:
-            yield
-        finally:
-            self._busy = False
-
     def _ask(self) -> None:
         "Answer the question of every run."
         answering = [pane for pane in self.panes if pane.ask()]
@@ -221,7 +210,7 @@ class SlicePage(AskingPage):
         if slice_id not in self.rows:
             return
         self.header.where = place_of(self.table.frame, slice_id)
-        with self._quietly():
+        with quietly(self):
             self.view.open_slice(slice_id)
             for pane, error in zip(self.panes, self.view.errors):
                 if pane.view.open:
@@ -259,7 +248,7 @@ class QuestionPage(SlicePage):
         "Effects on another class, for all runs."
         if name and not self._busy:
             self.view.choose_class(name)
-            with self._quietly():
+            with quietly(self):
                 for pane in self.panes:
                     pane.panel.effect_class = name
             self._ask()
@@ -267,7 +256,7 @@ class QuestionPage(SlicePage):
     def _put(self, questions: Sequence[Mapping[str, Any]]) -> None:
         "Set the questions of all panes and answer them."
         self.view.questions = questions
-        with self._quietly():
+        with quietly(self):
             for pane in self.panes:
                 pane.put_question()
         self._ask()
@@ -340,21 +329,16 @@ GUARD = StateGuard(
     newer={"hu_window": []},
 )
 
-
-def state_text(state: Mapping[str, Any]) -> str:
-    "A state as JSON text, as short as it can be."
-    return json.dumps(state, separators=(",", ":"))
-
 # %% ../../nbs/806_widgets.explorer.ipynb #10098ecc
 class StatePage(ListeningPage):
     "A page with a state, which brings the same view back."
 
-    @property
-    def state(self) -> dict[str, Any]:
-        "Everything that makes the view, as a small dictionary of plain values."
+    guard = GUARD
+
+    def current_state(self) -> dict[str, Any]:
+        "What makes the view, but for its version."
         first = self.panes[0]
         return {
-            "version": GUARD.version,
             "runs": [str(pane.run.folder) for pane in self.panes],
             "slice": self.browser.slice,
             "questions": self.view.questions,
@@ -367,30 +351,9 @@ class StatePage(ListeningPage):
             "seed": first.orders.seed,
         }
 
-    @state.setter
-    def state(self, wanted: Mapping[str, Any] | str) -> None:
-        open_state(GUARD, self, wanted)
-
-    def reopen(self, state: Mapping[str, Any] | str) -> None:
-        """Bring a view back from its `state`, the text of one, or a link. Runs are not changed.
-
-        Raises `InputError` for anything else, for a slice that is not here, and for a state of another number of runs;
-        the view then stays as it is.
-        """
-        self.state = state
-
-    def _note_state(self) -> None:
-        if not self._busy:
-            self.header.state_text = state_text(self.state)
-
 # %% ../../nbs/806_widgets.explorer.ipynb #0132ac16
 class ReopeningPage(StatePage):
     "A page whose state can be set; the guard calls `check_state`, then `apply_state`."
-
-    @property
-    def link(self) -> str:
-        "The end of an address (after the notebook's own) that brings this view back."
-        return f"#cw={state_text(self.state)}"
 
     def check_state(self, wanted: Mapping[str, Any]) -> None:
         check_view(self.view, wanted)
@@ -405,7 +368,7 @@ class ReopeningPage(StatePage):
         if paired_anew:
             self._show()
         self.view.choose_class(wanted["effect_class"])
-        with self._quietly():
+        with quietly(self):
             for pane in self.panes:
                 set_traits([pane.canvas], **{name: wanted[name] for name in LOOK})
                 set_traits(pane.about_regions, selected=wanted["selected"])

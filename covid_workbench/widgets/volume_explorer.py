@@ -16,10 +16,9 @@ from ..errors import InputError, WorkbenchError
 from ..files import write_atomic
 from ..reports.pictures import SlicePicture
 from ..runs.run import Run
-from .explorer import state_text
 from .pane import set_traits
 from .saved import page_of
-from .state import StateGuard, one_of, open_state
+from .state import StateGuard, one_of, quietly
 from covid_workbench.widgets.volume_asking import (
     OWN_QUESTION,
     VOLUME_QUESTION,
@@ -48,7 +47,7 @@ class QuestioningPage(FillingPage):
     def _put(self, asked: Mapping[str, Any]) -> None:
         "Set the question and answer it."
         self.view.asked = dict(asked)
-        with self._quietly():
+        with quietly(self):
             self._put_panel()
         self._ask()
 
@@ -120,11 +119,11 @@ VOLUME_LAYERS = ("lungs", "lesions", "lines")
 class StatefulPage(HearingPage):
     "A page with a state, which brings the same view back; the guard calls `check_state`, then `apply_state`."
 
-    @property
-    def state(self) -> dict[str, Any]:
-        "Everything that makes the view, as a small dictionary of plain values."
+    guard = VOLUME_GUARD
+
+    def current_state(self) -> dict[str, Any]:
+        "What makes the view, but for its version."
         return {
-            "version": VOLUME_GUARD.version,
             "run": str(self.view.run.folder),
             "volume": self.browser.slice,
             "question": {name: self.view.asked[name] for name in VOLUME_QUESTION},
@@ -136,29 +135,9 @@ class StatefulPage(HearingPage):
             "seed": self.view.seed,
         }
 
-    @state.setter
-    def state(self, wanted: Mapping[str, Any] | str) -> None:
-        open_state(VOLUME_GUARD, self, wanted)
-
-    def reopen(self, state: Mapping[str, Any] | str) -> None:
-        """Bring a view back from its `state`, the text of one, or a link.
-
-        Raises `InputError` for anything else and for a volume or a slice that is not here; the view then stays.
-        """
-        self.state = state
-
-    def _note_state(self) -> None:
-        if not self._busy:
-            self.header.state_text = state_text(self.state)
-
 # %% ../../nbs/827_widgets.volume_explorer.ipynb #07c454f8
 class ReturningPage(StatefulPage):
     "A page whose state can be set."
-
-    @property
-    def link(self) -> str:
-        "The end of an address (after the notebook's own) that brings this view back."
-        return f"#cw={state_text(self.state)}"
 
     def check_state(self, wanted: Mapping[str, Any]) -> None:
         check_volume_question(self.view, wanted)
@@ -175,7 +154,7 @@ class ReturningPage(StatefulPage):
         view.seed = self.orders.seed = wanted["seed"]
         view.choose_class(wanted["effect_class"])
         browser.slice = wanted["volume"]
-        with self._quietly():
+        with quietly(self):
             set_traits([self.stage], **{name: wanted[name] for name in VOLUME_LOOK})
             set_traits([self.curve, self.panel], place=wanted["place"])
             self.verdict.link = wanted["link"]

@@ -7,9 +7,8 @@ __all__ = ['KEY_SHEET', 'volume_header', 'VolumePage', 'OpeningPage', 'ShowingPa
 
 # %% ../../nbs/826_widgets.volume_page.ipynb #278f3e18
 import asyncio
-import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import ipywidgets as W
 
@@ -20,6 +19,7 @@ from ..runs.run import Run
 from .explorer import LatestTask
 from .pane import set_traits
 from .parts import OrderCard, RunHeader, SliceBrowser, VerdictPanel
+from .state import ReturningView, quietly
 from .volume_asking import VolumeView, notes_on_volume
 from covid_workbench.widgets.volume_parts import (
     AttentionCurve,
@@ -63,7 +63,7 @@ def _box(children: Sequence[W.Widget], *classes: str) -> W.Box:
     return box
 
 # %% ../../nbs/826_widgets.volume_page.ipynb #d838f598
-class VolumePage(W.VBox):
+class VolumePage(ReturningView, W.VBox):
     "The page of a `VolumeView`, linked in the browser: `links` lists part, trait, part, trait."
 
     def __init__(self, view: VolumeView):
@@ -99,21 +99,12 @@ class OpeningPage(VolumePage):
         super().__init__(view)
         self._busy, self._task = False, LatestTask()
 
-    @contextlib.contextmanager
-    def _quietly(self) -> Iterator[None]:
-        "What changes inside is not the reader's doing, and asks nothing."
-        self._busy = True
-        try:
-            yield
-        finally:
-            self._busy = False
-
     def _show(self) -> None:
         "Open the chosen volume, with the run's own answer first."
         view, name = self.view, self.browser.slice
         if name not in view.number_of:
             return
-        with self._quietly():
+        with quietly(self):
             self.verdict.busy = True
             view.show(name)
             self.verdict.busy = False

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 
 from ..data.dataset import square_picture
 from ..data.scans import scans_of
@@ -32,10 +33,8 @@ from .state import one_of
 # %% ../../nbs/822_widgets.volume_reader.ipynb #9774ef6c
 def volume_verdict(logits: np.ndarray, classes: Sequence[str]) -> dict[str, list]:
     "Classes, logits and probabilities (K,) of an answer, as a `VerdictPanel` shows them."
-    shares = np.exp(logits - logits.max())
     values = [float(value) for value in logits]
-    chances = (shares / shares.sum()).tolist()
-    return {"classes": list(classes), "logits": values, "branches": [values], "probabilities": chances}
+    return {"classes": list(classes), "logits": values, "branches": [values], "probabilities": softmax(logits).tolist()}
 
 # %% ../../nbs/822_widgets.volume_reader.ipynb #97c0a96f
 @dataclass(frozen=True, eq=False)

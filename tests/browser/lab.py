@@ -157,11 +157,20 @@ class Lab:
             self.page.get_by_text("Run All Cells", exact=True).first.click()
             begun.wait_for(timeout=20000)
 
-    def attend(self, selector: str) -> None:
-        "Give a part the focus; the notebook takes it once when another cell becomes the active one."
-        for _ in range(2):
-            self.page.locator(selector).first.focus()
-            self.page.wait_for_timeout(200)
+    def attend(self, selector: str, calm: int = 5) -> None:
+        """Give a part the focus, again where the notebook takes it for a cell that becomes the active one.
+
+        Returns when the part has kept it for `calm` looks, a tenth of a second apart.
+        """
+        part, kept = self.page.locator(selector).first, 0
+        for _ in range(150):
+            kept = kept + 1 if part.evaluate("part => part === document.activeElement") else 0
+            if kept > calm:
+                return
+            if not kept:
+                part.focus()
+            self.page.wait_for_timeout(100)
+        raise AssertionError(f"{selector} does not keep the focus")
 
     def start(self, code: str) -> None:
         "Run `code` in the last cell and do not wait."

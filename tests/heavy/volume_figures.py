@@ -14,7 +14,7 @@ import torch
 
 from covid_workbench.evaluation.evaluate import evaluate
 from covid_workbench.evaluation.volume_figures import volume_figures
-from covid_workbench.evaluation.volumes import score_volumes
+from covid_workbench.evaluation.volumes import scored_volumes
 from covid_workbench.runs.datasets import ExperimentData
 from covid_workbench.runs.experiment import Experiment
 from covid_workbench.runs.load import build_model
@@ -36,8 +36,8 @@ def seed_figures(experiment: Experiment, folder: Path) -> dict[str, float]:
     run = train(experiment, folder, shared=shared, resume=True)
     found = figures_of(evaluate(run)["test"]) | {"seconds": run.history["seconds"].max()}
     held = volume_dataset(ExperimentData(experiment, run.table, shared=shared), "test", labelled=True)
-    before = volume_figures(score_volumes(build_model(experiment), held)[0])
-    return found | {"slice AUC untrained": before.get("slice AUC", [0.0])[0]}
+    before = volume_figures(scored_volumes(build_model(experiment), held).metrics)
+    return found | {"slice AUC untrained": before["slice AUC"][0]}
 
 
 def main() -> int:

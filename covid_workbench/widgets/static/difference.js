@@ -71,7 +71,8 @@ function render({ model, el }) {
                   "data-region": row.id,
                   tabindex: 0,
                   "data-key": `pair-${row.id}`,
-                  onclick: () => put(model, { selected: [row.id] }),
+                  // a click would be lost where the rows are drawn anew before the button is up
+                  onpointerdown: (event) => event.button === 0 && put(model, { selected: [row.id] }),
                   onkeydown: (event) => {
                     if (event.key === "Enter") put(model, { selected: [row.id] });
                   },
