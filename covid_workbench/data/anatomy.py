@@ -68,10 +68,10 @@ def wall_depth(body: Body, x, y, z):
 
 # %% ../../nbs/054_data.anatomy.ipynb #e4e546f6
 def heart_depth(body: Body, x, y, z):
-    "Depth inside the heart, mm; it reaches further to the patient's left (the image's right)."
-    level = (z / body.height - 0.64) / 0.26
-    size = np.sqrt(np.clip(1 - level**2, 0.0, 1))
-    dx, dy = x - 17 * body.width, y + 26 * body.depth
+    "Depth inside the heart, mm; it leans to the patient's left (the image's right) and lies flat on the diaphragm."
+    level = (z / body.height - 0.62) / 0.24  # -1 at its base, above, 1 below
+    size = np.sqrt(np.clip(1 - np.where(level > 0, level**4, level**2), 0.0, 1))
+    dx, dy = x - (16 + 9 * np.clip(level, -1, 1)) * body.width, y + 26 * body.depth
     along, across = dx * 0.9 + dy * 0.436, dy * 0.9 - dx * 0.436
     depth = ellipse_depth(along, across, 0, 0, 60 * body.heart * size + 1e-3, 45 * body.heart * size + 1e-3)
     return depth - np.where(size > 0, np.float32(0), np.float32(30))  # nothing above and below it

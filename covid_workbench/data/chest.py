@@ -28,7 +28,7 @@ from ..tubes import Tubes, all_tubes, branches, draw_tubes, grow, path
 # %% ../../nbs/055_data.chest.ipynb #42c28e79
 NODES = 2000  # of each tree
 TIP_RADIUS = 0.3  # mm
-AIRWAY = 0.95  # mm: beside arteries of this radius and more
+AIRWAY = 0.85  # mm: beside arteries of this radius and more
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +75,8 @@ def _to_the_hilum(body: Body, side: int) -> tuple[Tubes, Tubes, Tubes]:
     x, deep, height = body.turn, body.depth, body.height
     artery = _hilum(body, side, "artery")
     trunk = np.array([x + 13, -22 * deep, 0.49 * height])
-    over = np.array([x + (20 if side > 0 else -8), -8 * deep, (0.445 if side > 0 else 0.47) * height])
-    bronchus, carina = _hilum(body, side, "bronchus"), np.array([x - 1, 17 * deep, 0.405 * height])
+    over = np.array([x + (20 if side > 0 else -8), -8 * deep, (0.415 if side > 0 else 0.47) * height])
+    bronchus, carina = _hilum(body, side, "bronchus"), np.array([x - 1, 17 * deep, 0.345 * height])
     between = (carina + bronchus) / 2 + np.array([0, 0, 3.0])
     vein, atrium = _hilum(body, side, "vein"), np.array([x + 4 * side, 14 * deep, 0.57 * height])
     return (
@@ -91,7 +91,7 @@ def chest_tubes(body: Body) -> ChestTubes:
     "Vessels and airways of both lungs, as far as they can be seen, and the large ones between them."
     rng = np.random.default_rng([*body.stream, 11])
     middle = body.turn - 1
-    trachea = [(middle, y * body.depth, share * body.height) for y, share in ((13, -0.1), (15, 0.2), (17, 0.4))]
+    trachea = [(middle, y * body.depth, share * body.height) for y, share in ((13, -0.1), (15, 0.2), (17, 0.34))]
     vessels, airways = [], [path(trachea, (9, 8.8, 8.2))]
     for side in (-1, 1):
         cloud = rng.uniform((8, -95, 0), (130, 95, body.height), (16 * NODES, 3)) * (side, 1, 1)
@@ -102,7 +102,7 @@ def chest_tubes(body: Body) -> ChestTubes:
             tree = grow(_hilum(body, side, kind), points, TIP_RADIUS)
             vessels += [branches(tree), artery if kind == "artery" else vein]
             if kind == "artery":
-                airways += [bronchus, branches(tree, AIRWAY, (-0.5 * side, 1.5, 0.3), 0.75)]
+                airways += [bronchus, branches(tree, AIRWAY, (-0.5 * side, 1.5, 0.3), 0.8)]
     pipe = np.array([(3, 37, -0.05), (4, 38, 0.5), (12, 32, 0.85)]) * np.array([1, body.depth, body.height])
     oesophagus = path(pipe + np.array([body.turn, 0, 0]), (5, 5, 5))
     return ChestTubes(all_tubes(vessels), all_tubes(airways), _great_vessels(body), oesophagus, _clavicles(body))
@@ -136,7 +136,7 @@ def _soft_wall(canvas: Canvas, body: Body, wall, wobble) -> None:
     muscle = np.minimum(skin - thick_fat - 2 * wobble, 26 + 0.6 * shoulder + wall + 2 * wobble)
     canvas.fill(cover(muscle, 2 * canvas.edge), 48.0)
     fat_between_muscles = np.minimum(1.2 - np.abs(wall + 13 + 1.5 * wobble), muscle)
-    canvas.fill(0.8 * cover(fat_between_muscles, 1.5), -80.0)
+    canvas.fill(0.8 * ramp(wobble, -0.4, 0.7) * cover(fat_between_muscles, 1.5), -80.0)  # here and there
 
 # %% ../../nbs/055_data.chest.ipynb #05c41462
 def _backward(plane: Plane) -> np.ndarray:
@@ -149,8 +149,8 @@ def _ribs(canvas: Canvas, body: Body, wall) -> None:
     backward = _backward(canvas.plane)
     angle = np.arccos(backward)
     phase = (canvas.plane.z - 24 * angle - 27 * (1 - backward) + 5 * (canvas.plane.x > 0)) / 25
-    along = (0.21 - np.abs(phase - np.floor(phase) - 0.5)) * 25
-    rib = np.minimum(np.minimum(3.4 - np.abs(wall + 6.0), 1.8 * along), 30 * (angle - 0.28))
+    beyond = (np.abs(phase - np.floor(phase) - 0.5) - 0.21) * 25 + 1.9  # mm; the ends are round
+    rib = np.minimum(3.4 - np.hypot(wall + 6.0, 1.8 * np.maximum(beyond, 0)), 30 * (angle - 0.28))
     front = cover(angle - 2.45, 0.1)
     canvas.shape(rib, 700 - 560 * front)
     canvas.shape(rib - 1.6, 260 - 140 * front)
@@ -164,12 +164,15 @@ def _scapulae_and_breastbone(canvas: Canvas, body: Body) -> None:
         short = 20 * (1 - np.sin(np.pi * (share + 0.2) / 0.7))
         for side in (-1, 1):
             x, y = side * ((centre + across + 12) * (0.94 - 0.1 * share) - short), 30 + 40 * share + short
-            thick = 1 - ramp(share, 0.3, 0.46)
-            for value, radius in ((620.0, 1.2 + 2 * thick), (250.0, 1.4 * thick)):
-                canvas.bar(value, x, y, side * (52 + 25 * share), 82 * body.depth + 22, radius)
-            if share < 0.2:  # the joint of the shoulder
-                canvas.disc(600.0, x, y, 13, 11)
-                canvas.disc(260.0, x, y, 10, 8)
+            thick, joint = 1 - ramp(share, 0.3, 0.46), 1 - ramp(share, 0.08, 0.2)
+            tip = side * (52 + 25 * share), 82 * body.depth + 22
+            bend = 0.55 * x + 0.45 * tip[0] + 3 * side, 0.55 * y + 0.45 * tip[1] + 5  # hollow towards the ribs
+            for value, wide, shell in ((620.0, 1.2 + 1.4 * thick, 0.0), (250.0, 1.4 * thick, 1.6)):
+                canvas.bar(value, *bend, *tip, wide)
+                canvas.bar(value, x, y, *bend, wide + 1.6 * joint)
+                canvas.bar(value, x - 3 * side, y - 4, x + 4 * side, y + 2, 6 - shell, joint)  # to its socket
+                if share < 0.28:  # its spine
+                    canvas.bar(value, *bend, bend[0] + side * 22, bend[1] + 6 - 60 * share, wide, joint)
     if 0.12 < share < 0.8:
         front = -float(chest_axes(body, canvas.plane.z)[2]) - 2
         canvas.disc(500.0, 0, front, 19 - 6 * share, 7)
@@ -260,7 +263,7 @@ class _Pipes:
 
 def _pipes(body: Body, plane: Plane, thickness: float, edge: float) -> _Pipes:
     tubes = chest_tubes(body)
-    walled = Tubes(tubes.airways.start, tubes.airways.stop, tubes.airways.radius * 1.15 + 0.55)
+    walled = Tubes(tubes.airways.start, tubes.airways.stop, tubes.airways.radius * 1.2 + 0.45)
     return _Pipes(*(draw_tubes(own, plane, thickness, edge) for own in (tubes.vessels, tubes.airways, walled)))
 
 # %% ../../nbs/055_data.chest.ipynb #78508a22

@@ -59,7 +59,7 @@ class LookAlikes:
     effusion: tuple[int, float] | None = None
 
 # %% ../../nbs/056_data.lesions.ipynb #7adce33f
-CORE_EDGE = 2.5  # mm over which a consolidation goes over into its rim
+CORE_EDGE = 4.0  # mm over which a consolidation goes over into its rim
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +79,7 @@ def lesion_shares(chest: Chest, body: Body, plane: Plane, lesions: tuple[Lesion,
         size * smooth_noise((*body.stream, 31, spacing), spacing, plane)
         for spacing, size in ((16, 0.22), (7, 0.14), (3, 0.07))
     )
+    uneven = 0.1 * smooth_noise((*body.stream, 32), 9, plane)
     shares = LesionShares(*np.zeros((4, plane.size, plane.size), np.float32), np.full_like(ragged, -600))
     for lesion in lesions:
         x, y, z = lesion.centre
@@ -93,7 +94,7 @@ def lesion_shares(chest: Chest, body: Body, plane: Plane, lesions: tuple[Lesion,
         if lesion.lobe:
             field = np.minimum(field, lobe_depth(body, lesion.lobe, plane.x[:, columns], plane.y[rows], plane.z))
         glass = np.clip(field / lesion.edge + 0.5, 0, 1)
-        core = np.clip((field - scale * lesion.core) / CORE_EDGE + 0.5, 0, 1)
+        core = np.clip((field - scale * (lesion.core + uneven[window])) / CORE_EDGE + 0.5, 0, 1)
         shares.density[window] = np.where(glass > shares.glass[window], lesion.density, shares.density[window])
         for held, share in ((shares.glass, glass), (shares.core, core)):
             held[window] = np.maximum(held[window], share)
@@ -115,7 +116,7 @@ def paint_lesions(chest: Chest, body: Body, plane: Plane, lesions: tuple[Lesion,
         septa = np.exp(-((smooth_noise((*body.stream, 34), 5.5, plane) / 0.3) ** 2))
         density += 210 * shares.paving * septa
     tissue += shares.glass * (1 - chest.airway) * np.maximum(density - tissue, 0)
-    filled = shares.core * (1 - 0.9 * chest.airway * shares.bronchi)
+    filled = shares.core * (1 - 0.95 * np.minimum(2 * chest.airway, 1) * shares.bronchi)
     tissue += filled * (np.minimum(-10 + 45 * grain, 60) - tissue)
     mask[(shares.glass >= 0.5) & (mask == LUNG)] = GROUND_GLASS
     mask[(shares.core >= 0.5) & (mask == GROUND_GLASS)] = CONSOLIDATION

@@ -279,7 +279,7 @@ def phantom_slices(
             yield phantom_slice(patient, index, settings)
 
 # %% ../../nbs/057_data.phantom.ipynb #2fdcc874
-FORMAT = 2  # of the folder; raised when the same settings give other pictures
+FORMAT = 3  # of the folder; raised when the same settings give other pictures
 FOLDERS = {"Normal": "Normal", "CP": "CP", "COVID-19": "NCP"}  # class -> its name in CNCB-NCOV
 
 # %% ../../nbs/057_data.phantom.ipynb #17f5c865
