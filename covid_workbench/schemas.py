@@ -292,11 +292,13 @@ COLUMNS_OF = {  # table -> (columns that must be there, those of them that hold 
 def read_checked_csv(path: str | Path, name: str, **options: Any) -> "pd.DataFrame":
     """The rows of a CSV file with the columns that `COLUMNS_OF[name]` says; `options` go to `pandas.read_csv`.
 
-    Raises `InputError` with file and column.
+    Raises `InputError` with file and column, and for a file that ends within a row, as one does whose end is lost.
     """
     import pandas as pd
 
     text = read_file(path)
+    if text and not text.endswith(b"\n"):
+        raise InputError(f"{path}: ends within a row, its end is lost; what wrote it (train, evaluate) writes it anew")
     try:
         frame = pd.read_csv(io.BytesIO(text), **options)
     except (ValueError, OverflowError, RecursionError) as error:  # pandas' own errors are ValueErrors

@@ -189,7 +189,7 @@ def test_what_was_computed_on_other_contents_is_not_used(tmp_path):
 
 @pytest.mark.parametrize("damage", ["changed", "gone", "table", "record"])
 def test_a_phantom_whose_files_changed_is_not_used(tmp_path, damage):
-    data = tiny(phantom_patients=12, phantom_slices=1).data
+    data = tiny(phantom_patients=12, phantom_slices=2).data
     table = datasets.prepare_data(data, tmp_path, progress=False)
     assert datasets.prepare_data(data, tmp_path, progress=False).frame.equals(table.frame)
     path = table.root / table.frame["image"][2]
@@ -201,7 +201,7 @@ def test_a_phantom_whose_files_changed_is_not_used(tmp_path, damage):
         (table.root / "slices.csv").write_text((table.root / "slices.csv").read_text().replace("CP", "Normal"))
     else:
         (table.root / "contents.json").write_text('{"files": [1]}')
-    words = ("contents.json", "files") if damage == "record" else ("1 of its 25 files", "delete the folder")
+    words = ("contents.json", "files") if damage == "record" else ("1 of its 49 files", "delete the folder")
     says((table.root.name, *words), datasets.prepare_data, data, tmp_path, progress=False)
     shutil.rmtree(table.root)
     assert datasets.prepare_data(data, tmp_path, progress=False).frame.equals(table.frame)

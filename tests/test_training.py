@@ -209,9 +209,6 @@ def test_sources_of_their_own(tmp_path):
         for data in (tiny().data, plain, other, tiny(relabel=("CP=Normal",)).data)
     ]
     assert len({table.fingerprint() for table in tables}) == 4 and len(list(tmp_path.glob("phantom-*"))) == 3
-    assert (
-        "scanners" not in json.loads((tables[0].root / "phantom.json").read_text())["settings"]
-    )  # folders of before are still the same phantom
     usual, relabelled = (table.frame.set_index("id") for table in (tables[0], tables[3]))
     assert (
         (usual["split"] == relabelled["split"]).all()

@@ -215,10 +215,9 @@ def train_words(world: World, *more: object, **changes: object) -> list:
 def evaluate_try(world: World, run: Path | None = None, **options: object) -> Try:
     "Evaluation of a run of the world."
     run = run or world.run
-    changes = tuple(f"world/{run.name}/{name}" for name in RUN_FILES)
-    return Try(
-        ["evaluate", run], **{"changes": (*changes, "world/shared/checked", "world/shared/hashes", "out")} | options
-    )
+    files = (f"world/{run.name}/{name}" for name in RUN_FILES)
+    caches = (f"world/shared/{name}" for name in ("checked", "hashes", "slices"))
+    return Try(["evaluate", run], **{"changes": (*files, *caches, "out")} | options)
 
 
 def predict_try(world: World, *inputs: object, run: Path | None = None, **options: object) -> Try:
