@@ -6,6 +6,7 @@ from PIL import Image
 
 from covid_workbench.data.slices import SliceTable
 from covid_workbench.data.sources import open_sources
+from covid_workbench.runs.volume_data import label_notes
 from covid_workbench.volumes.lung_rule import find_lungs, hull_lungs
 from covid_workbench.volumes.volume_rows import volume_notes, volumes_of
 
@@ -76,3 +77,12 @@ def test_the_dense_base_of_a_real_lung_is_found(shared):
     found = as_large(found, truth.shape[1:])
     share = (found & truth)[30:38].sum() / truth[30:38].sum()
     assert share > 0.75, share
+
+
+# ---------------------------------------------------------------- labels
+
+
+def test_volumes_that_are_none_of_the_classes_of_a_run_are_counted():
+    (sentence,) = label_notes(["CP", "Normal", "", "CP"], ("Normal", "COVID-19"))
+    assert "3 of 4 volumes are none of the classes of the run (Normal, COVID-19)" in sentence
+    assert sentence.endswith(": 2 CP, 1 without a label.")

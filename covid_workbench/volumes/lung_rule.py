@@ -197,9 +197,9 @@ def _as_given(pieces: Sequence[Slice]) -> FoundLungs:
     given = [piece for piece in pieces if piece.mask is not None]
     organs = pieces[0].description.organs
     if not given:
-        return FoundLungs(np.stack(masks), "lung_mask=given, and none of its slices has a mask")
+        return FoundLungs(np.stack(masks), "no mask is given for any of its slices")
     if not any(np.isin(piece.mask, organs).any() for piece in given):
-        return FoundLungs(np.stack(masks), "lung_mask=given, and its masks name no lung")
+        return FoundLungs(np.stack(masks), "the masks that are given name no lung")
     missing = f"{len(pieces) - len(given)} of {len(pieces)} slices have no lung mask" * (len(given) < len(pieces))
     return FoundLungs(np.stack(masks), missing)
 
