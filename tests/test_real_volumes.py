@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from covid_workbench.data.series import read_series
 from covid_workbench.data.slices import SliceTable
 from covid_workbench.data.sources import open_sources
 from covid_workbench.runs.volume_data import label_notes
@@ -86,3 +87,16 @@ def test_volumes_that_are_none_of_the_classes_of_a_run_are_counted():
     (sentence,) = label_notes(["CP", "Normal", "", "CP"], ("Normal", "COVID-19"))
     assert "3 of 4 volumes are none of the classes of the run (Normal, COVID-19)" in sentence
     assert sentence.endswith(": 2 CP, 1 without a label.")
+
+
+# ---------------------------------------------------------------- distances of planes without positions
+
+
+def test_planes_without_positions_that_are_numbered_in_steps_are_as_far_apart(shared):
+    "Millilitres rest on it: every 12th plane of 1 mm does not stand for 1 mm."
+    scans = read_series(shared / "data" / "medseg2-volumes" / "OpenSourceDCMs")
+    assert [own.spacing[0] for own in scans] == [6, 36, 12, 36, 36]
+    said = " ".join(scans[2].notes)
+    assert "planes of 1 mm are numbered in steps of 12: 12 mm from one to the next are assumed" in said
+    assert "number 44 is followed by 57, where 6 is the usual step" in " ".join(scans[4].notes)
+    assert "numbered" not in " ".join(scans[0].notes)
