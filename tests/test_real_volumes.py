@@ -2,12 +2,16 @@
 
 import numpy as np
 import pandas as pd
+from conftest import tiny
 from PIL import Image
 
 from covid_workbench.data.series import read_series
 from covid_workbench.data.slices import SliceTable
 from covid_workbench.data.sources import open_sources
+from covid_workbench.evaluation.evaluate import evaluate
+from covid_workbench.reports.volume_files import write_volume_answers
 from covid_workbench.runs.volume_data import label_notes
+from covid_workbench.training.train import train
 from covid_workbench.volumes.lung_rule import find_lungs, hull_lungs
 from covid_workbench.volumes.volume_rows import volume_notes, volumes_of
 
@@ -100,3 +104,28 @@ def test_planes_without_positions_that_are_numbered_in_steps_are_as_far_apart(sh
     assert "planes of 1 mm are numbered in steps of 12: 12 mm from one to the next are assumed" in said
     assert "number 44 is followed by 57, where 6 is the usual step" in " ".join(scans[4].notes)
     assert "numbered" not in " ".join(scans[0].notes)
+
+
+# ---------------------------------------------------------------- the whole path
+
+
+def test_real_scans_are_trained_on_scored_and_answered(shared, tmp_path):
+    "Every 12th slice of two scans, the same in all splits: whether they go through is asked, not what is learned."
+    sample = real(shared, "covid-ct-md-sample")
+    frame = sample.frame[sample.frame["patient"].isin(["P002", "cap002", "normal002"])].iloc[::12]
+    label = frame["patient"].map({"P002": "COVID-19", "cap002": "CP", "normal002": "Normal"})
+    parts = []
+    for split in ("train", "validation", "test"):
+        own = {name: frame[name] + f"-{split}" for name in ("id", "patient")}
+        parts.append(frame.assign(split=split, label=label, **own))
+    table = SliceTable(pd.concat(parts, ignore_index=True), [sample.root], "real", sample.description)
+    choices = dict(classes="Normal,COVID-19", image_size=64, volume_slices=4, epochs=1)
+    run = train(tiny(model="resnext-plus", **choices), tmp_path / "run", table=table, progress=False)
+    assert any("Labels: 3 of 9 volumes are none of the classes" in note and "3 CP" in note for note in run.notes)
+    scores = evaluate(run, progress=False)["test"]
+    assert scores["volumes"] == 3 and scores["classification"]["n"] == 2
+    folder = shared / "data" / "medseg2-volumes" / "OpenSourceDCMs" / "DCM5"
+    (entry,) = write_volume_answers(run, [folder], tmp_path / "answers").volumes
+    said = " ".join(entry["notes"])
+    assert entry["slices"] == 8 and entry["read"] == 4 and "nothing says which end is the head" in said
+    assert "short of a scan" in said and "lung mask" not in said
