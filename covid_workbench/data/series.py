@@ -129,7 +129,7 @@ def _by_number(planes: list[DicomPlane], thickness: float | None, say: list[str]
         )
     return usual * thickness
 
-
+# %% ../../nbs/058_data.series.ipynb #c2d8feca
 def _distance(planes: list[DicomPlane], heights: np.ndarray | None, say: list[str]) -> tuple[float, bool]:
     "The distance of planes in mm, and whether it is the same throughout."
     thickness = planes[0].thickness if planes[0].thickness and planes[0].thickness > 0 else None
