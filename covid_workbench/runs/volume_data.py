@@ -69,7 +69,7 @@ def lung_notes(wrong: Mapping[str, str], count: int, rule: str) -> list[str]:
         f"was found ({'; '.join(some)}{more})."
     ]
 
-
+# %% ../../nbs/208_runs.volume_data.ipynb #b935af38
 def label_notes(labels: Sequence[str], classes: Sequence[str]) -> list[str]:
     "A sentence that counts the volumes, by their labels, that are none of the `classes` of a run."
     others = Counter(label or "without a label" for label in labels if label not in classes)
