@@ -276,7 +276,7 @@ function viewport(model, label, names, { draw, click, hover, double, lasso, wind
       [w, l] = ends ? [ends[1] - ends[0], (ends[0] + ends[1]) / 2] : [model.get("window"), model.get("level")];
     readout.textContent =
       (inside ? `x ${column} y ${row} ${ends ? `${value} HU` : `value ${value}`} · ` : "") +
-      `W ${Math.round(w)} L ${Math.round(l)}` +
+      (ends && windowBy === "width" ? "" : `W ${Math.round(w)} L ${Math.round(l)}`) +
       (zoom > 1 ? ` ×${zoom.toFixed(1)}` : "");
   };
   const redraw = () => {
