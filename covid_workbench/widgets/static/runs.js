@@ -64,10 +64,11 @@ function bar(model, el) {
               "aria-pressed": String(on),
               "data-key": `${name}=${value}`,
               "aria-label": `${name} ${value}, ${count} runs`,
-              onclick: () =>
+              ...onPress(() =>
                 put(model, {
                   filters: { ...model.get("filters"), [name]: toggled(model.get("filters")[name] ?? [], value) },
                 }),
+              ),
             },
             h("b", { text: on ? "✓ " : "" }),
             value,
