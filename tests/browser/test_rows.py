@@ -62,7 +62,7 @@ def test_a_press_chooses_once(chrome, case):
     script = script.replace("export default { render };", MODEL % json.dumps(traits))
     for how in ("drawn anew", "click", "keyboard"):
         page, wrong = chrome.new_page(), []
-        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("pageerror", wrong.append)
         page.set_content(
             f"<style>{(STATIC / 'explorer.css').read_text()}</style><div id=part style='width:600px'></div>"
         )
