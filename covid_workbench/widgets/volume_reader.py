@@ -47,7 +47,7 @@ def volume_verdict(logits: np.ndarray, classes: Sequence[str]) -> dict[str, list
 class OpenVolume:
     """A volume as the run sees it.
 
-    `lesions` (D, S, S) bool, None without masks; `hu` (D, S, S) int16, None where a file has none. `spacing`: mm between
+    `lesions` (D, S, S) bool, None without masks; `hu` (D, S, S) int16, None if a file has none. `spacing`: mm between
     planes, rows and columns of the stack, or None. `directions`: letters of `directions_of`. `own`: the run's own
     answer, as `volume_verdict` gives it. `description`: that of its data set.
     """

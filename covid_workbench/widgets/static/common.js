@@ -124,7 +124,7 @@ function toggled(list, id) {
 }
 
 /**
- * Listeners of a row that a press chooses. A mouse chooses when its button goes down: a click is lost where the rows are
+ * Listeners of a row that a press chooses. A mouse chooses when its button goes down: a click is lost where rows are
  * drawn anew before the button is up. A finger, which may have begun to scroll, a keyboard and a screen reader click.
  */
 function onPress(act) {
