@@ -119,11 +119,14 @@ def test_a_consolidation_is_filled_but_for_open_airways():
 
 def test_look_alikes_are_in_no_mask_and_fluid_is_no_lung():
     for look in (LookAlikes(dependent=300), LookAlikes(motion=0.5), LookAlikes(scars=40)):
-        own = chest.draw_chest(BODY, LEVEL, 1.0, 0.7)
+        level = replace(LEVEL, z=lesions._scars(BODY, 1).start[0, 2]) if look.scars else LEVEL
+        own = chest.draw_chest(BODY, level, 1.0, 0.7)
         before, lung = own.hu.copy(), own.lung >= 0.5
-        lesions.paint_look_alikes(own, BODY, LEVEL, look)
-        mask = lesions.paint_lesions(own, BODY, LEVEL, ())
+        lesions.paint_look_alikes(own, BODY, level, look)
+        mask = lesions.paint_lesions(own, BODY, level, ())
         assert np.array_equal(mask == LUNG, lung) and (own.hu - before)[lung].max() > 100, look
+    own = chest.draw_chest(BODY, LEVEL, 1.0, 0.7)
+    lung = own.lung >= 0.5
     lesions.paint_look_alikes(own, BODY, LEVEL, LookAlikes(effusion=(1, 25.0)))
     fluid = lung & (lesions.paint_lesions(own, BODY, LEVEL, ()) != LUNG)
     assert fluid.sum() > 100 and np.abs(np.median(own.hu[fluid]) - 8) < 20
