@@ -163,7 +163,7 @@ def volume_picture(
     tiles, top = _tiles(stack, places, attention, known, top + CURVE + 40)
     said = [f"Lung mask: {stack.why}"] * bool(stack.why) if words is None else words
     below, top = _words_below(said, top) if said else ([], top - 14)
-    spoken = f"attention over {len(places)} slices of volume {answer.id}"
+    spoken = f"attention over {len(places)} slices of volume {shown(answer.id)}"
     return svg_picture(*parts, *tiles, *below, width=WIDTH, height=top, spoken=spoken)
 
 
