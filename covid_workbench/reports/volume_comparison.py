@@ -45,7 +45,7 @@ def comparison_json(found: VolumeComparison) -> dict[str, Any]:
     about = {"classes": list(found.question.classes), "volumes": [own.name for own in found.question.volumes]}
     return about | {"runs": runs, "baselines": found.baselines, "notes": found.notes}
 
-
+# %% ../../nbs/507_reports.volume_comparison.ipynb #f4b69325
 def wrong_volumes(found: VolumeComparison) -> pd.DataFrame:
     "The volumes that a run gets wrong: label, slices, and in a column for each run its answer, as in COVID-19 0.71."
     volumes, frame = found.question.volumes, found.answers

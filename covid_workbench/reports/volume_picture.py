@@ -134,7 +134,7 @@ def _tiles(stack: VolumeStack, places: np.ndarray, attention: np.ndarray, truth:
             top += TILE + 62
     return parts, top
 
-
+# %% ../../nbs/505_reports.volume_picture.ipynb #0d26165a
 def volume_title(answer: VolumePrediction, label: str = "") -> str:
     "The name of a volume and its answer, beside its `label` where that is known."
     words = f"{shown(answer.id, 50)}: {answer.predicted} {answer.probabilities.max():.2f}"

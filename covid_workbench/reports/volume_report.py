@@ -142,7 +142,7 @@ def volume_counts(held: Mapping[str, Any], split: str) -> str:
         )
     return words
 
-
+# %% ../../nbs/508_reports.volume_report.ipynb #86a768b4
 def volume_sections(run: Run, split: str = "test") -> list[tuple[str, str]]:
     "(heading, HTML) of the report of an evaluated run of volumes; the notes stand beside the figures."
     metrics = run.metrics
