@@ -169,6 +169,7 @@ def evaluate(args: argparse.Namespace) -> None:
     from covid_workbench.api import open_run
     from covid_workbench.ranks import process_group, rank
     from covid_workbench.reports.run_report import score_table
+    from covid_workbench.reports.volume_report import slice_sentence
 
     run = open_run(args.run)
     with process_group():
@@ -179,6 +180,8 @@ def evaluate(args: argparse.Namespace) -> None:
         print(json.dumps(metrics, indent=1))
         return
     print(score_table({run.folder.name: metrics, **metrics["baselines"]}).T.to_string(header=True, na_rep=""))
+    if "volumes" in metrics["test"]:
+        print(f"Slices: {slice_sentence(metrics)}")
     for note in metrics["notes"]:
         print(f"Note: {note}")
 
@@ -313,7 +316,7 @@ def predict(args: argparse.Namespace) -> None:
     "predict lesions and classes of pictures, DICOM series and volumes with a trained run"
     from covid_workbench.evaluation.volume_answers import reads_volumes
     from covid_workbench.reports.answer_files import PARTS, SCANS, write_answers
-    from covid_workbench.reports.volume_files import VOLUME_PARTS, write_volume_answers
+    from covid_workbench.reports.volume_files import write_volume_answers
     from covid_workbench.runs.run import Run
 
     run = Run.open(args.run)
@@ -321,7 +324,7 @@ def predict(args: argparse.Namespace) -> None:
         if args.dicom:
             raise InputError(f"--dicom: {run.folder} reads whole volumes and finds no lesions to write; leave it out")
         done = write_volume_answers(run, args.files, args.out, device=args.device)
-        _say_predicted(args, done, VOLUME_PARTS, len(done.answers.slices))
+        _say_predicted(args, done, done.parts, len(done.answers.slices))
         return
     chosen = {name: getattr(args, name) for name in ("score", "batch", "device", "dicom")}
     chosen["rule"] = args.rule or ""

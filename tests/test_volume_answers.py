@@ -14,12 +14,13 @@ from volumes_kit import write_dicom, write_nifti
 import covid_workbench as cw
 from covid_workbench.data.volumes import Volume
 from covid_workbench.errors import InputError
-from covid_workbench.evaluation import volume_comparison
+from covid_workbench.evaluation import volume_comparison, volume_question
 from covid_workbench.evaluation.evaluate import evaluate
 from covid_workbench.evaluation.inference import Prediction
 from covid_workbench.evaluation.volume_answers import KEPT, among, is_flat, keep_rule, rule_of, shares_of
-from covid_workbench.evaluation.volume_comparison import compare_runs, question_of, seen_by
+from covid_workbench.evaluation.volume_comparison import compare_runs
 from covid_workbench.evaluation.volume_inputs import join_slices
+from covid_workbench.evaluation.volume_question import question_of, seen_by
 from covid_workbench.evaluation.volume_rules import RULES, VolumeRule, rule_named, rules_tried, telling
 from covid_workbench.training.train import train
 from covid_workbench.volumes.volume_rows import VolumeRows, volumes_of
@@ -305,7 +306,7 @@ def test_patients_that_trained_a_run_are_left_out(runs, monkeypatch):
     assert seen_by(run) == set(table.patients) - set(table.patients[table.frame["split"] == "test"])
     assert [own.name for own in question_of([run])[0].volumes] == [own.name for own in test]
     other = test[0].patient  # as if another run had been trained on it
-    monkeypatch.setattr(volume_comparison, "seen_by", lambda own, *splits: seen_by(own, *splits) | {other})
+    monkeypatch.setattr(volume_question, "seen_by", lambda own, *splits: seen_by(own, *splits) | {other})
     question, notes = question_of([run])
     assert [own.name for own in question.volumes] == [own.name for own in test if own.patient != other]
     assert f"{len(test) - len(question.volumes)} volumes are left out" in notes[0]

@@ -198,7 +198,7 @@ def test_given_lungs_are_those_of_the_masks_and_their_lack_is_said(tmp_path):
     some = volumes(table_of(rows, tmp_path).where(pd.Series([True] * 4)), lung_mask="given").stack(0)
     assert some.why == "1 of 4 slices have no lung mask" and np.isnan(some.lesion[2])
     lesions = volumes(table_of(pictures(tmp_path, hu, np.where(masks > 1, masks, 0)), tmp_path), lung_mask="given")
-    assert lesions.stack(0).why == "lung_mask=given, and its masks name no lung"
+    assert lesions.stack(0).why == "the masks that are given name no lung"
 
 
 def test_a_mask_of_lungs_alone_does_not_say_that_there_is_no_lesion(tmp_path):
@@ -231,14 +231,13 @@ def test_missing_slices_unknown_order_and_mixed_series_in_words():
     (whole,) = volumes_of(order_table([4, 2, 3, 1]))
     assert whole.rows == (3, 1, 2, 0) and not whole.notes
     (sentence,) = volume_notes(volumes_of(order_table([1, 2, 3, 9, 10, 15])))
-    assert (
-        "1 of 1 lack slices (first: P/1: index 3 is followed by 9, where 1 is the usual step, and so in 2" in sentence
-    )
-    assert "say no order" in volume_notes(volumes_of(order_table([0, 0, 0])))[0]
+    where = "index 3 is followed by 9, where 1 is the usual step, and so in 2 places"
+    assert sentence == f"Volume P/1: slices are missing: {where}."
+    assert "no order of slices is given" in volume_notes(volumes_of(order_table([0, 0, 0])))[0]
     with pytest.raises(InputError, match="volume P/1: slices s1 and s2 both have index 2: two series are mixed"):
         volumes_of(order_table([1, 2, 2, 3]))
     split = order_table([0, 1], split=["train", "test"])
-    assert "slices in several splits" in volume_notes(volumes_of(split))[0]
+    assert "slices are in several splits" in volume_notes(volumes_of(split))[0]
     with pytest.raises(InputError, match="its slices are labelled CP and COVID-19; a scan has one label"):
         volumes_of(order_table([0, 1], label=["CP", "COVID-19"]))
 

@@ -47,11 +47,11 @@ from covid_workbench.evaluation.volumes import VolumePrediction, predict_volumes
 from covid_workbench.models.volume_network import VolumeEvidence
 from covid_workbench.models.volume_settings import VolumeSettings
 from covid_workbench.reports.run_report import attention_gallery, detection_gallery, score_table
+from covid_workbench.reports.volume_picture import volume_picture
 from covid_workbench.reports.volume_report import (
     slice_sentence,
     slice_table,
     volume_gallery,
-    volume_picture,
     volume_table,
     write_volume_report,
 )

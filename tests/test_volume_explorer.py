@@ -39,7 +39,7 @@ from covid_workbench.widgets.lesions import LesionBrowser
 from covid_workbench.widgets.volume_asking import open_volume_view
 from covid_workbench.widgets.volume_explorer import VOLUME_GUARD, VolumeExplorer
 from covid_workbench.widgets.volume_parts import shown_side, volume_traits
-from covid_workbench.widgets.volume_reader import VolumeReader, lesions_of
+from covid_workbench.widgets.volume_reader import VolumeReader, hu_and_lesions
 
 VOLUMES = dict(model="resnext-plus", phantom_slices=6, volume_slices=4, backbone="resnet18", cut="layer2")
 
@@ -218,8 +218,8 @@ def test_the_page_has_the_volume_that_was_read(view, explorer):
 def test_a_large_volume_is_made_smaller_for_the_page_only(view, monkeypatch):
     from covid_workbench.widgets import volume_parts
 
-    assert shown_side(350, 224) == 224 and shown_side(300, 512) == 256
-    monkeypatch.setattr(volume_parts, "shown_side", lambda depth, side: 32)
+    assert shown_side(350, 224) == 224 and shown_side(300, 512) == 256 and shown_side(200, 512, each=1) == 512
+    monkeypatch.setattr(volume_parts, "shown_side", lambda depth, side, each: 32)
     traits = volume_traits(view.open)
     assert traits["dims"] == [6, 32, 32] and len(traits["volume"]) == 6 * 32 * 32 == 8 * len(traits["lungs"])
     whole = np.unpackbits(np.frombuffer(traits["lungs"], np.uint8)).mean()
@@ -428,7 +428,8 @@ def test_a_saved_page_holds_the_whole_volume(explorer, tmp_path):
 
 def test_the_lesions_of_a_volume_are_those_of_its_slices(run, view):
     volume = view.open.volume
-    masks = lesions_of(view.data, volume, 64)
+    hu, masks = hu_and_lesions(view.data, volume, 64)
+    assert hu is None  # pictures
     for place, row in enumerate(volume.rows):
         stored = view.table.read(row).mask
         assert (masks[place] == np.isin(stored, view.table.description.lesions)).all()

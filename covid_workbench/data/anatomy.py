@@ -77,8 +77,9 @@ def heart_depth(body: Body, x, y, z):
     return depth - np.where(size > 0, np.float32(0), np.float32(30))  # nothing above and below it
 
 
-def mediastinum_depth(body: Body, x, y, z):
-    "Depth inside what lies between the lungs: great vessels, heart, hila, spine; mm."
+def mediastinum_depth(body: Body, x, y, z, heart=None):
+    "Depth inside what lies between the lungs: great vessels, `heart` (its depth, if it is known), hila, spine; mm."
+    heart = heart_depth(body, x, y, z) if heart is None else heart
     share, u = z / body.height, np.abs(x - body.turn)
     upper = ellipse_depth(
         u, y, 0, 2, 30 * body.width + 4 * ramp(share, 0, 0.4) - 8 * ramp(share, 0.5, 0.6), 46 * body.depth
@@ -87,7 +88,7 @@ def mediastinum_depth(body: Body, x, y, z):
     spine = ellipse_depth(u, y, 0, 66 * body.depth, 22, 24)
     aorta = ellipse_depth(x, y, 19, 44 * body.depth, 14, 14) - 50 * (1 - ramp(share, 0.27, 0.34))
     hilum = ellipse_depth(u, y, 34 * body.width, 8, 17, 22) - 60 * np.abs(share - 0.47)
-    front = join_shapes(join_shapes(upper, heart_depth(body, x, y, z), 24), seam, 16)
+    front = join_shapes(join_shapes(upper, heart, 24), seam, 16)
     return join_shapes(join_shapes(join_shapes(front, hilum, 10), spine, 10), aorta, 8)
 
 # %% ../../nbs/054_data.anatomy.ipynb #f8a1f3ee

@@ -146,14 +146,16 @@ def _backward(plane: Plane) -> np.ndarray:
 # %% ../../nbs/055_data.chest.ipynb #35724b84
 def _ribs(canvas: Canvas, body: Body, wall) -> None:
     "Ribs, 6 mm outside the pleura, and their cartilage in front."
-    backward = _backward(canvas.plane)
+    near = np.abs(wall + 6.0) < 3.4 + canvas.edge
+    wall, backward = wall[near], _backward(canvas.plane)[near]  # (n,)
     angle = np.arccos(backward)
-    phase = (canvas.plane.z - 24 * angle - 27 * (1 - backward) + 5 * (canvas.plane.x > 0)) / 25
+    left = np.broadcast_to(canvas.plane.x > 0, near.shape)[near]
+    phase = (canvas.plane.z - 24 * angle - 27 * (1 - backward) + 5 * left) / 25
     beyond = (np.abs(phase - np.floor(phase) - 0.5) - 0.21) * 25 + 1.9  # mm; the ends are round
     rib = np.minimum(3.4 - np.hypot(wall + 6.0, 1.8 * np.maximum(beyond, 0)), 30 * (angle - 0.28))
     front = cover(angle - 2.45, 0.1)
-    canvas.shape(rib, 700 - 560 * front)
-    canvas.shape(rib - 1.6, 260 - 140 * front)
+    canvas.fill(cover(rib, canvas.edge), 700 - 560 * front, near)
+    canvas.fill(cover(rib - 1.6, canvas.edge), 260 - 140 * front, near)
 
 # %% ../../nbs/055_data.chest.ipynb #e4a77943
 def _scapulae_and_breastbone(canvas: Canvas, body: Body) -> None:
@@ -286,8 +288,9 @@ def draw_chest(body: Body, plane: Plane, thickness: float = 2.0, edge: float = 1
     edge = max(edge, plane.pixel)
     x, y, z = plane.x, plane.y, plane.z
     wobble = smooth_noise((*body.stream, 21), 45, plane) + 0.35 * smooth_noise((*body.stream, 24), 16, plane)
-    wall, heart = wall_depth(body, x, y, z) + 2.2 * wobble, heart_depth(body, x, y, z) + 2.5 * wobble
-    between = mediastinum_depth(body, x, y, z) + 2.5 * wobble
+    wall, heart = wall_depth(body, x, y, z) + 2.2 * wobble, heart_depth(body, x, y, z)
+    between = mediastinum_depth(body, x, y, z, heart) + 2.5 * wobble
+    heart = heart + 2.5 * wobble
     fall = diaphragm_height(body, x, y) + 3 * wobble - z
     above = np.clip(fall / (thickness + 1.5) + 0.5, 0, 1)  # a thick slice holds lung and liver at once near the dome
     cavity = cover(wall, edge)

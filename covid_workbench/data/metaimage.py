@@ -80,26 +80,35 @@ def _is_true(keys: dict[str, str], *names: str) -> bool:
     return any(keys.get(name.lower(), "").lower() in ("true", "1", "yes") for name in names)
 
 # %% ../../nbs/045_data.metaimage.ipynb #295fc8a7
+def _directions(keys: dict[str, str], what: str) -> np.ndarray | None:
+    "Where x, y and z run in LPS, a row each, (3, 3); None where the file does not say."
+    matrix = _numbers(keys, ("TransformMatrix", "Rotation", "Orientation"), 9, what)
+    if matrix is not None:
+        return matrix.reshape(3, 3)
+    letters = keys.get("anatomicalorientation", "").upper()
+    if len(letters) != 3 or {TOWARDS.get(letter, (9, 0))[0] for letter in letters} != {0, 1, 2}:
+        return None
+    towards = np.zeros((3, 3))
+    for row, letter in enumerate(letters):
+        towards[row, TOWARDS[letter][0]] = TOWARDS[letter][1]
+    return towards
+
+
 def _affine(keys: dict[str, str], what: str) -> tuple[np.ndarray, tuple[str, ...]]:
     "From the stored axes (z, y, x) to LPS, and what is unclear about it."
     spacing = _numbers(keys, ("ElementSpacing", "ElementSize"), 3, what)
     origin = _numbers(keys, ("Offset", "Position", "Origin"), 3, what)
-    matrix = _numbers(keys, ("TransformMatrix", "Rotation", "Orientation"), 9, what)
-    letters, notes = keys.get("anatomicalorientation", "").upper(), []
-    if matrix is not None:
-        towards = matrix.reshape(3, 3)  # a row for each of x, y, z
-    elif len(letters) == 3 and {TOWARDS.get(letter, (9, 0))[0] for letter in letters} == {0, 1, 2}:
-        towards = np.zeros((3, 3))
-        for row, letter in enumerate(letters):
-            towards[row, TOWARDS[letter][0]] = TOWARDS[letter][1]
-    else:
-        towards = np.eye(3)
+    said, notes = _directions(keys, what), []
+    towards = np.eye(3) if said is None else said
+    if said is None:
         notes.append(f"{what}: the file does not say how the patient lies; check left and right")
     if spacing is None:
         notes.append(f"{what}: the file does not say how large a voxel is; 1 mm is assumed")
     sides = np.ones(3) if spacing is None else np.abs(spacing)
     if abs(np.linalg.det(towards)) < 0.1:
-        raise InputError(f"{what}: TransformMatrix is '{shown(matrix)}', no directions of three different axes")
+        raise InputError(
+            f"{what}: TransformMatrix is '{shown(towards.ravel())}', no directions of three different axes"
+        )
     affine = np.eye(4)
     affine[:3, :3] = (towards * sides[:, None])[::-1].T
     affine[:3, 3] = 0 if origin is None else origin
@@ -136,7 +145,8 @@ def open_metaimage(path: str | Path) -> StoredVolume:
     packed = _is_true(keys, "CompressedData")
     affine, notes = _affine(keys, what)
     whole = np.dtype(order + kind)
-    return StoredVolume(path, shape, affine, lambda: _voxels(data, start, shape, whole, packed), notes=notes)
+    load, placed = lambda: _voxels(data, start, shape, whole, packed), _directions(keys, what) is not None
+    return StoredVolume(path, shape, affine, load, notes=notes, placed=placed)
 
 # %% ../../nbs/045_data.metaimage.ipynb #93000878
 def _data_file(path: Path, keys: dict[str, str], start: int, what: str) -> tuple[Path, int]:

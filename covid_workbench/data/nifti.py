@@ -68,7 +68,8 @@ def open_nifti(path: str | Path) -> StoredVolume:
     if affine.shape != (4, 4) or not np.isfinite(affine).all():
         raise InputError(f"{what}: its affine is no 4x4 matrix of numbers; mend sform and qform in the header")
     slope, intercept = float(proxy.slope), float(proxy.inter)
-    return StoredVolume(path, shape, LPS @ affine, lambda: _voxels(proxy, shape, what), slope, intercept, notes)
+    load, placed = lambda: _voxels(proxy, shape, what), _is_placed(image.header)
+    return StoredVolume(path, shape, LPS @ affine, load, slope, intercept, notes, placed)
 
 
 def _check_size(path: Path, voxels: int, offset: int, what: str) -> None:
@@ -80,10 +81,15 @@ def _check_size(path: Path, voxels: int, offset: int, what: str) -> None:
         )
 
 # %% ../../nbs/044_data.nifti.ipynb #ea187af7
+def _is_placed(header: Any) -> bool:
+    "Whether a header says how the patient lies."
+    codes = "sform_code", "qform_code"
+    return not set(codes) <= set(header) or any(int(header[code]) for code in codes)
+
+
 def _notes(image: Any, path: Path) -> tuple[str, ...]:
     "What is unclear about the place of a volume."
-    header = image.header
-    if {"sform_code", "qform_code"} <= set(header) and not int(header["sform_code"]) and not int(header["qform_code"]):
+    if not _is_placed(image.header):
         return (f"{path.name}: the file does not say how the patient lies (no sform, no qform); check left and right",)
     steps = np.asarray(image.affine, float)[:3, :3]
     towards = np.abs(steps) / np.maximum(np.linalg.norm(steps, axis=0), 1e-9)

@@ -107,13 +107,34 @@ def _without_doubles(
     return [planes[at] for at in kept], heights[kept]
 
 # %% ../../nbs/058_data.series.ipynb #e2ae65cd
+def _by_number(planes: list[DicomPlane], thickness: float | None, say: list[str]) -> float:
+    "The distance in mm of planes without heights: their thickness, times the usual step of their numbers."
+    numbers = [plane.number for plane in planes]
+    if thickness is None:
+        say.append("the distance of planes is not said; 1 mm is assumed")
+        return 1.0
+    if None in numbers or len(set(numbers)) < max(2, len(numbers)):
+        return thickness
+    steps = np.diff(numbers)
+    usual = max(1, int(np.median(steps)))
+    gaps = np.flatnonzero(steps > 1.5 * usual)
+    if len(gaps):
+        one, other = numbers[gaps[0]], numbers[gaps[0] + 1]
+        more = f", and {len(gaps) - 1} more" * (len(gaps) > 1)
+        say.append(f"planes are missing: number {one} is followed by {other}{more}, where {usual} is the usual step")
+    if usual > 1:
+        say.append(
+            f"planes of {thickness:g} mm are numbered in steps of {usual}: {usual * thickness:g} mm from one to the "
+            "next are assumed, and what lies between is not shown"
+        )
+    return usual * thickness
+
+# %% ../../nbs/058_data.series.ipynb #c2d8feca
 def _distance(planes: list[DicomPlane], heights: np.ndarray | None, say: list[str]) -> tuple[float, bool]:
     "The distance of planes in mm, and whether it is the same throughout."
     thickness = planes[0].thickness if planes[0].thickness and planes[0].thickness > 0 else None
     if heights is None or len(heights) < 2:
-        if thickness is None:
-            say.append("the distance of planes is not said; 1 mm is assumed")
-        return thickness or 1.0, heights is not None
+        return _by_number(planes, thickness, say), heights is not None
     steps = np.diff(heights)
     usual = float(np.median(steps))
     gaps = np.flatnonzero(steps > 1.5 * usual)

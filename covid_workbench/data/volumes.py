@@ -107,7 +107,8 @@ class StoredHeader:
     """What a file with a volume says before its voxels.
 
     `affine` (4, 4) from the stored axes to LPS, `shape` of the stored array, `load` reads it. Values are slope * stored
-    + intercept. Raises `InputError` for voxels of no size.
+    + intercept. `placed`: whether the file says how the patient lies, or the affine is a guess. Raises `InputError` for
+    voxels of no size.
     """
 
     path: Path
@@ -117,6 +118,7 @@ class StoredHeader:
     slope: float = 1.0
     intercept: float = 0.0
     notes: tuple[str, ...] = ()
+    placed: bool = True
 
     def __post_init__(self):
         self.axes, self.flips = axes_into_frame(self.affine)

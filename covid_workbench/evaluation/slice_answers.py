@@ -27,7 +27,7 @@ def _top_quarter(attention: np.ndarray) -> np.ndarray:
 
 
 SLICE_RULES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"above_mean": _above_mean, "top_quarter": _top_quarter}
-RULE_WORDS = {"above_mean": "α > 1/N", "top_quarter": "α above the 0.75 quantile of its volume"}
+RULE_WORDS = {"above_mean": "α > 1/N", "top_quarter": "α in the top quarter"}
 
 # %% ../../nbs/308_evaluation.slice_answers.ipynb #a6a80999
 def slice_truth(labels: Sequence[str], lesion: np.ndarray, label: str, normal: str) -> np.ndarray:

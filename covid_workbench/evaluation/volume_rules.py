@@ -38,10 +38,12 @@ class VolumeRule:
     @property
     def words(self) -> str:
         "The rule in words, for a table."
-        part = "most telling slice alone" if self.at == 0 else f"most telling {100 * self.at:g} % of the slices"
+        part = (
+            f"mean of the most telling {100 * self.at:g} % of the slices" if self.at else "the most telling slice alone"
+        )
         return {
             "mean": "mean of all slices",
-            "top": f"mean of the {part}",
+            "top": part,
             "votes": f"votes of the slices, normal below {100 - 100 * self.at:g} %",
             "attention": f"attention over the slices' evidence, T = {self.at:g}",
         }[self.kind]

@@ -178,7 +178,10 @@ def class_figures(
     bootstrap: int = 0,
 ) -> dict[str, Any]:
     """`classification` of the labelled volumes of `predictions` (None without any), and with `bootstrap` draws of
-    their `patients` ("" where unknown) its interval and `one_against_rest`."""
+    their `patients` ("" where unknown) its interval and `one_against_rest`.
+
+    The `f1_weights` of a protocol hold for three classes; others weigh by their shares.
+    """
     known = predictions["label"].isin(list(classes)).to_numpy(bool)
     if not known.any():
         return {"classification": None}

@@ -139,7 +139,9 @@ class ScoringReading:
         "coco", "average precision: COCO, or the released rule [31, 32]", options=("coco", "reference")
     )
     f1_weights: str = setting(
-        "test", "class weights of F1: shares of the test set, or fixed 0.45, 0.35, 0.20 [29]", options=("test", "fixed")
+        "test",
+        "class weights of F1: shares of the test set, or fixed 0.45, 0.35, 0.20 of the papers' three classes [29]",
+        options=("test", "fixed"),
     )
 
 # %% ../../nbs/100_models.protocol.ipynb #fa3187a4

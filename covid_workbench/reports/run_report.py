@@ -242,26 +242,31 @@ svg{max-width:100%;height:auto}
 COUNTS = ("seconds", "parameters")  # whole numbers, none of which is the best
 
 
+def _counts(column: pd.Series) -> bool:
+    return column.name in COUNTS or pd.api.types.is_integer_dtype(column)
+
+
 def _figure_cell(column: pd.Series, value: float | str | None, digits: int, compare: bool) -> str:
     "One cell of a table; with `compare` in bold where the value is the only largest one of its column."
     if isinstance(value, str) or pd.isna(value):
         return f"<td>{escape(value) if isinstance(value, str) else '–'}</td>"
     numbers = pd.to_numeric(column, errors="coerce")
-    best = compare and value == numbers.max() and (numbers == value).sum() == 1
-    written = f"{value:,.0f}" if column.name in COUNTS else f"{value:.{digits}f}"
+    best = compare and value == numbers.max() and (numbers == value).sum() == 1 < numbers.notna().sum()
+    written = f"{value:,.0f}" if _counts(column) else f"{value:.{digits}f}"
     return f'<td class="best">{written}</td>' if best else f"<td>{written}</td>"
 
 
-def html_table(frame: pd.DataFrame, digits: int = 3) -> str:
+def html_table(frame: pd.DataFrame, digits: int = 3, plain: Sequence[str] = ()) -> str:
     """A table of results as HTML with the best figure of a column in bold.
 
-    No figure is bold where rows share the best one, or where the APs of a column are of different classes (`AP of`).
+    No figure is bold where it stands alone or rows share the best one, where the APs of a column are of different
+    classes (`AP of`), in columns of whole numbers, and in those named in `plain`.
     """
     mixed = AP_OF in frame and frame[AP_OF].nunique() > 1
-    compared = {name: name not in COUNTS and not (mixed and name.startswith("AP@")) for name in frame}
+    apart = {name for name in frame if _counts(frame[name]) or mixed and name.startswith("AP@")}.union(plain)
     head = "".join(f"<th>{escape(name)}</th>" for name in frame)
     body = "".join(
-        "<tr>" + "".join(_figure_cell(frame[name], row[name], digits, compared[name]) for name in frame) + "</tr>"
+        "<tr>" + "".join(_figure_cell(frame[name], row[name], digits, name not in apart) for name in frame) + "</tr>"
         for _, row in frame.iterrows()
     )
     return f'<div style="overflow-x:auto"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'

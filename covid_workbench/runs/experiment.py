@@ -236,7 +236,8 @@ class SpeedSettings:
     channels_last: bool = setting(False, "keep pictures and feature maps with the channels last in memory")
     compile: str = setting(
         "off",
-        "off; parts: torch.compile the parts of fixed shape; graphs: the same, recorded as CUDA graphs (on a GPU)",
+        "off; parts: torch.compile the parts of fixed shape; graphs: the same, recorded as CUDA graphs (on a GPU); "
+        "model=resnext-plus has no such part, and nothing of it is compiled",
         options=COMPILED,
     )
     accumulation: int = setting(

@@ -24,7 +24,7 @@ from .volume_rows import VolumeRows
 
 # %% ../../nbs/171_volumes.stack_cache.ipynb #6e5bf77e
 STACKS = "volumes"  # the folder under `shared`
-FORMAT = 1  # raised when the same files give other stacks
+FORMAT = 2  # raised when the same files give other stacks
 _HEAD = struct.Struct("<3I")  # slices, side, bytes of `why`
 
 

@@ -90,7 +90,7 @@ class RankPanel(RegionPart):
     `sequence` holds it. `frozen` says why nothing can be asked; it is empty when something can.
     """
 
-    _esm = script_of("panel")
+    _esm = script_of("sequence", "panel")
     order = T.Unicode("distance").tag(sync=True)
     own_order = T.Unicode("distance").tag(sync=True)
     orders = T.List().tag(sync=True)

@@ -173,6 +173,15 @@ def check_volume_question(view: VolumeView, wanted: Mapping[str, Any]) -> None:
             raise InputError(f"slice {place} is not in {wanted['volume']}, whose slices are 0 to {many - 1}")
 
 # %% ../../nbs/823_widgets.volume_asking.ipynb #4d9b24fe
+def _not_said(opened: OpenVolume) -> list[str]:
+    "What the files of a volume leave open, in words."
+    sides = "" if "A" in opened.directions else "how the patient lies (nothing marks left and right)"
+    head = "" if "H" in opened.directions else "which end is the head (slices stand in the order of their numbers)"
+    far = "" if opened.spacing else "how far slices are apart (the height of the side views is a guess)"
+    grey = "" if opened.hu is not None else "HU (windows are of grey values)"
+    return [words for words in (far, sides, head, grey) if words]
+
+
 def notes_on_volume(view: VolumeView) -> list[str]:
     "What to know about the open volume and its answer, a sentence each."
     opened, settings = view.open, view.run.experiment.volume
@@ -191,8 +200,8 @@ def notes_on_volume(view: VolumeView) -> list[str]:
         )
     if opened.lesions is None:
         notes.append("This volume has no lesion mask: what its slices show is not known here.")
-    if opened.spacing is None:
-        notes.append("The distance between slices is not known; the height of the side views is a guess.")
+    if unsaid := _not_said(opened):
+        notes.append(f"The files do not say {', nor '.join(unsaid)}.")
     said = view.own_prediction(view.name)
     if said and abs(opened.own["probabilities"][list(view.classes).index(said[0])] - said[1]) > 0.01:
         notes.append(f"When it was evaluated, the run said {said[0]} ({said[1]:.2f}): the files or the run changed.")

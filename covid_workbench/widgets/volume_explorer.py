@@ -16,6 +16,7 @@ from ..errors import InputError, WorkbenchError
 from ..files import write_atomic
 from ..reports.pictures import SlicePicture
 from ..runs.run import Run
+from .content import check_hu_window
 from .pane import set_traits
 from .saved import page_of
 from .state import StateGuard, one_of, quietly
@@ -94,6 +95,7 @@ VOLUME_LOOK = {  # traits of the stage that make the view, and their kinds
     "layers": [str],
     "window": float,
     "level": float,
+    "hu_window": [float],
     "camera": {"x": float, "y": float, "zoom": float},
     "place": int,
     "row": int,
@@ -112,6 +114,7 @@ VOLUME_GUARD = StateGuard(
         "browser_order": str,
         "seed": int,
     },
+    newer={"hu_window": []},
 )
 VOLUME_LAYERS = ("lungs", "lesions", "lines")
 
@@ -142,6 +145,7 @@ class ReturningPage(StatefulPage):
     def check_state(self, wanted: Mapping[str, Any]) -> None:
         check_volume_question(self.view, wanted)
         one_of("link", wanted["link"], ("softmax", "sigmoid"))
+        check_hu_window(wanted["hu_window"])
         for layer in wanted["layers"]:
             one_of("layers", layer, VOLUME_LAYERS)
         for name, value in (("window", wanted["window"]), ("camera: zoom", wanted["camera"]["zoom"])):

@@ -39,9 +39,10 @@ KEY_SHEET = [
     ["switch off, on", "the row's switch; double-click a bar; Space; Shift Space: only this one; Shift-drag: a range"],
     ["order", "buttons; o then a v n (axial, reversed, random); drag a row; Alt ↑ ↓"],
     ["exact", "X: the slices that are left are read anew"],
-    ["window", "right-drag or Alt-drag on the slice; Alt 1–4"],
+    ["window", "right-drag or Alt-drag on the slice: across width, up level; Alt 1–4; Alt 0 as the model sees it"],
     ["zoom, pan", "Ctrl-wheel, drag; Z, Shift Z, Ctrl arrows; F or double-click: all of it"],
     ["layers", "L lungs, T true lesions"],
+    ["letters", "A front, P back, R L the patient's right and left, H head, F feet; where the files say them"],
     ["volumes", "[ ] volume, { } patient, w W next and last wrong"],
     ["undo, reset", "Ctrl Z, Ctrl Shift Z; Esc"],
     ["this sheet", "?"],
@@ -111,6 +112,7 @@ class OpeningPage(VolumePage):
             opened, own = view.open, view.open.own if view.open else {}
             nothing = dict(reading=[], attention={}, effects={}, off=[], place=opening_place(opened) if opened else 0)
             set_traits(self.about_slices, slices=slice_entries(opened), frozen=view.error, **nothing)
+            set_traits([self.stage, self.curve], directions=opened.directions if opened else "")
             traits = volume_traits(opened)
             set_traits([self.stage], **traits, row=traits["dims"][1] // 2, column=traits["dims"][2] // 2)
             set_traits([self.verdict], truth=view.truth, before=own, answer=own, note=view.error)

@@ -14,8 +14,9 @@ import traitlets as T
 
 from ..data.dataset import square_picture
 from ..evaluation.volume_whatif import SLICE_ORDERS
+from .content import hu_presets
 from .parts import Part, SliceView, script_of
-from .volume_reader import OpenVolume
+from .volume_reader import OpenVolume, square_hu
 
 # %% ../../nbs/824_widgets.volume_parts.ipynb #15d67f9b
 class VolumePart(Part):
@@ -29,14 +30,16 @@ class VolumePart(Part):
     effect_class = T.Unicode("").tag(sync=True)
     off = T.List().tag(sync=True)
     frozen = T.Unicode("").tag(sync=True)  # why nothing can be asked; empty when something can
+    directions = T.Unicode("").tag(sync=True)  # letters of A P R L F H that the files say
 
 # %% ../../nbs/824_widgets.volume_parts.ipynb #28425cbc
 class VolumeStage(VolumePart, SliceView):
     """A volume to scroll.
 
     `volume` (D, S, S) uint8 and `dims`; `lungs` and `lesions`, masks of the same size as packed bits, empty without
-    one. `row` and `column`: where the coronal and the sagittal plane are. ← → move by a slice, Page and Home and End
-    further; with the stage in focus the wheel does. L, T and C show lungs, true lesions and lines.
+    one; `hu` (D, S, S) int16, low byte first, empty without. `row` and `column`: where the coronal and the sagittal
+    plane are. ← → move by a slice, Page and Home and End further; with the stage in focus the wheel does. L, T and C
+    show lungs, true lesions and lines.
     """
 
     _esm = script_of("viewport", "volume")
@@ -61,7 +64,7 @@ class SlicePanel(VolumePart):
     becomes `custom`, and `sequence` holds it. N goes to the next by attention, X reads anew what is left.
     """
 
-    _esm = script_of("volume_panel")
+    _esm = script_of("sequence", "volume_panel")
     order = T.Unicode("axial").tag(sync=True)
     orders = T.List(list(SLICE_ORDERS)).tag(sync=True)
     sequence = T.List().tag(sync=True)
@@ -71,12 +74,15 @@ class SlicePanel(VolumePart):
     notes = T.List().tag(sync=True)
 
 # %% ../../nbs/824_widgets.volume_parts.ipynb #0d654698
-MOST_BYTES = 40_000_000  # of a volume on a page
+MOST_BYTES = 60_000_000  # of a volume on a page
 
 
-def shown_side(depth: int, side: int, most: int = MOST_BYTES) -> int:
-    "The side of the slices on a page: `side`, or a half, a quarter ... so that the block stays within `most` bytes."
-    while side > 32 and depth * side * side > most:
+def shown_side(depth: int, side: int, each: int = 3, most: int = MOST_BYTES) -> int:
+    """The side of the slices on a page: `side`, or a half, a quarter ... so that a volume stays within `most` bytes.
+
+    `each`: bytes of a voxel, 1 of grey and 2 of HU.
+    """
+    while side > 32 and depth * side * side * each > most:
         side //= 2
     return side
 
@@ -85,26 +91,39 @@ def _smaller(masks: np.ndarray, side: int) -> np.ndarray:
     return np.stack([square_picture(np.uint8(255) * mask, side) > 127 for mask in masks])
 
 
+def _bits(masks: np.ndarray | None) -> bytes:
+    "Masks (D, S, S) as packed bits, or none."
+    return b"" if masks is None else np.packbits(masks).tobytes()
+
+
+def _hu_traits(opened: OpenVolume, side: int) -> dict[str, Any]:
+    "The traits `hu` and `hu_presets` of a volume; empty ones where its files have no HU."
+    if opened.hu is None:
+        return dict(hu=b"", hu_presets={})
+    hu = np.stack([square_hu(plane, side) for plane in opened.hu]).astype("<i2")
+    return dict(hu=hu.tobytes(), hu_presets=hu_presets(opened.description))
+
+# %% ../../nbs/824_widgets.volume_parts.ipynb #7de2bb4c
 def volume_traits(opened: OpenVolume | None) -> dict[str, Any]:
     "The traits of a `VolumeStage` for a volume; empty ones without it."
     if opened is None:
-        return dict(volume=b"", lungs=b"", lesions=b"", dims=[0, 0, 0])
+        return dict(volume=b"", lungs=b"", lesions=b"", hu=b"", hu_presets={}, dims=[0, 0, 0])
     stack, depth = opened.stack, len(opened.stack)
     stored = stack.pixels.shape[1]
-    side = shown_side(depth, stored)
+    side = shown_side(depth, stored, 1 if opened.hu is None else 3)
     pixels, lungs, lesions = stack.pixels, stack.lungs, opened.lesions
     if side != stored:
         pixels, lungs = np.stack([square_picture(one, side) for one in pixels]), _smaller(lungs, side)
         lesions = None if lesions is None else _smaller(lesions, side)
-    bits = {name: b"" if mask is None else np.packbits(mask) for name, mask in (("lungs", lungs), ("lesions", lesions))}
-    masks = {name: held if isinstance(held, bytes) else held.tobytes() for name, held in bits.items()}
     spacing = opened.spacing or (0.75 * stored / depth, 1.0, 1.0)  # a guess: three quarters as tall as wide
     grain = stored / side
     return dict(
         volume=np.ascontiguousarray(pixels).tobytes(),
         dims=[depth, side, side],
         spacing=[float(spacing[0]), float(spacing[1] * grain), float(spacing[2] * grain)],
-        **masks,
+        lungs=_bits(lungs),
+        lesions=_bits(lesions),
+        **_hu_traits(opened, side),
     )
 
 # %% ../../nbs/824_widgets.volume_parts.ipynb #6d9e9f3c

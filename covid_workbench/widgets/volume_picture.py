@@ -38,8 +38,13 @@ def _bars(values: Values, depth: int, zero: float, room: float, width: float, co
     ]
 
 # %% ../../nbs/825_widgets.volume_picture.ipynb #e5e39f2b
-def curve_picture(attention: Values, effects: Values, lesion: np.ndarray, words: str, width: int = 460) -> list[str]:
-    "SVG of attention and effect (place -> value) and of `lesion` (D,) along the body; `words` name the effect."
+def curve_picture(
+    attention: Values, effects: Values, lesion: np.ndarray, words: str, width: int = 460, *, upright: bool = True
+) -> list[str]:
+    """SVG of attention and effect (place -> value) and of `lesion` (D,) along the body; `words` name the effect.
+
+    `upright`: whether it is known which end is the head.
+    """
     depth, base, zero = len(lesion), 100.0, 166.0
     end, most = scale_limit(list(attention.values())), max([1e-9, *map(abs, effects.values())])
     parts = [text(0, 12, "attention" if attention else "no attention in this model's answer", font_weight="bold")]
@@ -58,12 +63,13 @@ def curve_picture(attention: Values, effects: Values, lesion: np.ndarray, words:
         tag("rect", x=float(place * step), y=204, width=float(max(1, step)), height=8, fill=GREEN) for place in ill
     ]
     truth = "lesions" if np.isfinite(lesion).any() else "lesions: not known"
-    return [*parts, text(0, 228, f"feet   ({truth} in green)"), text(width, 228, "head", text_anchor="end")]
+    ends = ("feet", "head") if upright else ("first slice", "last slice")
+    return [*parts, text(0, 228, f"{ends[0]}   ({truth} in green)"), text(width, 228, ends[1], text_anchor="end")]
 
 # %% ../../nbs/825_widgets.volume_picture.ipynb #ce37b736
 def _outlined(opened: OpenVolume, place: int, look: Any, width: int) -> str:
-    "The axial slice with the outlines that `look` (layers, window, level) shows."
-    pixels = windowed(opened.stack.pixels[place], look)
+    "The axial slice with the window and the outlines that `look` (a stage) shows."
+    pixels = windowed(opened.stack.pixels[place], look, None if opened.hu is None else opened.hu[place])
     scale, side = width / pixels.shape[1], dict(width=width, height=width)
     layers = [tag("image", href=png_address(pixels, width), preserveAspectRatio="none", **side)]
     masks = {"lungs": (opened.stack.lungs, ORGAN, None), "lesions": (opened.lesions, GREEN, "5 3")}
@@ -88,7 +94,8 @@ def volume_picture(view: VolumeView, place: int, look: Any, width: int = 380) ->
     parts.append(text(0, 36, f"{verdict['classes'][best]} {verdict['probabilities'][best]:.2f}{label}{what_if}", 12))
     weights = {} if answer.attention is None else dict(zip(answer.places, answer.attention.tolist()))
     words = f"effect on {view.effect_class}"
-    curve = curve_picture(weights, view.answers.effects, view.open.stack.lesion, words)
+    upright = "H" in view.open.directions
+    curve = curve_picture(weights, view.answers.effects, view.open.stack.lesion, words, upright=upright)
     parts.append(tag("g", _outlined(view.open, place, look, width), transform="translate(0 46)"))
     parts.append(tag("g", *curve, transform=f"translate({width + 30} 60)"))
     parts.append(text(0, 46 + width + 16, f"slice {place}: {view.open.ids[place]}"))

@@ -13,10 +13,11 @@ import time
 import urllib.request
 from pathlib import Path
 
-from playwright.sync_api import Error, Page, expect, sync_playwright
+from playwright.sync_api import Error, Locator, Page, expect, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = next((path for path in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if path), None)
+SHARED = ROOT.parent / "shared"  # research material beside a checkout
 EXPLORER = ".cw-explorer"
 SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True},
@@ -171,6 +172,17 @@ class Lab:
                 part.focus()
             self.page.wait_for_timeout(100)
         raise AssertionError(f"{selector} does not keep the focus")
+
+    def press(self, part: Locator) -> None:
+        "A click of the mouse during which `part` is drawn anew, as happens where an answer comes in between."
+        part.scroll_into_view_if_needed()
+        box = part.bounding_box()
+        self.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        self.page.wait_for_timeout(150)
+        self.page.mouse.down()
+        part.evaluate("part => part.replaceWith((window.cwAnew = part.cloneNode(true), window.cwWas = part, cwAnew))")
+        self.page.mouse.up()
+        self.page.evaluate("() => window.cwAnew.isConnected && window.cwAnew.replaceWith(window.cwWas)")
 
     def start(self, code: str) -> None:
         "Run `code` in the last cell and do not wait."

@@ -48,7 +48,7 @@ def test_a_reader_looks_and_asks(lab, runs):
     assert page.locator(f".cw-hit[data-region='{region}'][aria-selected='true']").count() == 1
 
     # switch it off: the verdict is what Python computes for the same change
-    row.locator(".cw-switch").click()
+    lab.press(row.locator(".cw-switch"))
     page.locator(".cw-said", has_text="→").wait_for(timeout=10000)
     lab.idle()
     assert shown(page) == answered(lab, f"Question(off=({region},))") != before
@@ -98,7 +98,7 @@ def test_a_reader_looks_and_asks(lab, runs):
 def test_selecting_needs_no_kernel(lab, runs):
     page = opened(lab, f"ex = AttentionExplorer('{runs}/lstm2')")
     lab.start("import time; time.sleep(8)")
-    page.locator(".cw-row[data-slot='2']").click()
+    lab.press(page.locator(".cw-row[data-slot='2']"))
     region = page.locator(".cw-row[data-slot='2']").get_attribute("data-region")
     page.locator(f".cw-hit[data-region='{region}'][aria-selected='true']").wait_for(timeout=1500)
     page.locator(".cw-inspector b", has_text="RoI 2").wait_for(timeout=1500)
@@ -170,7 +170,7 @@ def test_runs_side_by_side(lab, runs):
     page.locator(".cw-pair[data-region]").first.wait_for(timeout=30000)
     pair = page.locator(".cw-pair[data-region]").first
     region = pair.get_attribute("data-region")
-    pair.click()
+    lab.press(pair)
     page.locator(f".cw-row.selected[data-region='{region}']").first.wait_for(timeout=15000)
     assert page.locator(".cw-pane").count() == 2
     assert sum(lab.value("[number for _, number in ex.difference.cells]")) == lab.value(

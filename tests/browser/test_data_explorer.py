@@ -27,7 +27,7 @@ def test_a_finding_is_clicked_through(lab: Lab):
     # a finding with slices: its tiles, the first one open
     pairs = lab.value("[one['key'] for one in explorer.findings if one['slices'] > 1 and one['level'] == 'error']")
     row = page.locator(f'{DATA} [data-finding="{pairs[0]}"]')
-    row.click()
+    lab.press(row)
     expect(row).to_have_attribute("aria-selected", "true")
     expect(page.locator(f"{DATA} .cwd-banner")).to_be_visible()
     shown = lab.value("[entry['id'] for entry in explorer.tiles]")
@@ -61,7 +61,7 @@ def test_a_finding_is_clicked_through(lab: Lab):
     expect(page.locator(f"{DATA} [data-total]")).to_have_attribute("data-total", str(total), timeout=10000)
 
     # numbers and chips filter
-    page.locator(f"{DATA} .cwd-counts tbody tr").nth(2).locator(".cwd-cell").first.click()
+    lab.press(page.locator(f"{DATA} .cwd-counts tbody tr").nth(2).locator(".cwd-cell").first)
     page.wait_for_timeout(800)
     picked = lab.value("[explorer.filters, explorer.total]")
     assert picked[0] == {"label": ["COVID-19"], "split": ["train"]} and 0 < picked[1] < total

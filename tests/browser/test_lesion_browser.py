@@ -129,7 +129,7 @@ def test_lesions_against_truth(lab: Lab, lesion_run):
     # selecting: a row lights its lesion, a lesion its row, Escape clears
     lab.page.wait_for_timeout(300)
     row = page.locator(ROWS).first
-    row.click()
+    lab.press(row)
     page.wait_for_timeout(200)
     chosen = row.get_attribute("data-lesion")
     assert (

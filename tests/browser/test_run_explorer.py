@@ -88,7 +88,7 @@ def test_from_curves_to_slices(lab: Lab, runs):
     page.wait_for_timeout(300)
     page.mouse.click(x, y)
     expect(page.locator(".cwr-part-card h3")).to_be_visible(timeout=10000)
-    page.locator(".cwr-cell:not(.right):not(:disabled)").first.click()
+    lab.press(page.locator(".cwr-cell:not(.right):not(:disabled)").first)
     expect(page.locator(".cwr-slices h4")).to_be_visible(timeout=10000)
     expect(page.locator(".cwr-part-card [role=status]")).to_have_text("opened below", timeout=60000)
     page.locator(".cw-explorer .cw-row[data-slot='1']").wait_for(timeout=30000)
@@ -103,6 +103,10 @@ def test_from_curves_to_slices(lab: Lab, runs):
     assert view(page) == before
     page.locator(".cwr-clear").click()
     expect(page.locator(".cwr-table tbody tr")).to_have_count(len(first["rows"]), timeout=10000)
+    other = page.locator(".cwr-table tbody tr[aria-selected=false]").first
+    run = other.get_attribute("data-run")
+    lab.press(other)
+    expect(page.locator(f".cwr-table tr[data-run='{run}']")).to_have_attribute("aria-selected", "true", timeout=10000)
 
 
 def test_training_is_watched(lab: Lab, runs, tmp_path):

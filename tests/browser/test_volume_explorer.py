@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from lab import ROOT, Lab
+from lab import ROOT, SHARED, Lab
 from playwright.sync_api import expect
 
 ROWS = ".cw-slice-rows [data-place]"
@@ -81,7 +81,7 @@ def test_planes_are_those_of_the_stack(lab: Lab, page):
 def test_slices_are_switched_off_and_moved(lab: Lab, page):
     before, read = probabilities(page), lab.value("ex.panel.reading")
     assert len(read) == 8 and page.locator(".cw-curve .cw-bar-attention").count() == 8
-    page.locator(ROWS).nth(2).click()
+    lab.press(page.locator(ROWS).nth(2))
     lab.attend(".cw-slice-rows")
     page.keyboard.press(" ")
     page.locator(".cw-strong").wait_for(timeout=10000)
@@ -90,6 +90,16 @@ def test_slices_are_switched_off_and_moved(lab: Lab, page):
     shows_answer(lab, f"off=({read[2]},)")
     page.locator(ROWS).first.click()
     page.keyboard.press("Control+z")
+    page.locator(".cw-strong").wait_for(state="detached", timeout=10000)
+    expect(page.locator(".cw-probability")).to_have_text(before, timeout=10000)
+    lab.press(page.locator(f"{ROWS} .cw-switch").nth(3))
+    page.locator(".cw-strong").wait_for(timeout=10000)
+    assert lab.value("ex.panel.off") == [read[3]]
+    page.locator(ROWS).nth(5).drag_to(page.locator(ROWS).nth(1))
+    page.locator("[data-key='order-custom']").wait_for(timeout=10000)
+    assert lab.value("ex.panel.reading") == [read[0], read[5], *read[1:5], *read[6:]]
+    lab.attend(".cw-slice-rows")
+    page.keyboard.press("Escape")
     page.locator(".cw-strong").wait_for(state="detached", timeout=10000)
     expect(page.locator(".cw-probability")).to_have_text(before, timeout=10000)
 
@@ -185,3 +195,135 @@ def test_the_notebook_runs(lab: Lab, volume_run):
     lab.page.locator(ROWS).first.wait_for(timeout=120000)
     lab.idle()
     expect(lab.page.locator(".jp-RenderedHTMLCommon table").last).to_contain_text("reversed")
+
+
+HU_SCAN = """import sys; sys.path.insert(0, {tests!r})
+from pathlib import Path
+from volumes_kit import scan, write_nifti
+from covid_workbench.data.scans import scan_table
+from covid_workbench.data.windows import WINDOWS, apply_window
+from covid_workbench.widgets.volume_explorer import VolumeExplorer
+hu = scan(12, 64, 64)
+ex = VolumeExplorer({run!r}, scan_table(write_nifti(Path("scan.nii"), hu)))
+ex"""
+PLANES = """[[int(v) for v in block.ravel()] for block in (
+    shown[ex.stage.place], shown[::-1, ex.stage.row], shown[::-1, :, ex.stage.column])]"""
+
+
+def drawn(page) -> list[list[int]]:
+    "Grey values of the axial, the coronal and the sagittal plane."
+    page.wait_for_timeout(400)
+    places = (".cw-planes > .cw-stage", "[data-plane=coronal]", "[data-plane=sagittal]")
+    return [page.locator(place).evaluate(GREY) for place in places]
+
+
+def test_windows_act_on_hu_in_all_planes(lab: Lab, volume_run):
+    page = lab.page
+    lab.open(lab.server.notebook("hu.ipynb", HU_SCAN.format(tests=str(ROOT / "tests"), run=str(volume_run)), ""))
+    lab.run_all()
+    page.locator(f"{ROWS} .cw-switch:enabled").first.wait_for(timeout=120000)
+    lab.idle()
+    assert page.locator(".cw-edge:visible").all_inner_texts() == [*"ALPR", *"HLFR", *"HPFA"]
+    expect(page.locator(".cw-no-hu")).to_be_hidden()
+    lab.kernel("shown = ex.view.open.stack.pixels; print(1)")
+    assert drawn(page) == lab.value(PLANES)
+
+    page.get_by_label("window", exact=True).select_option("mediastinum")
+    lab.kernel("shown = apply_window(hu, WINDOWS['mediastinum']); print(1)")
+    assert drawn(page) == lab.value(PLANES)
+    fields = [page.get_by_label(f"{name} of the window in HU") for name in ("width", "level")]
+    assert [field.input_value() for field in fields] == ["350", "40"]
+    fields[0].fill("1000")
+    fields[0].press("Enter")
+    fields[1].fill("-100")
+    fields[1].press("Enter")
+    page.wait_for_timeout(500)
+    assert lab.value("ex.stage.hu_window") == [-600, 400]
+    lab.kernel("shown = apply_window(hu, (-600, 400)); print(1)")
+    assert drawn(page) == lab.value(PLANES)
+    held = lab.value("ex.state")
+    lab.attend(".cw-planes > .cw-stage")
+    page.keyboard.press("Alt+0")
+    page.wait_for_timeout(500)
+    assert lab.value("ex.stage.hu_window") == []
+    lab.kernel(f"ex.reopen({held!r}); print(1)")
+    assert drawn(page) == lab.value(PLANES)
+
+
+OUTSIDE = """() => {
+  const root = document.querySelector('.cw-explorer'), edge = root.getBoundingClientRect(), found = [];
+  const beyond = (one, box) => one.left < box.left - 1 || one.right > box.right + 1;
+  for (const one of root.querySelectorAll('*')) {
+    const box = one.getBoundingClientRect();
+    if (box.width && !one.closest('.cw-stage') && beyond(box, edge)) found.push(one.outerHTML.slice(0, 80));
+  }
+  for (const text of root.querySelectorAll('.cw-curve text'))
+    if (beyond(text.getBoundingClientRect(), text.closest('svg').getBoundingClientRect())) found.push(text.textContent);
+  return found;
+}"""
+OVERLAP = """() => {
+  const parts = [...document.querySelectorAll('.cw-controls, .cw-planes, .cw-foot, .cw-slice-words, .cw-curve-card, ' +
+    '.cw-verdict, .cw-slice-rows, .cw-header')].map((one) => [one.className, one.getBoundingClientRect()]);
+  return parts.flatMap(([name, a], at) => parts.slice(at + 1).filter(([, b]) =>
+    a.width && b.width && a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1
+  ).map(([other]) => `${name} and ${other}`));
+}"""
+
+
+@pytest.mark.parametrize("width", [1280, 900])
+def test_nothing_is_cut_off_in_a_narrow_window(lab: Lab, page, width):
+    page.set_viewport_size({"width": width, "height": 1000})
+    for size in ("1e-4", "1e-6", "100"):
+        lab.kernel(
+            f"effects = {{place: value * {size} for place, value in ex.curve.effects.items()}}\n"
+            "for part in ex.about_slices: part.effects = effects\nprint(1)"
+        )
+        page.wait_for_timeout(400)
+        assert page.evaluate(OUTSIDE) == [] and page.evaluate(OVERLAP) == []
+        told = page.locator(f"{ROWS} .cw-cell > b").all_inner_texts()
+        assert len(told) == 8 and not any(re.fullmatch("[+−]0[.]0*", figure) for figure in told)
+
+
+MEDSEG = SHARED / "data" / "medseg2-volumes"
+
+
+@pytest.mark.skipif(not MEDSEG.is_dir(), reason=f"research material is not there ({MEDSEG})")
+def test_a_real_volume_is_read_asked_and_opened_again(lab: Lab, volume_run, tmp_path):
+    page = lab.page
+    code = "from covid_workbench.widgets.volume_explorer import VolumeExplorer"
+    opened = f"{code}\nex = VolumeExplorer({str(volume_run)!r}, {str(MEDSEG)!r}, volume='medseg2_1/1')\nex"
+    lab.open(lab.server.notebook("real.ipynb", opened, ""))
+    lab.run_all()
+    page.locator(f"{ROWS} .cw-switch:enabled").first.wait_for(timeout=120000)
+    lab.idle()
+    assert page.locator(".cw-edge:visible").count() == 0  # its files say nothing of left and right
+    expect(page.locator(".cw-no-hu")).to_be_visible()
+    expect(page.locator(".cw-curve")).to_contain_text("first slice")
+    expect(page.get_by_text("The files do not say how the patient lies")).to_be_visible()
+    lab.attend(".cw-planes > .cw-stage")
+    page.keyboard.press("Home")
+    for _ in range(7):
+        page.keyboard.press("ArrowRight")
+    page.keyboard.press("PageUp")
+    expect(page.locator(".cw-place")).to_have_text("11 / 44")
+    lab.attend(".cw-planes > .cw-stage")
+    page.keyboard.press("Alt+3")
+    read = lab.value("ex.panel.reading")
+    lab.press(page.locator(f"{ROWS} .cw-switch").nth(2))
+    page.locator(".cw-strong").wait_for(timeout=10000)
+    lab.idle()
+    shows_answer(lab, f"off=({read[2]},)")
+    lab.kernel("shown = ex.view.open.stack.pixels; ex.save('view.html'); ex.save('view.svg'); print(1)")
+    held, said = lab.value("ex.state"), probabilities(page)
+    assert held["place"] == 11 and held["question"]["off"] == [read[2]]
+    page.locator("[aria-label='the next volume']").click()
+    page.locator(".cw-strong").wait_for(state="detached", timeout=10000)
+    lab.idle()
+    lab.kernel(f"ex.reopen({held!r}); print(1)")
+    page.locator(".cw-strong").wait_for(timeout=10000)
+    assert lab.value("ex.state") == held and probabilities(page) == said
+    alone, wrong = lab.context.new_page(), []
+    alone.on("pageerror", lambda error: wrong.append(str(error)))
+    alone.goto(f"file://{lab.server.folder / 'view.html'}")
+    expect(alone.locator(".cw-place")).to_have_text("11 / 44")
+    assert drawn(alone) == drawn(page) and wrong == []

@@ -54,7 +54,7 @@ function render({ model, el }) {
               (model.get("selected").includes(id) ? " selected" : "") +
               (model.get("hovered") === id ? " hovered" : ""),
             "data-region": id,
-            onclick: () => id !== undefined && put(model, { selected: [id] }),
+            ...onPress(() => id !== undefined && put(model, { selected: [id] })),
             onmouseenter: () => put(model, { hovered: id ?? null }),
             onmouseleave: () => put(model, { hovered: null }),
           },

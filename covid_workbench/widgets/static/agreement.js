@@ -69,7 +69,9 @@ function render({ model, el }) {
                 (effects[id] < 0 ? " against" : " for"),
               transform: `translate(${16 + (width - 32) * place(x[at])} ${height - 12 - (height - 24) * place(y[at])})`,
               "data-region": id,
-              onclick: (event) => put(model, { selected: event.shiftKey ? toggled(model.get("selected"), id) : [id] }),
+              ...onPress((event) =>
+                put(model, { selected: event.shiftKey ? toggled(model.get("selected"), id) : [id] }),
+              ),
               onmouseenter: () => put(model, { hovered: id }),
               onmouseleave: () => put(model, { hovered: null }),
             },

@@ -258,7 +258,7 @@ function render({ model, el }) {
                   "aria-selected": one.id === now,
                   "data-slice": one.id,
                   title: titleOf(one),
-                  onclick: () => go(one.id),
+                  ...onPress(() => go(one.id)),
                 },
                 h("i", { style: `height:${one.p === null ? 50 : 10 + 90 * one.p}%` }),
               ),

@@ -223,7 +223,7 @@ function render({ model, el }) {
               : group.length > 1
                 ? "…"
                 : labels[group[0].id],
-          onclick: () => put(model, { selected: group.map(({ id }) => id) }),
+          ...onPress(() => put(model, { selected: group.map(({ id }) => id) })),
           onmouseenter: () => put(model, { hovered: group[0].id }),
           onmouseleave: () => put(model, { hovered: null }),
         }),

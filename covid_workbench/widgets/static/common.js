@@ -123,6 +123,24 @@ function toggled(list, id) {
   return list.includes(id) ? list.filter((one) => one !== id) : [...list, id];
 }
 
+/**
+ * Listeners of a row that a press chooses. A mouse chooses when its button goes down: a click is lost where rows are
+ * drawn anew before the button is up. A finger, which may have begun to scroll, a keyboard and a screen reader click.
+ */
+function onPress(act) {
+  let done = false;
+  return {
+    onpointerdown: (event) => {
+      done = event.pointerType === "mouse" && event.button === 0;
+      if (done) act(event);
+    },
+    onclick: (event) => {
+      if (!done || event.detail === 0) act(event);
+      done = false;
+    },
+  };
+}
+
 /** Regions switched off after turning one over; unchanged when that would be the last one on. */
 function offAfter(model, id) {
   const next = toggled(model.get("off"), id);
@@ -234,6 +252,12 @@ const signed = (value, digits = 2) => (value > 0 ? "+" : value < 0 ? "−" : "")
 
 /** Digits after the point that tell numbers up to `most` apart. */
 const digitsFor = (most) => (most > 0 ? Math.min(5, Math.max(2, 1 - Math.floor(Math.log10(most)))) : 2);
+
+/** A signed number beside others up to `most`, in powers of ten where digits after the point would show none. */
+const signedFigure = (value, most = Math.abs(value)) =>
+  most > 0 && most < 1e-4
+    ? (value < 0 ? "−" : "+") + Math.abs(value).toExponential(1).replace("e-", "e−")
+    : signed(value, digitsFor(most));
 
 /** A bar to the left or the right of a middle line. */
 function signedBar(value, end, hollow = false) {

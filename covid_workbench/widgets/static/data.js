@@ -30,7 +30,7 @@ function countTable(model, { across, columns, rows }) {
           disabled: !slices,
           "data-key": `count-${across}-${row.value}-${column.value}`,
           title: slices ? `show: ${row.words}, ${column.words}` : null,
-          onclick: () => live({ label: row.value, [across]: column.value }),
+          ...onPress(() => live({ label: row.value, [across]: column.value })),
         },
         h("b", { text: slices ? slices.toLocaleString("en") : "–" }),
         h("i", { text: slices ? (patients === null ? "of unknown patients" : `of ${many(patients, "patient")}`) : "" }),
@@ -153,7 +153,7 @@ function findingTable(model, el) {
             "data-finding": key,
             tabindex: key === tab ? 0 : -1,
             "aria-selected": String(key === chosen),
-            onclick: () => choose(key),
+            ...onPress(() => choose(key)),
           },
           h("td", { class: "cwd-level" }, h("b", { "aria-hidden": "true", text: LEVEL[level] }), ` ${level}`),
           h("td", {}, h("div", { text: what }), mend ? h("div", { class: "cw-soft", text: mend }) : null),
@@ -194,10 +194,10 @@ function sheetBar(model, el) {
         class: "cwd-chip",
         "aria-pressed": String(on),
         "data-key": `${axis}=${value}`,
-        onclick: () => {
+        ...onPress(() => {
           const filters = model.get("filters");
           put(model, { filters: { ...filters, [axis]: toggled(filters[axis] ?? [], value) } });
-        },
+        }),
       },
       h("b", { text: on ? "✓ " : "" }),
       words,
@@ -310,7 +310,7 @@ function tile(model, entry, number) {
       "data-slice": entry.id,
       tabindex: -1,
       title: `${entry.id}\n${entry.about}\npatient ${entry.patient}`,
-      onclick: () => put(model, { slice: entry.id }),
+      ...onPress(() => put(model, { slice: entry.id })),
     },
     h(
       "span",

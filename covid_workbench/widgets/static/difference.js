@@ -71,8 +71,7 @@ function render({ model, el }) {
                   "data-region": row.id,
                   tabindex: 0,
                   "data-key": `pair-${row.id}`,
-                  // a click would be lost where the rows are drawn anew before the button is up
-                  onpointerdown: (event) => event.button === 0 && put(model, { selected: [row.id] }),
+                  ...onPress(() => put(model, { selected: [row.id] })),
                   onkeydown: (event) => {
                     if (event.key === "Enter") put(model, { selected: [row.id] });
                   },
@@ -146,13 +145,14 @@ function render({ model, el }) {
                   "data-key": `cell-${pattern}`,
                   "data-pattern": pattern,
                   "aria-pressed": kind === `pattern:${pattern}`,
-                  onclick: () =>
+                  ...onPress(() =>
                     put(model, {
                       filter: {
                         ...model.get("filter"),
                         kind: kind === `pattern:${pattern}` ? "all" : `pattern:${pattern}`,
                       },
                     }),
+                  ),
                 },
                 h("b", { text: number }),
                 h("span", { text: words(pattern) }),

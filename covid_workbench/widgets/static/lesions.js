@@ -281,7 +281,7 @@ function lesionTable(model) {
               "data-key": row.id,
               "data-lesion": row.id,
               "aria-label": spoken(row),
-              onclick: () => put(model, { selected: row.id === model.get("selected") ? "" : row.id }),
+              ...onPress(() => put(model, { selected: row.id === model.get("selected") ? "" : row.id })),
               onmouseenter: () => model.set("hovered", row.id),
               onmouseleave: () => model.set("hovered", ""),
               onfocus: () => model.set("hovered", row.id),

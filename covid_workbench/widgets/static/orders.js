@@ -59,7 +59,7 @@ function render({ model, el }) {
             "data-order": one,
             disabled: still,
             title: "a click applies this order",
-            onclick: () => put(model, { order: one }),
+            ...onPress(() => put(model, { order: one })),
           },
           h("span", { text: NAMES[one] ?? one }),
           h("span", { class: "cw-line" }, line([], null, `${p[number].toFixed(2)}`), spot(p)),

@@ -43,7 +43,6 @@ function render({ model, el }) {
     },
     live = connection(model, drawAll),
     cropOf = pictures(model, "crops", 64);
-  let dragged = null;
 
   const ask = (order) => put(model, { order, sequence: [] });
   const number = (step) =>
@@ -55,33 +54,14 @@ function render({ model, el }) {
   const drawHead = () =>
     keepFocus(head, () => {
       if (!model.get("regions").length) return head.replaceChildren();
-      const order = model.get("order"),
-        still = !live.alive || Boolean(model.get("frozen")),
-        names = [...model.get("orders"), ...(order === "custom" ? ["custom"] : [])];
-      const beta = model.get("beta"),
+      const still = !live.alive || Boolean(model.get("frozen")),
+        beta = model.get("beta"),
         fixed = model.get("beta_fixed") || still,
         why = model.get("beta_fixed")
           ? "this model has weights for this number of slots"
           : "− and + change the number of slots";
       head.replaceChildren(
-        h(
-          "span",
-          { class: "cw-group cw-joined", role: "radiogroup", "aria-label": "order of the regions" },
-          ...names.map((name) => {
-            const letter = Object.keys(ORDER_KEYS).find((one) => ORDER_KEYS[one] === name);
-            return h("button", {
-              class: "cw-button",
-              role: "radio",
-              "aria-checked": order === name,
-              "data-order": name,
-              "data-key": `order-${name}`,
-              disabled: still,
-              title: letter ? `o then ${letter}` : null,
-              text: ORDER_NAMES[name] ?? name,
-              onclick: () => name !== "custom" && ask(name),
-            });
-          }),
-        ),
+        orderChoice(model, { label: "order of the regions", keys: ORDER_KEYS, titles: ORDER_NAMES, still, ask }),
         h(
           "span",
           { class: "cw-group", title: why },
@@ -147,29 +127,10 @@ function render({ model, el }) {
             : weights.length
               ? [column("attention", states)]
               : []),
-          h(
-            "span",
-            {
-              role: "columnheader",
-              title: "how much the logit falls when the region is left out; effects do not add up to the logit",
-            },
-            "effect on ",
-            model.get("classes").length && !still
-              ? h(
-                  "select",
-                  {
-                    class: "cw-select",
-                    "data-key": "class",
-                    "aria-label": "class of the effect",
-                    onchange: (event) => put(model, { effect_class: event.target.value }),
-                  },
-                  ...model
-                    .get("classes")
-                    .map((name) =>
-                      h("option", { value: name, text: name, selected: name === model.get("effect_class") }),
-                    ),
-                )
-              : model.get("effect_class"),
+          effectHead(
+            model,
+            still,
+            "how much the logit falls when the region is left out; effects do not add up to the logit",
           ),
         ),
       ];
@@ -189,20 +150,12 @@ function render({ model, el }) {
         const figure = (value) => h("i", { text: value === null ? "" : value.toFixed(3).replace(/^(-?)0\./, "$1.") });
         const cells = [
           h("span", { class: "cw-grip", text: place === null ? "" : "⠿", title: "drag to another rank (Alt ↑ ↓)" }),
-          h("button", {
-            class: "cw-switch",
-            role: "switch",
-            "aria-checked": !isOff,
-            "aria-label": `region ${region.name} ${isOff ? "off" : "on"}`,
-            "data-switch": id,
-            "data-key": `switch-${row}`,
-            disabled: last || still,
-            title: last ? "the last region stays on" : still ? "needs the kernel" : isOff ? "switch on" : "switch off",
-            onclick: (event) => {
-              event.stopPropagation();
-              put(model, { off: offAfter(model, id) });
-            },
-          }),
+          rowSwitch(
+            "region",
+            region.name,
+            { isOff, last, still, flip: () => put(model, { off: offAfter(model, id) }) },
+            { "data-switch": id, "data-key": `switch-${row}` },
+          ),
           h(
             "b",
             {
@@ -266,7 +219,9 @@ function render({ model, el }) {
               draggable: place !== null && !still,
               "data-region": id,
               "data-slot": place === null ? null : place + 1,
-              onclick: (event) => put(model, { selected: event.shiftKey ? toggled(model.get("selected"), id) : [id] }),
+              ...onPress((event) =>
+                put(model, { selected: event.shiftKey ? toggled(model.get("selected"), id) : [id] }),
+              ),
             },
             ...cells,
           ),
@@ -320,26 +275,13 @@ function render({ model, el }) {
     foot.replaceChildren(
       ...(slots.length
         ? [
-            h(
-              "label",
-              { class: "cw-group", title: OFF_HELP[mode] },
-              "off means ",
-              h(
-                "select",
-                {
-                  class: "cw-select",
-                  "data-off-mode": true,
-                  "data-key": "mode",
-                  disabled: still,
-                  onchange: (event) => put(model, { off_mode: event.target.value }),
-                },
-                ...Object.keys(OFF_HELP).map((one) =>
-                  h("option", { value: one, text: one, title: OFF_HELP[one], selected: one === mode }),
-                ),
-              ),
+            offChoice(
+              model,
+              OFF_HELP,
+              still,
               model.get("order") === "custom" && mode !== "zeroed"
-                ? " in a custom order its slot is left out"
-                : ` ${OFF_HELP[mode]}`,
+                ? "in a custom order its slot is left out"
+                : OFF_HELP[mode],
             ),
           ]
         : []),
@@ -358,27 +300,13 @@ function render({ model, el }) {
     if (id !== model.get("hovered")) put(model, { hovered: id });
   });
   rows.addEventListener("mouseleave", () => put(model, { hovered: null }));
-  rows.addEventListener("dragstart", (event) => {
-    dragged = Number(rowAt(event)?.dataset.slot) - 1;
-    event.dataTransfer?.setData("text/plain", String(dragged));
-  });
-  rows.addEventListener("dragover", (event) => {
-    event.preventDefault();
-    rows.querySelector(".drop")?.classList.remove("drop");
-    rowAt(event)?.classList.add("drop");
-  });
-  rows.addEventListener("drop", (event) => {
-    event.preventDefault();
-    const to = Number(rowAt(event)?.dataset.slot) - 1;
-    if (dragged >= 0 && to >= 0 && dragged !== to) move(dragged, to);
-    dragged = null;
-  });
   const move = (from, to) => {
     const next = [...model.get("slots")],
       [moved] = next.splice(from, 1);
     next.splice(to, 0, moved);
     put(model, { order: "custom", sequence: next, selected: [moved], hovered: null });
   };
+  draggedRows(rows, rowAt, (row) => Number(row.dataset.slot ?? 0) - 1, move);
 
   let digits = "",
     typed = 0;
@@ -421,10 +349,8 @@ function render({ model, el }) {
           : offAfter(model, selected.at(-1)),
       });
     } else if (event.key === "Escape" && selected.length) put(model, { selected: [] });
-    else if (event.key === "o") {
-      root.dataset.chord = "o";
-      setTimeout(() => delete root.dataset.chord, 1500);
-    } else if ((event.key === "-" || event.key === "+") && asks && !model.get("beta_fixed"))
+    else if (event.key === "o") beginOrder(root);
+    else if ((event.key === "-" || event.key === "+") && asks && !model.get("beta_fixed"))
       number(event.key === "+" ? 1 : -1);
     else if (/^[0-9]$/.test(event.key)) {
       digits = event.timeStamp - typed < 600 ? digits + event.key : event.key;

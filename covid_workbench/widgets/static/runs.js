@@ -64,10 +64,11 @@ function bar(model, el) {
               "aria-pressed": String(on),
               "data-key": `${name}=${value}`,
               "aria-label": `${name} ${value}, ${count} runs`,
-              onclick: () =>
+              ...onPress(() =>
                 put(model, {
                   filters: { ...model.get("filters"), [name]: toggled(model.get("filters")[name] ?? [], value) },
                 }),
+              ),
             },
             h("b", { text: on ? "✓ " : "" }),
             value,
@@ -271,7 +272,7 @@ function table(model, el) {
             "data-key": `run-${key}`,
             tabindex: key === at ? 0 : -1,
             "aria-selected": String(key === selected),
-            onclick: () => put(model, { selected: key }),
+            ...onPress(() => put(model, { selected: key })),
           },
           ...columns.map(({ name, number }, place) =>
             h(
@@ -325,7 +326,7 @@ function card(model, el) {
           title: words,
           "data-key": `cell-${true_}-${called}`,
           "aria-pressed": String(cell[0] === true_ && cell[1] === called),
-          onclick: () => put(model, { cell: cell[0] === true_ && cell[1] === called ? [] : [true_, called] }),
+          ...onPress(() => put(model, { cell: cell[0] === true_ && cell[1] === called ? [] : [true_, called] })),
         },
         h("b", { text: count }),
         h("span", { text: percent }),
@@ -417,7 +418,7 @@ function card(model, el) {
                   {
                     "data-key": `slice-${one.id}`,
                     title: "open this slice alone",
-                    onclick: () => model.send({ open: [one.id] }),
+                    ...onPress(() => model.send({ open: [one.id] })),
                   },
                   h("b", { text: one.id }),
                   h("span", {

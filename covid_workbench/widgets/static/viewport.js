@@ -1,11 +1,12 @@
 // A slice to look at: grey values with window and level on a canvas, and an SVG layer above it in slice pixels. Zoom
 // and pan move both. Where the file has Hounsfield units, a window in HU takes the place of window and level.
 
-/** The HU of a slice as numbers, or null; the bytes of a trait may begin at an odd place. */
+/** The HU of a slice or a volume as numbers, or null; the bytes of a trait may begin at an odd place. */
 const huNumbers = new WeakMap();
 function huOf(model) {
   const view = model.get("hu");
   if (!view?.byteLength) return null;
+  if (view instanceof Int16Array) return view; // a slice of a volume
   if (!huNumbers.has(view))
     huNumbers.set(view, new Int16Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength)));
   return huNumbers.get(view);
@@ -98,8 +99,24 @@ function huWindow(low, high) {
   return { hu_window: [first, Math.max(first + 1, whole(high))] };
 }
 
-/** The choice of a window: presets, and for a slice with HU both ends and what the model sees. `draw` shows them. */
-function windowChoice(model) {
+/** The two numbers of a window beside its presets: from ends in HU and back, with a word and a title for each. */
+const WINDOW_BY = {
+  ends: {
+    from: (ends) => ends,
+    back: (ends) => ends,
+    words: ["", "to"],
+    titles: ["low end of the window in HU", "high end of the window in HU"],
+  },
+  width: {
+    from: ([low, high]) => [high - low, (low + high) / 2],
+    back: ([width, level]) => [level - width / 2, level + width / 2],
+    words: ["W", "L"],
+    titles: ["width of the window in HU", "level of the window in HU"],
+  },
+};
+
+/** The choice of a window: presets, and for a slice with HU two numbers and what the model sees. `draw` shows them. */
+function windowChoice(model, by) {
   const choose = h("select", {
       class: "cw-select",
       "aria-label": "window",
@@ -114,26 +131,27 @@ function windowChoice(model) {
         if (!huOf(model)) choose.value = "";
       },
     }),
-    end = (words, place) =>
+    { from, back, words, titles } = WINDOW_BY[by],
+    fields = titles.map((title, place) =>
       h("input", {
         type: "number",
         class: "cw-number",
         step: 10,
-        title: words,
-        "aria-label": words,
+        title,
+        "aria-label": title,
         onchange: (event) => {
-          const ends = [...huEnds(model)],
+          const numbers = [...from(huEnds(model))],
             value = event.target.valueAsNumber;
-          if (Number.isFinite(value)) ends[place] = value;
+          if (Number.isFinite(value)) numbers[place] = value;
+          const ends = back(numbers);
           if (ends[0] < ends[1]) put(model, huWindow(...ends));
-          event.target.value = huEnds(model)[place];
+          event.target.value = from(huEnds(model))[place];
           draw();
         },
       }),
-    low = end("low end of the window in HU", 0),
-    high = end("high end of the window in HU", 1),
+    ),
     seen = h("span", { class: "cw-soft" }),
-    units = h("span", { class: "cw-group cw-hu" }, low, "to", high, "HU", seen),
+    units = h("span", { class: "cw-group cw-hu" }, words[0], fields[0], words[1], fields[1], "HU", seen),
     drag = "right-drag or Alt-drag on the slice: across width, up level";
   let shown = null;
   const draw = () => {
@@ -154,8 +172,10 @@ function windowChoice(model) {
       same = (one) => one[0] === ends[0] && one[1] === ends[1];
     choose.value = names.find((name) => same(presets[name])) ?? "";
     // what is being typed stays
-    for (const [place, field] of [low, high].entries()) if (document.activeElement !== field) field.value = ends[place];
-    seen.textContent = same(model_ends) ? "" : `(the model sees ${model_ends.join(" to ")})`;
+    for (const [place, field] of fields.entries())
+      if (document.activeElement !== field) field.value = from(ends)[place];
+    const own = from(model_ends).map((value, place) => `${words[place]} ${value}`.trim());
+    seen.textContent = same(model_ends) ? "" : `(the model sees ${own.join(" ")})`;
   };
   return { element: h("span", { class: "cw-group cw-window" }, choose, units), draw };
 }
@@ -223,9 +243,9 @@ function placeLabels(boxes, words, unit, [height, width]) {
 /**
  * The stage of a slice. Traits of the model: pixels, shape, window, level, camera (x, y: corner as shares of the slice;
  * zoom). `draw(layer, unit)` fills the SVG layer and runs again when one of the traits `names` changes. `click(event)`,
- * `hover(event)`, `double(event)` and `lasso(box)` hear what the reader does.
+ * `hover(event)`, `double(event)` and `lasso(box)` hear what the reader does. `windowBy`: a key of `WINDOW_BY`.
  */
-function viewport(model, label, names, { draw, click, hover, double, lasso }) {
+function viewport(model, label, names, { draw, click, hover, double, lasso, windowBy = "ends" }) {
   const canvas = h("canvas", { class: "cw-image" }),
     layer = h("svg", { class: "cw-layer", preserveAspectRatio: "none" });
   const stage = h(
@@ -256,7 +276,7 @@ function viewport(model, label, names, { draw, click, hover, double, lasso }) {
       [w, l] = ends ? [ends[1] - ends[0], (ends[0] + ends[1]) / 2] : [model.get("window"), model.get("level")];
     readout.textContent =
       (inside ? `x ${column} y ${row} ${ends ? `${value} HU` : `value ${value}`} · ` : "") +
-      `W ${Math.round(w)} L ${Math.round(l)}` +
+      (ends && windowBy === "width" ? "" : `W ${Math.round(w)} L ${Math.round(l)}`) +
       (zoom > 1 ? ` ×${zoom.toFixed(1)}` : "");
   };
   const redraw = () => {
@@ -381,7 +401,7 @@ function viewport(model, label, names, { draw, click, hover, double, lasso }) {
     else return false;
     return true;
   };
-  const choice = windowChoice(model);
+  const choice = windowChoice(model, windowBy);
   const stops = [
     onChange(model, ["pixels", "shape", "window", "level", "hu", "hu_window", "hu_presets"], () => {
       drawPixels(canvas, model);

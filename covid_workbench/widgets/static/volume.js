@@ -42,13 +42,20 @@ function edges(within, height, width) {
   return path.join("");
 }
 
+/** The HU of the slice on show, or null. */
+function huAt(model) {
+  const [, side] = model.get("dims"),
+    from = model.get("place") * side * side;
+  return huOf(model)?.subarray(from, from + side * side) ?? null;
+}
+
 /** The traits of a slice for `viewport`, taken from the volume at its place. */
 function sliceOf(model) {
-  const named = { pixels: ["volume", "place"], shape: ["dims"] },
+  const named = { pixels: ["volume", "place"], shape: ["dims"], hu: ["hu", "place"] },
     events = (event) => (named[event.replace("change:", "")] ?? []).map((name) => `change:${name}`);
   return {
     get(name) {
-      if (name === "hu") return null;
+      if (name === "hu") return huAt(model);
       if (name === "shape") return model.get("dims").slice(1);
       if (name !== "pixels") return model.get(name);
       const [, side] = model.get("dims"),
@@ -64,17 +71,30 @@ function sliceOf(model) {
   };
 }
 
+/** Letters at the edges of a plane, from the top clockwise; those that the files do not say are left away. */
+function edgeLetters(model, letters) {
+  const elements = ["top", "right", "bottom", "left"].map((edge, at) =>
+    h("b", { class: `cw-edge ${edge}`, "data-edge": letters[at], text: letters[at] }),
+  );
+  const draw = () => {
+    for (const [at, one] of elements.entries()) one.hidden = !model.get("directions").includes(letters[at]);
+  };
+  return { elements, stop: onChange(model, ["directions"], draw) };
+}
+
 /** A plane along the body, head on top: `across` is the trait that a column stands for, `through` the one it is at. */
 function sideView(model, name, across, through) {
   const canvas = h("canvas", { class: "cw-image" }),
     layer = h("svg", { class: "cw-layer", preserveAspectRatio: "none" }),
     title = h("span", { class: "cw-side-name", text: name }),
+    letters = edgeLetters(model, across === "column" ? "HLFR" : "HPFA"),
     stage = h(
       "div",
       { class: "cw-stage cw-plane", tabindex: 0, role: "img", "aria-label": `${name} plane`, "data-plane": name },
       canvas,
       layer,
       title,
+      ...letters.elements,
     );
   const voxel = (place, column) =>
     across === "column" ? [place, model.get(through), column] : [place, column, model.get(through)];
@@ -84,10 +104,14 @@ function sideView(model, name, across, through) {
     if (!grey.length) return;
     const image = new ImageData(side, depth),
       low = model.get("level") - model.get("window") / 2,
-      span = Math.max(1, model.get("window"));
+      span = Math.max(1, model.get("window")),
+      held = huOf(model),
+      table = held && model.get("hu_window").length === 2 ? greyTable(...huEnds(model)) : null;
+    const shade = (place) =>
+      table ? table[held[place] + 32768] : held ? grey[place] : (255 * (grey[place] - low)) / span;
     for (let y = 0; y < depth; y++)
       for (let x = 0; x < side; x++) {
-        const value = (255 * (grey[at(...voxel(depth - 1 - y, x))] - low)) / span,
+        const value = shade(at(...voxel(depth - 1 - y, x))),
           to = 4 * (y * side + x);
         image.data[to] = image.data[to + 1] = image.data[to + 2] = value;
         image.data[to + 3] = 255;
@@ -148,7 +172,12 @@ function sideView(model, name, across, through) {
   });
   stage.addEventListener("pointermove", look);
   const stops = [
-    onChange(model, ["volume", "dims", "spacing", "window", "level", through], drawGrey),
+    onChange(
+      model,
+      ["volume", "dims", "spacing", "window", "level", "hu", "hu_window", "hu_presets", through],
+      drawGrey,
+    ),
+    letters.stop,
     onChange(model, ["dims", "lungs", "lesions", "layers", "place", "row", "column", "attention", "off"], drawLines),
   ];
   return { stage, stop: () => stops.forEach((stop) => stop()) };
@@ -168,8 +197,7 @@ function wordsOf(model) {
   else if (model.get("off").includes(place)) words.push("off");
   else words.push(`read as number ${rank}`);
   if (weight !== undefined) words.push(`attention ${weight.toFixed(3)}`);
-  if (effect !== undefined)
-    words.push(`effect ${signed(effect, digitsFor(Math.abs(effect)))} on ${model.get("effect_class")}`);
+  if (effect !== undefined) words.push(`effect ${signedFigure(effect)} on ${model.get("effect_class")}`);
   if (own.lesion !== null)
     words.push(own.lesion ? `lesion ${(100 * own.lesion).toFixed(1)} % of it` : "no lesion in its mask");
   return words;
@@ -208,6 +236,7 @@ function render({ model, el }) {
         if (model.get("off").includes(place)) parts.push(plate(4 * unit, 4 * unit, "off", unit));
         layer.replaceChildren(...parts);
       },
+      windowBy: "width",
       click: (event) => {
         const [, side] = model.get("dims"),
           [column, row] = view.point(event).map((value) => Math.min(side - 1, Math.max(0, Math.floor(value))));
@@ -215,6 +244,9 @@ function render({ model, el }) {
       },
     },
   );
+  const letters = edgeLetters(model, "ALPR"),
+    greys = h("span", { class: "cw-soft cw-no-hu", text: "grey values, no HU", title: "the files hold no HU" });
+  view.stage.append(...letters.elements);
   const go = (place) => {
     const [depth] = model.get("dims");
     if (depth) put(model, { place: Math.min(depth - 1, Math.max(0, place)) });
@@ -255,7 +287,7 @@ function render({ model, el }) {
           max: Math.max(0, depth - 1),
           value: place,
           "data-key": "place",
-          "aria-label": "slice, from the feet to the head",
+          "aria-label": model.get("directions").includes("H") ? "slice, from the feet to the head" : "slice",
           oninput: (event) => go(event.target.valueAsNumber),
         }),
         h("b", { class: "cw-place", text: depth ? `${place} / ${depth - 1}` : "" }),
@@ -275,7 +307,7 @@ function render({ model, el }) {
       "div",
       { class: "cw-foot" },
       h("span", { class: "cw-key" }, key(LUNGS, "lung mask"), key(LESIONS, "true lesions")),
-      h("span", { class: "cw-group" }, view.presets, view.readout),
+      h("span", { class: "cw-group cw-windows" }, view.presets, greys, view.readout),
     ),
     told,
   );
@@ -299,8 +331,12 @@ function render({ model, el }) {
     view.stop,
     coronal.stop,
     sagittal.stop,
+    letters.stop,
+    onChange(model, ["hu", "dims"], () => {
+      greys.hidden = !model.get("dims")[0] || model.get("hu")?.byteLength > 0;
+    }),
     explorerKeys(el, keys),
-    onChange(model, ["layers", "place", "dims", "lungs", "lesions"], drawControls),
+    onChange(model, ["layers", "place", "dims", "lungs", "lesions", "directions"], drawControls),
     onChange(model, ["place", "slices", "attention", "effects", "effect_class", "off", "reading"], () =>
       told.replaceChildren(...wordsOf(model).map((text) => h("span", { text }))),
     ),

@@ -1,6 +1,7 @@
 // Attention along the body, and below it the effect of leaving each slice out: a bar at the place of every slice that
 // was read, the feet on the left. A click opens a slice, a double click switches it, Shift-drag switches a range.
-const [LEFT, RIGHT, TOP, HIGH, GAP, LOW, STRIP] = [60, 12, 16, 92, 26, 62, 10];
+const [LEFT, RIGHT, TOP, HIGH, GAP, LOW, STRIP] = [60, 12, 16, 92, 26, 62, 10]; // LEFT at least: it fits the figures
+const CHARACTER = 7; // pixels of a figure, at most
 
 /** Places between two ends that were read, switched over: off if any is on, else on; one slice stays on. */
 function offRange(model, from, to) {
@@ -29,15 +30,18 @@ function render({ model, el }) {
   const drawAll = () => draw(),
     live = connection(model, drawAll);
   let drag = null;
+  const mostEffect = () => Math.max(0, ...Object.values(model.get("effects")).map(Math.abs)),
+    effectEnd = () => (mostEffect() ? signedFigure(mostEffect()) : "");
   const geometry = () => {
     const depth = model.get("slices").length,
       wide = Math.max(200, plot.clientWidth || 800),
-      step = (wide - LEFT - RIGHT) / Math.max(1, depth);
-    return { depth, wide, step, x: (place) => LEFT + (place + 0.5) * step };
+      left = Math.max(LEFT, 10 + CHARACTER * effectEnd().length),
+      step = (wide - left - RIGHT) / Math.max(1, depth);
+    return { depth, wide, left, step, x: (place) => left + (place + 0.5) * step };
   };
   const placeAt = (event) => {
-    const { depth, step } = geometry(),
-      at = (event.clientX - plot.getBoundingClientRect().left - LEFT) / step;
+    const { depth, left, step } = geometry(),
+      at = (event.clientX - plot.getBoundingClientRect().left - left) / step;
     return Math.min(depth - 1, Math.max(0, Math.floor(at)));
   };
   const nearest = (place) => {
@@ -46,7 +50,7 @@ function render({ model, el }) {
   };
 
   const label = (x, y, words, more = {}) => h("text", { x, y, text: words, ...more });
-  const bars = (values, zero, room, kind) => {
+  const bars = (values, zero, room, kind, style) => {
     const { step, x } = geometry(),
       wide = Math.max(1.5, Math.min(16, 0.8 * step));
     return Object.entries(values).map(([place, value]) => {
@@ -58,47 +62,43 @@ function render({ model, el }) {
           width: wide,
           y: value < 0 ? zero : zero - tall,
           height: tall,
-          class: kind(Number(place), value),
+          class: style(Number(place), value),
           "data-bar": place,
         },
-        h("title", { text: `slice ${place}: ${Number(value).toFixed(digitsFor(Math.abs(value)))}` }),
+        h("title", { text: `slice ${place}: ${kind === "effect" ? signedFigure(value) : value.toFixed(3)}` }),
       );
     });
   };
   const attentionPanel = (base) => {
     const attention = model.get("attention"),
-      { wide } = geometry(),
+      { wide, left } = geometry(),
       values = Object.values(attention),
       end = scaleEnd(values),
       even = values.length ? 1 / values.length : 0;
     if (!values.length)
-      return [label(LEFT, base - HIGH / 2, "no attention in this model's answer", { class: "cw-axis-words" })];
+      return [label(left, base - HIGH / 2, "no attention in this model's answer", { class: "cw-axis-words" })];
     const y = base - (HIGH * even) / end;
     return [
-      ...bars(attention, base, HIGH / end, (_, value) =>
+      ...bars(attention, base, HIGH / end, "attention", (_, value) =>
         value > even ? "cw-bar-attention above" : "cw-bar-attention",
       ),
-      h("line", { x1: LEFT, x2: wide - RIGHT, y1: y, y2: y, class: "cw-even" }),
+      h("line", { x1: left, x2: wide - RIGHT, y1: y, y2: y, class: "cw-even" }),
       label(wide - RIGHT, y - 3, `1/${values.length}`, { class: "cw-axis-words", "text-anchor": "end" }),
-      label(LEFT - 6, base - HIGH + 8, end, { class: "cw-axis-words", "text-anchor": "end" }),
-      label(LEFT - 6, base, "0", { class: "cw-axis-words", "text-anchor": "end" }),
+      label(left - 6, base - HIGH + 8, end, { class: "cw-axis-words", "text-anchor": "end" }),
+      label(left - 6, base, "0", { class: "cw-axis-words", "text-anchor": "end" }),
     ];
   };
   const effectPanel = (zero) => {
-    const effects = model.get("effects"),
-      most = Math.max(1e-9, ...Object.values(effects).map(Math.abs)),
+    const most = mostEffect() || 1,
       half = LOW / 2,
-      known = Object.keys(effects).length;
+      { left } = geometry(),
+      end = (y, text) => label(left - 6, y, text, { class: "cw-axis-words", "text-anchor": "end" });
     return [
-      ...bars(effects, zero, half / most, (_, value) => (value < 0 ? "cw-bar-effect against" : "cw-bar-effect")),
-      label(LEFT - 6, zero - half + 8, known ? signed(most, digitsFor(most)) : "", {
-        class: "cw-axis-words",
-        "text-anchor": "end",
-      }),
-      label(LEFT - 6, zero + half, known ? signed(-most, digitsFor(most)) : "", {
-        class: "cw-axis-words",
-        "text-anchor": "end",
-      }),
+      ...bars(model.get("effects"), zero, half / most, "effect", (_, value) =>
+        value < 0 ? "cw-bar-effect against" : "cw-bar-effect",
+      ),
+      end(zero - half + 8, effectEnd()),
+      end(zero + half, effectEnd().replace("+", "−")),
     ];
   };
   const truthStrip = (top) => {
@@ -119,7 +119,7 @@ function render({ model, el }) {
     );
   };
   const draw = () => {
-    const { depth, wide, step, x } = geometry(),
+    const { depth, wide, left, step, x } = geometry(),
       base = TOP + HIGH,
       zero = base + GAP + LOW / 2,
       strip = zero + LOW / 2 + 8,
@@ -128,11 +128,12 @@ function render({ model, el }) {
       slices = model.get("slices"),
       place = model.get("place"),
       known = slices.some(({ lesion }) => lesion !== null),
-      name = model.get("effect_class");
+      name = model.get("effect_class"),
+      ends = model.get("directions").includes("H") ? ["feet", "head"] : ["first slice", "last slice"];
     plot.setAttribute("viewBox", `0 0 ${wide} ${tall}`);
     plot.style.height = `${tall}px`;
-    const axis = (y) => h("line", { x1: LEFT, x2: wide - RIGHT, y1: y, y2: y, class: "cw-base" });
-    const words = (y, text) => label(LEFT, y, text, { class: "cw-axis-words strong" });
+    const axis = (y) => h("line", { x1: left, x2: wide - RIGHT, y1: y, y2: y, class: "cw-base" });
+    const words = (y, text) => label(left, y, text, { class: "cw-axis-words strong" });
     const span = drag?.moved ? [Math.min(drag.from, drag.to), Math.max(drag.from, drag.to)] : null;
     plot.replaceChildren(
       h("rect", { x: 0, y: 0, width: wide, height: tall, class: "cw-hit-all" }),
@@ -168,10 +169,10 @@ function render({ model, el }) {
         h("path", { d: `M${x(one) - 4} ${base - 8}l8 8m0 -8l-8 8`, class: "cw-off-mark", "data-off": one }),
       ),
       ...truthStrip(strip),
-      label(LEFT - 6, strip + 9, "lesion", { class: "cw-axis-words", "text-anchor": "end" }),
-      ...(known ? [] : [label(LEFT, strip + 9, "not known: no masks", { class: "cw-axis-words" })]),
-      label(LEFT, tall - 2, "feet", { class: "cw-axis-words" }),
-      label(wide - RIGHT, tall - 2, "head", { class: "cw-axis-words", "text-anchor": "end" }),
+      label(left - 6, strip + 9, "lesion", { class: "cw-axis-words", "text-anchor": "end" }),
+      ...(known ? [] : [label(left, strip + 9, "not known: no masks", { class: "cw-axis-words" })]),
+      label(left, tall - 2, ends[0], { class: "cw-axis-words" }),
+      label(wide - RIGHT, tall - 2, ends[1], { class: "cw-axis-words", "text-anchor": "end" }),
     );
     drawWords();
   };
@@ -185,11 +186,9 @@ function render({ model, el }) {
       rho = model.get("rho");
     const told = top
       ? `Slice ${top[0]} is looked at most (${top[1].toFixed(2)})` +
-        (strongest
-          ? `; slice ${strongest[0]} matters most (${signed(strongest[1], digitsFor(Math.abs(strongest[1])))})`
-          : "")
+        (strongest ? `; slice ${strongest[0]} matters most (${signedFigure(strongest[1])})` : "")
       : strongest
-        ? `Slice ${strongest[0]} matters most (${signed(strongest[1], digitsFor(Math.abs(strongest[1])))})`
+        ? `Slice ${strongest[0]} matters most (${signedFigure(strongest[1])})`
         : "";
     const agrees = agreementOf(rho);
     title.replaceChildren(
@@ -245,7 +244,11 @@ function render({ model, el }) {
   const stops = [
     live.stop,
     () => watch.disconnect(),
-    onChange(model, ["slices", "attention", "effects", "effect_class", "off", "place", "reading", "rho"], draw),
+    onChange(
+      model,
+      ["slices", "attention", "effects", "effect_class", "off", "place", "reading", "rho", "directions"],
+      draw,
+    ),
   ];
   return () => stops.forEach((stop) => stop());
 }

@@ -26,7 +26,6 @@ function render({ model, el }) {
     live = connection(model, drawAll),
     still = () => !live.alive || Boolean(model.get("frozen")),
     on = () => model.get("reading").filter((place) => !model.get("off").includes(place));
-  let dragged = null;
 
   const ask = (order) => put(model, { order, sequence: [] });
   const flip = (place) => {
@@ -42,27 +41,14 @@ function render({ model, el }) {
   const drawHead = () =>
     keepFocus(head, () => {
       if (!model.get("reading").length) return head.replaceChildren();
-      const order = model.get("order"),
-        names = [...model.get("orders"), ...(order === "custom" ? ["custom"] : [])];
       head.replaceChildren(
-        h(
-          "span",
-          { class: "cw-group cw-joined", role: "radiogroup", "aria-label": "order of the slices" },
-          ...names.map((name) => {
-            const letter = Object.keys(SLICE_ORDER_KEYS).find((one) => SLICE_ORDER_KEYS[one] === name);
-            return h("button", {
-              class: "cw-button",
-              role: "radio",
-              "aria-checked": order === name,
-              "data-order": name,
-              "data-key": `order-${name}`,
-              disabled: still(),
-              title: letter ? `o then ${letter}` : null,
-              text: SLICE_ORDER_NAMES[name] ?? name,
-              onclick: () => name !== "custom" && ask(name),
-            });
-          }),
-        ),
+        orderChoice(model, {
+          label: "order of the slices",
+          keys: SLICE_ORDER_KEYS,
+          titles: SLICE_ORDER_NAMES,
+          still: still(),
+          ask,
+        }),
         h("button", {
           class: "cw-button",
           "aria-pressed": model.get("exact"),
@@ -75,31 +61,13 @@ function render({ model, el }) {
       );
     });
 
-  const head_row = (attention) =>
+  const headRow = (attention) =>
     h(
       "div",
       { class: "cw-row cw-head", role: "row" },
       ...["", "on", "read", "slice"].map((text) => h("span", { role: "columnheader", text })),
       ...(attention ? [h("span", { role: "columnheader", text: "attention" })] : []),
-      h(
-        "span",
-        { role: "columnheader", title: "what the log-odds of the class lose when the slice is left out" },
-        "effect on ",
-        still()
-          ? model.get("effect_class")
-          : h(
-              "select",
-              {
-                class: "cw-select",
-                "data-key": "class",
-                "aria-label": "class of the effect",
-                onchange: (event) => put(model, { effect_class: event.target.value }),
-              },
-              ...model
-                .get("classes")
-                .map((name) => h("option", { value: name, text: name, selected: name === model.get("effect_class") })),
-            ),
-      ),
+      effectHead(model, still(), "what the log-odds of the class lose when the slice is left out"),
     );
   const row = (place, rank, { attention, effects, end, most, frozen }) => {
     const isOff = model.get("off").includes(place),
@@ -110,20 +78,12 @@ function render({ model, el }) {
       figure = (value) => (value === undefined ? "" : value.toFixed(3).replace(/^(-?)0\./, "$1."));
     const cells = [
       h("span", { class: "cw-grip", text: "⠿", title: "drag to another rank (Alt ↑ ↓)" }),
-      h("button", {
-        class: "cw-switch",
-        role: "switch",
-        "aria-checked": !isOff,
-        "aria-label": `slice ${place} ${isOff ? "off" : "on"}`,
-        "data-switch": place,
-        "data-key": `switch-${place}`,
-        disabled: last || frozen,
-        title: last ? "the last slice stays on" : frozen ? "needs the kernel" : isOff ? "switch on" : "switch off",
-        onclick: (event) => {
-          event.stopPropagation();
-          flip(place);
-        },
-      }),
+      rowSwitch(
+        "slice",
+        place,
+        { isOff, last, still: frozen, flip: () => flip(place) },
+        { "data-switch": place, "data-key": `switch-${place}` },
+      ),
       h("b", { role: "rowheader", text: rank }),
       h("span", { class: "cw-name", title: own.id ?? "", text: `${place}${own.lesion ? " ● lesion" : ""}` }),
     ];
@@ -148,7 +108,7 @@ function render({ model, el }) {
         "span",
         { class: "cw-cell" },
         effect === undefined ? h("i", { text: isOff ? "" : "…" }) : signedBar(effect, most, true),
-        h("b", { text: effect === undefined ? "" : signed(effect, digitsFor(most)) }),
+        h("b", { text: effect === undefined ? "" : signedFigure(effect, most) }),
       ),
     );
     return h(
@@ -159,7 +119,7 @@ function render({ model, el }) {
         "aria-selected": false,
         draggable: !frozen,
         "data-place": place,
-        onclick: () => put(model, { place }),
+        ...onPress(() => put(model, { place })),
       },
       ...cells,
     );
@@ -184,7 +144,7 @@ function render({ model, el }) {
       const had = rows.scrollTop;
       rows.replaceChildren(
         ...(reading.length
-          ? [head_row(weights), ...reading.map((place, at) => row(place, at + 1, about))]
+          ? [headRow(weights), ...reading.map((place, at) => row(place, at + 1, about))]
           : [h("p", { class: "cw-note cw-empty", text: model.get("frozen") || "Nothing was read." })]),
       );
       rows.scrollTop = had;
@@ -202,50 +162,17 @@ function render({ model, el }) {
     const mode = model.get("off_mode"),
       words = [live.alive ? "" : "No kernel answers: looking goes on, what-ifs need it.", ...model.get("notes")];
     foot.replaceChildren(
-      ...(model.get("reading").length
-        ? [
-            h(
-              "label",
-              { class: "cw-group", title: SLICE_OFF_HELP[mode] },
-              "off means ",
-              h(
-                "select",
-                {
-                  class: "cw-select",
-                  "data-off-mode": true,
-                  "data-key": "mode",
-                  disabled: still(),
-                  onchange: (event) => put(model, { off_mode: event.target.value }),
-                },
-                ...Object.keys(SLICE_OFF_HELP).map((one) =>
-                  h("option", { value: one, text: one, title: SLICE_OFF_HELP[one], selected: one === mode }),
-                ),
-              ),
-              ` ${SLICE_OFF_HELP[mode]}`,
-            ),
-          ]
-        : []),
+      ...(model.get("reading").length ? [offChoice(model, SLICE_OFF_HELP, still(), SLICE_OFF_HELP[mode])] : []),
       ...words.filter(Boolean).map((text) => h("span", { text })),
     );
   };
 
-  const rowAt = (event) => event.target.closest?.("[data-place]"),
-    rankOf = (event) => model.get("reading").indexOf(Number(rowAt(event)?.dataset.place));
-  rows.addEventListener("dragstart", (event) => {
-    dragged = rankOf(event);
-    event.dataTransfer?.setData("text/plain", String(dragged));
-  });
-  rows.addEventListener("dragover", (event) => {
-    event.preventDefault();
-    rows.querySelector(".drop")?.classList.remove("drop");
-    rowAt(event)?.classList.add("drop");
-  });
-  rows.addEventListener("drop", (event) => {
-    event.preventDefault();
-    const to = rankOf(event);
-    if (dragged >= 0 && to >= 0 && dragged !== to) move(dragged, to);
-    dragged = null;
-  });
+  draggedRows(
+    rows,
+    (event) => event.target.closest?.("[data-place]"),
+    (row) => model.get("reading").indexOf(Number(row.dataset.place)),
+    move,
+  );
 
   /** The next slice by weight: by attention, or by the size of the effect where there is none. */
   const byWeight = (forward) => {
@@ -289,10 +216,8 @@ function render({ model, el }) {
       byWeight(event.shiftKey ? -1 : 1);
       reveal();
     } else if (event.key.toLowerCase() === "x" && !still()) put(model, { exact: !model.get("exact") });
-    else if (event.key === "o") {
-      root.dataset.chord = "o";
-      setTimeout(() => delete root.dataset.chord, 1500);
-    } else return false;
+    else if (event.key === "o") beginOrder(root);
+    else return false;
     return true;
   };
   const stops = [

@@ -4,7 +4,7 @@ from covid_workbench.reports.svg import tag
 from draw.design import BLUE, GREEN, INK, LABEL, MARGIN, ORANGE, PLUM, SOFT, TINT, WIDTH, arrow, card, words
 
 ROOMS = (  # room, first notebook, what lives there, colour of its kind
-    ("base", "000", "errors, files, settings, progress, locks", SOFT),
+    ("base", "000", "errors, files, settings, progress, locks, shapes and tubes", SOFT),
     ("data", "040", "volumes, slices, the phantom, sources, audit, DICOM out", GREEN),
     ("models", "100", "protocol, detector, ranked regions, aggregators, networks", GREEN),
     ("volumes", "150", "whole scans: lung masks, chosen slices, enhancement", GREEN),

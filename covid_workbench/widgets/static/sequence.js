@@ -1,0 +1,120 @@
+// What the two lists of a sequence share, that of regions and that of slices: the choice of an order, the head of the
+// effects, a row's switch, what off means, and rows that are dragged to another rank.
+
+/** Radio buttons for the orders of a sequence. `keys`: letter -> order; `titles`: order -> its name for people. */
+function orderChoice(model, { label, keys, titles, still, ask }) {
+  const order = model.get("order"),
+    names = [...model.get("orders"), ...(order === "custom" ? ["custom"] : [])];
+  return h(
+    "span",
+    { class: "cw-group cw-joined", role: "radiogroup", "aria-label": label },
+    ...names.map((name) => {
+      const letter = Object.keys(keys).find((one) => keys[one] === name);
+      return h("button", {
+        class: "cw-button",
+        role: "radio",
+        "aria-checked": order === name,
+        "data-order": name,
+        "data-key": `order-${name}`,
+        disabled: still,
+        title: letter ? `o then ${letter}` : null,
+        text: titles[name] ?? name,
+        onclick: () => name !== "custom" && ask(name),
+      });
+    }),
+  );
+}
+
+/** The head of the column of effects, with the choice of their class. */
+function effectHead(model, still, title) {
+  const chosen = model.get("effect_class"),
+    classes = model.get("classes");
+  return h(
+    "span",
+    { role: "columnheader", title },
+    "effect on ",
+    still || !classes.length
+      ? chosen
+      : h(
+          "select",
+          {
+            class: "cw-select",
+            "data-key": "class",
+            "aria-label": "class of the effect",
+            onchange: (event) => put(model, { effect_class: event.target.value }),
+          },
+          ...classes.map((name) => h("option", { value: name, text: name, selected: name === chosen })),
+        ),
+  );
+}
+
+/** The switch of a row of `what`, the `last` of which stays on. `attributes` say which row it is. */
+function rowSwitch(what, name, { isOff, last, still, flip }, attributes) {
+  const own = (act) => (event) => {
+    event.stopPropagation(); // the row is not chosen
+    act(event);
+  };
+  const { onpointerdown, onclick } = onPress(flip);
+  return h("button", {
+    class: "cw-switch",
+    role: "switch",
+    "aria-checked": !isOff,
+    "aria-label": `${what} ${name} ${isOff ? "off" : "on"}`,
+    disabled: last || still,
+    title: last ? `the last ${what} stays on` : still ? "needs the kernel" : isOff ? "switch on" : "switch off",
+    onpointerdown: own(onpointerdown),
+    onclick: own(onclick),
+    ...attributes,
+  });
+}
+
+/** What off means, to choose. `help`: mode -> words; `words` follow the choice. */
+function offChoice(model, help, still, words) {
+  const mode = model.get("off_mode");
+  return h(
+    "label",
+    { class: "cw-group", title: help[mode] },
+    "off means ",
+    h(
+      "select",
+      {
+        class: "cw-select",
+        "data-off-mode": true,
+        "data-key": "mode",
+        disabled: still,
+        onchange: (event) => put(model, { off_mode: event.target.value }),
+      },
+      ...Object.keys(help).map((one) =>
+        h("option", { value: one, text: one, title: help[one], selected: one === mode }),
+      ),
+    ),
+    ` ${words}`,
+  );
+}
+
+/** Rows that are dragged to another rank: `rankOf(row)` counts from 0, `move(from, to)` hears where one was dropped. */
+function draggedRows(rows, rowAt, rankOf, move) {
+  let from = -1;
+  const rank = (event) => (rowAt(event) ? rankOf(rowAt(event)) : -1);
+  rows.addEventListener("dragstart", (event) => {
+    from = rank(event);
+    event.dataTransfer?.setData("text/plain", String(from));
+  });
+  rows.addEventListener("dragover", (event) => {
+    event.preventDefault();
+    rows.querySelector(".drop")?.classList.remove("drop");
+    rowAt(event)?.classList.add("drop");
+  });
+  rows.addEventListener("drop", (event) => {
+    event.preventDefault();
+    const to = rank(event);
+    if (from >= 0 && to >= 0 && from !== to) move(from, to);
+    from = -1;
+  });
+}
+
+/** The letter `o` begins a command of two keys. */
+function beginOrder(root) {
+  root.dataset.chord = "o";
+  setTimeout(() => delete root.dataset.chord, 1500);
+}
