@@ -170,13 +170,21 @@ class SliceTrunk(SliceSteps):
     """Slices (n, 3, S, S) and lung masks (n, S, S) of one volume -> vectors (n, C).
 
     `network`: a residual network of torchvision; `lung_fusion` and `map_attention` as in `VolumeSettings`; with
-    `recompute` its blocks keep no maps for the backward pass.
+    `recompute` its blocks keep no maps for the backward pass; `joint`: in training, volumes are normalised together.
     """
 
     def __init__(
-        self, network: nn.Module, cut: str, *, lung_fusion: bool, map_attention: bool, recompute: bool = False
+        self,
+        network: nn.Module,
+        cut: str,
+        *,
+        lung_fusion: bool,
+        map_attention: bool,
+        recompute: bool = False,
+        joint: bool = False,
     ):
         super().__init__()
+        self.joint = joint
         self.conv1, self.bn1, self.maxpool = network.conv1, network.bn1, network.maxpool
         self.lungs = lung_convolution() if lung_fusion else None
         self.attention = nn.Sequential(ChannelAttention(64), SpatialAttention()) if map_attention else None
@@ -208,11 +216,11 @@ def build_slice_trunk(
     for value, options, what in ((backbone, BACKBONES, "backbone"), (cut, CUTS, "cut")):
         if value not in options:
             raise InputError(f"{what} '{value}' is unknown, {nearest(value, options)}")
-    norm = partial(VolumeNorm, track_running_stats=statistics == "running")
+    norm = partial(VolumeNorm, track_running_stats=statistics != "volume")
     network = torchvision.models.get_model(backbone, norm_layer=norm)
     if pretrained:
         load_pretrained(network, pretrained, backbone, may_miss=True)
-    return SliceTrunk(network, cut, **parts)
+    return SliceTrunk(network, cut, joint=statistics == "batch", **parts)
 
 # %% ../../nbs/116_models.slice_trunk.ipynb #2e52fe5c
 TRUNKS: dict[str, Callable[..., nn.Module]] = {}  # name -> what builds it

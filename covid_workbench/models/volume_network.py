@@ -105,7 +105,8 @@ class SliceReader(VolumeReader):
 
     def vectors(self, slices: torch.Tensor, lungs: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
         "Slices (B, N, 3, S, S) and lung masks (B, N, S, S) -> vectors (B, N, C), 0 where there is no slice."
-        if getattr(self.trunk, "independent", False):
+        together = getattr(self.trunk, "joint", False) and self.training
+        if together or getattr(self.trunk, "independent", False):
             rows = self.trunk(slices[valid], lungs[valid])  # (n, C), of all volumes at once
         else:
             rows = torch.cat([self._alone(number, slices, lungs, valid) for number in range(len(valid))])

@@ -350,17 +350,25 @@ SMALL: dict[str, Any] = TINY | dict(
 PRESETS: dict[str, dict[str, Any]] = {"paper": {}, "small": SMALL, "smoke": SMOKE}
 
 VOLUMES: dict[str, Any] = dict(
-    regime="two-phase", image_size=96, phantom_size=96, learning_rate=1e-3, classification_batch=1
+    regime="two-phase",
+    image_size=96,
+    phantom_size=96,
+    phantom_form="volumes",
+    learning_rate=1e-3,
+    classification_batch=1,
 )
 # a step sees as many volumes of each class: without weights of ImageNet the vectors of two volumes are nearly the same,
-# and what moves the answer for all of them alike cancels; few slices of many volumes teach more than many of few
+# and what moves the answer for all of them alike cancels; normalised together, since statistics of each volume take away
+# how much of its lungs is ill; few slices of many volumes teach more than many of few
 PAIRS: dict[str, Any] = dict(
     classification_batch=4,
     balanced=True,
-    phantom_patients=300,
+    volume_statistics="batch",
+    phantom_patients=450,
     phantom_slices=16,
     training_slices=4,
-    volume_slices=12,
+    volume_slices=16,
+    validate_every=4,
     hidden_size=64,
     epochs=40,
     warmup=50,

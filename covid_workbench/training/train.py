@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['WITHOUT_REGIONS', 'AGGREGATOR_TRAINING', 'DETECTOR_PROTOCOL', 'starts_warm', 'needs_pretrained', 'check_weights',
            'note_weights', 'weight_notes', 'detector_run', 'warm_detector', 'weights_hash', 'check_start',
-           'threads_for', 'train', 'slices_at_once', 'memory_words', 'check_room']
+           'threads_for', 'train', 'slices_at_once', 'volumes_at_once', 'memory_words', 'check_room']
 
 # %% ../../nbs/422_training.train.ipynb #c4e5aa5f
 import contextlib
@@ -347,19 +347,28 @@ def train(
 
 # %% ../../nbs/422_training.train.ipynb #8de72dfb
 def slices_at_once(experiment: Experiment) -> int:
-    "How many slices are in memory together in a step of training: those of its largest part, or of one volume."
+    "How many slices are in memory together in a step of training: those of its largest part, or of its volumes."
     training = experiment.training
     if experiment.one_shot.model == VOLUME_MODEL:
-        return experiment.volume.training_slices or experiment.volume.volume_slices
+        return volumes_at_once(experiment) * (experiment.volume.training_slices or experiment.volume.volume_slices)
     batch = max(training.segmentation_batch + training.segmentation_empty, training.classification_batch)
     return -(-batch // training.accumulation)
+
+
+def volumes_at_once(experiment: Experiment) -> int:
+    "How many volumes are in memory together in a step of training: one, unless they are normalised together."
+    training = experiment.training
+    together = experiment.volume.volume_statistics == "batch"
+    return -(-training.classification_batch // training.accumulation) if together else 1
 
 
 def memory_words(experiment: Experiment) -> str:
     "What a step of training on volumes takes, for people; see `models.sizes.estimated_memory`."
     size, most, again = experiment.data.image_size, slices_at_once(experiment), experiment.volume.recompute
     needed = estimated_memory(experiment.detector, experiment.one_shot, size, most, recompute=again) / 2**30
-    return f"a step on one volume of up to {most} slices of {size}x{size} takes about {needed:.1f} GB of memory"
+    count = volumes_at_once(experiment)
+    volumes = "one volume" if count == 1 else f"{count} volumes together"
+    return f"a step on {volumes} of up to {most // count} slices of {size}x{size} takes about {needed:.1f} GB of memory"
 
 
 def check_room(experiment: Experiment, device: torch.device) -> None:

@@ -74,9 +74,10 @@ def volume_stage(model: nn.Module, data: ExperimentData, device: torch.device) -
     "The only stage of a volume-level model. Raises `InputError` where a split has no volume with a label."
     task, training = volume_task(model, data, device), data.experiment.training
     held, pin = volume_dataset(data, "validation", labelled=True), device.type == "cuda"
+    together = data.experiment.volume.volume_statistics == "batch"  # volumes of a step need each other
 
     def losses(batch: dict, step: int) -> Iterator:
-        count = len(batch["id"])
+        count = training.accumulation if together else len(batch["id"])
         yield task.losses(batch, step) if count == 1 else losses_in_parts(task, batch, step, count)
 
     return Stage(
