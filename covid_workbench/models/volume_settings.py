@@ -63,9 +63,9 @@ class VolumeSettings(VolumeChanges):
     )
     volume_statistics: str = setting(
         "volume",
-        "normalisation in the trunk of a volume's network: statistics of the slices at hand (volume, the paper), running "
-        "estimates outside of training (running), or these and in training the statistics of all volumes of a step "
-        "(batch, as batch normalisation usually is)",
+        "normalisation in the trunk of a volume's network: statistics of the slices at hand (volume, the paper), "
+        "running estimates outside of training (running), or these and in training the statistics of all volumes of a "
+        "step (batch, as batch normalisation usually is)",
         options=("volume", "running", "batch"),
     )
     recompute: bool = setting(False, "a volume's trunk is computed again in the backward pass: slower, in less memory")

@@ -358,7 +358,7 @@ VOLUMES: dict[str, Any] = dict(
     classification_batch=1,
 )
 # a step sees as many volumes of each class: without weights of ImageNet the vectors of two volumes are nearly the same,
-# and what moves the answer for all of them alike cancels; normalised together, since statistics of each volume take away
+# and what moves the answer for all of them alike cancels; normalised together, since statistics of each volume hide
 # how much of its lungs is ill; few slices of many volumes teach more than many of few
 PAIRS: dict[str, Any] = dict(
     classification_batch=4,
