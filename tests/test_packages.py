@@ -12,6 +12,7 @@ from packages_kit import Installed, build, copy_checkout, lay_distributions, nee
 from test_package import TOOLING
 
 ROOT = Path(__file__).parents[1]
+FEW = dict(model="attention", threads=1, detector_epochs=0.3, aggregator_epochs=0.3, epochs=0.3)
 STUDY = {"name": "small", "question": "which?", "axes": {"model": ["attention", "lstm1"]}}
 VOLUME_TOOLS = ("pydicom", "gdcm", "highdicom", "nibabel")
 
@@ -80,7 +81,7 @@ assert Path("answers/predictions.json").is_file()
 @pytest.fixture(scope="module")
 def trained(plain) -> Path:
     "A run of the wheel without notebook tooling, which imported all of its modules, scored and answered."
-    settings = assignments(model="attention")
+    settings = assignments(**FEW)
     done = plain.python(WITHOUT.format(tools=(*TOOLING, *VOLUME_TOOLS), settings=settings))
     assert done.returncode == 0, done.stderr[-2000:]
     return plain.work / "run"
@@ -154,7 +155,7 @@ assert main(["ablate", {study!r}, "--out", "study", "--dry-run", "--set", *{sett
 def test_with_notebook_tooling_explorers_and_studies_begin(with_notebooks, plain, trained):
     study = plain.work / "study.json"
     study.write_text(json.dumps(STUDY))
-    done = with_notebooks.python(WITH.format(run=str(trained), study=str(study), settings=assignments()))
+    done = with_notebooks.python(WITH.format(run=str(trained), study=str(study), settings=assignments(threads=1)))
     assert done.returncode == 0, done.stderr[-2000:]
     assert "attention.ipynb" in done.stdout and "jupyterlab" in done.stdout and "Estimate: about" in done.stdout
     assert not list(with_notebooks.work.iterdir()) and with_notebooks.problems() == ""
