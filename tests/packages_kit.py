@@ -51,6 +51,7 @@ def needed(dist: Distribution, extras: Sequence[str] = ()) -> list[Distribution]
         if key not in seen:
             seen.add(key)
             found[key[0]] = distribution(requirement.name)
+            assert requirement.specifier.contains(found[key[0]].version, prereleases=True), line
             asked += [(line, key[1]) for line in found[key[0]].requires or ()]
     return list(found.values())
 
@@ -74,7 +75,11 @@ class Installed:
     def make(cls, folder: Path, wheel: Path) -> "Installed":
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
         env = cls(folder)
-        env._uv("install", "--offline", "--no-deps", str(wheel))
+        uv = [str(Path(sys.executable).parent / "uv"), "pip", "install", "-q", "--offline", "--no-deps"]
+        done = subprocess.run(
+            [*uv, "--python", str(folder / "bin" / "python"), str(wheel)], capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
         return env
 
     @property
@@ -88,17 +93,6 @@ class Installed:
     @property
     def metadata(self) -> Path:
         return next(self.site.glob("covid_workbench-*.dist-info"))
-
-    def _uv(self, what: str, *words: str) -> str:
-        uv = Path(sys.executable).parent / "uv"
-        words = [str(uv), "pip", what, "-q", "--python", str(self.folder / "bin" / "python"), *words]
-        done = subprocess.run(words, capture_output=True, text=True)
-        assert what == "check" or done.returncode == 0, done.stderr
-        return done.stderr if done.returncode else ""
-
-    def problems(self) -> str:
-        "Requirements that are not met, in words; empty when all are."
-        return self._uv("check")
 
     def _run(self, *words: str) -> subprocess.CompletedProcess:
         kept = {
