@@ -16,16 +16,21 @@ export PYTHONHASHSEED := 0
 help:            ## this page
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
+# gpu: the lock as it is; cpu: PyTorch for CPUs from its own index, without hashes, and none of CUDA's libraries
+TORCH ?= gpu
+CPU_LOCK = awk '/^[^ \#]/ { keep = !/^(nvidia-|cuda-|triton==)/; bare = /^torch(vision)?==/ } keep && !(bare && /--hash/) { if (bare) sub(/ *\\$$/, ""); print }' requirements.lock
+
 $(BIN)/.stamp: requirements.lock setup.py settings.ini
 	@echo "Setting up .venv (about a minute with a good connection, once)"
 	@test -x $(BIN)/python || test -n "$(PY)" || { echo "No Python 3.11, 3.12 or 3.13 found; install one, or name it: make PY=/path/to/python3.12"; exit 2; }
 	test -x $(BIN)/python || $(PY) -m venv .venv || { rm -rf .venv; echo "Python has no venv here; on Debian and Ubuntu: apt-get install python3-venv"; exit 2; }
 	$(BIN)/python -m pip install -q --disable-pip-version-check uv==0.13.8
-	$(BIN)/uv pip sync -q --python $(BIN)/python --compile-bytecode requirements.lock
+	$(if $(filter cpu,$(TORCH)),$(CPU_LOCK) > .venv/cpu.lock)
+	$(BIN)/uv pip sync -q --python $(BIN)/python --compile-bytecode $(if $(filter cpu,$(TORCH)),--torch-backend cpu .venv/cpu.lock,requirements.lock)
 	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
 	touch $@
 
-setup: $(BIN)/.stamp  ## the virtual environment, from the hashed lock
+setup: $(BIN)/.stamp  ## the virtual environment, from the hashed lock (TORCH=cpu: 1.5 GB instead of 6, without CUDA)
 
 demo: $(BIN)/.stamp  ## phantom CT -> three one-shot models -> report.html
 	$(BIN)/covid-workbench demo --out $(OUT) --seed $(SEED)
