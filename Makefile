@@ -11,7 +11,7 @@ SEED ?= 0
 WORKERS := $(shell nproc | awk '{ print ($$1 > 1) ? 2 : 1 }')
 export PYTHONHASHSEED := 0
 
-.PHONY: help setup demo demo-seeds test test-faults test-kill test-audit test-browser bench-explorer large volume-figures memory memory-volume house bench gpu sync conflicts hooks export readme pictures pictures-train notebooks pytest docs lock lab clean
+.PHONY: help setup demo demo-seeds test test-faults test-kill test-audit test-browser bench-explorer large volume-figures memory memory-volume packages house bench gpu sync conflicts hooks export readme pictures pictures-train notebooks pytest docs lock lab clean
 
 help:            ## this page
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -110,6 +110,9 @@ test-browser: $(BIN)/.stamp .venv-browser/.stamp  ## the explorers in JupyterLab
 	test -x .venv-browser/bin/python || $(BIN)/python -m venv --without-pip .venv-browser
 	$(BIN)/uv pip sync -q --python .venv-browser/bin/python tests/browser/requirements.lock
 	touch $@
+
+packages: $(BIN)/.stamp  ## wheels of the lock for every system and Python; the wheel of the sdist in real environments (6 GB each)
+	$(BIN)/python tests/heavy/packages.py
 
 house: $(BIN)/.stamp  ## rooms, imports and lengths of cells, functions, classes and lines
 	@$(BIN)/python tests/house.py .

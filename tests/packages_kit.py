@@ -72,8 +72,8 @@ class Installed:
     folder: Path
 
     @classmethod
-    def make(cls, folder: Path, wheel: Path) -> "Installed":
-        subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    def make(cls, folder: Path, wheel: Path, python: str = sys.executable) -> "Installed":
+        subprocess.run([python, "-m", "venv", "--without-pip", str(folder)], check=True)
         env = cls(folder)
         uv = [str(Path(sys.executable).parent / "uv"), "pip", "install", "-q", "--offline", "--no-deps"]
         done = subprocess.run(
@@ -99,7 +99,7 @@ class Installed:
             name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COVID_", "VIRTUAL"))
         }
         kept |= {"PYTHONNOUSERSITE": "1", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-        return subprocess.run(words, cwd=self.work, env=kept, capture_output=True, text=True, timeout=300)
+        return subprocess.run(words, cwd=self.work, env=kept, capture_output=True, text=True, timeout=1200)
 
     def command(self, *words: str) -> subprocess.CompletedProcess:
         "`covid-workbench` with these words."

@@ -30,6 +30,7 @@ multiprocessing.get_all_start_methods = multiprocessing.context.DefaultContext.g
 )
 multiprocessing.context._concrete_contexts.pop("fork")
 multiprocessing.context._concrete_contexts.pop("forkserver")
+warnings.filterwarnings("ignore", category=EncodingWarning)
 warnings.filterwarnings("error", category=EncodingWarning, module="covid_workbench")
 """
 
@@ -46,7 +47,7 @@ def elsewhere(tmp_path_factory):
     def run(code: str) -> subprocess.CompletedProcess:
         words = [sys.executable, "-c", code]
         return subprocess.run(
-            words, env=os.environ | variables, cwd=folder / "work", capture_output=True, text=True, timeout=280
+            words, env=os.environ | variables, cwd=folder / "work", capture_output=True, text=True, timeout=1200
         )
 
     run.folder = folder / "work"
