@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 # Windows has none of these; kernels and cells, which start by themselves, lack them too
 ELSEWHERE = """
 import multiprocessing, multiprocessing.context, os, select, sys, warnings
+import psutil  # which needs `resource` on Linux only
 for name in ("fcntl", "resource", "termios", "pwd", "grp"):
     sys.modules[name] = None
 for name in ("fork", "pread", "preadv", "O_NOFOLLOW", "O_NONBLOCK", "sysconf", "geteuid", "sched_getaffinity"):
@@ -113,6 +114,8 @@ def test_locks_of_windows(tmp_path, monkeypatch):
 
 
 def test_the_memory_of_a_process_and_of_the_machine_without_resource(monkeypatch):
+    import psutil  # noqa: F401 - which needs `resource` on Linux only
+
     from covid_workbench.models import sizes
 
     most, there = sizes.largest_memory(), sizes.machine_memory()

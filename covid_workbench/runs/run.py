@@ -40,7 +40,8 @@ def record_of_machine() -> dict[str, str]:
     def git(*words: str) -> str:
         folder = Path(covid_workbench.__file__).parent
         try:
-            return subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, timeout=5).stdout.strip()
+            done = subprocess.run(["git", *words], cwd=folder, capture_output=True, timeout=5)
+            return done.stdout.decode(errors="replace").strip()
         except (OSError, subprocess.TimeoutExpired):
             return ""
 

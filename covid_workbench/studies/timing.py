@@ -169,7 +169,7 @@ def measure(experiments: Sequence[Experiment], budget: float) -> list[dict[str, 
     """
     program = "from covid_workbench.studies.timing import _measure_all; _measure_all()"
     request = json.dumps({"budget": budget, "experiments": [experiment.flat() for experiment in experiments]})
-    done = subprocess.run([*isolated_python(), "-c", program], input=request, capture_output=True, text=True)
+    done = subprocess.run([*isolated_python(), "-c", program], input=request, capture_output=True, encoding="utf-8")
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["its process was killed; out of memory?"]
         raise InputError(f"the estimate failed: {lines[-1]}; --no-estimate starts without one")
