@@ -407,7 +407,7 @@ def run_logger(folder: str | Path) -> logging.Logger:
     if not logger.handlers:
         logger.setLevel(logging.INFO)
         logger.propagate = False
-        handler = _LogFile(Path(folder) / "log.txt", delay=True)
+        handler = _LogFile(Path(folder) / "log.txt", encoding="utf-8", delay=True)
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         logger.addHandler(handler)
     return logger
