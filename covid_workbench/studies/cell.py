@@ -90,7 +90,7 @@ def _clear(path: Path) -> None:
     "Remove a file of the attempt before; anything else in its place is set aside."
     set_aside(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
 
-
+# %% ../../nbs/607_studies.cell.ipynb #99c8303c
 def _apart(lock: int) -> dict[str, Any]:
     "How a child starts that no Ctrl-C of the terminal reaches and that holds the lock, too (on Windows it does not)."
     if os.name == "posix":

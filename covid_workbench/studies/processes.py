@@ -63,7 +63,7 @@ def is_there(pid: int) -> bool:
 
     return psutil.pid_exists(pid)
 
-
+# %% ../../nbs/606_studies.processes.ipynb #35834c85
 def memory_of(processes: "Sequence[psutil.Process]") -> float:
     "Resident memory of these processes together, in GiB."
     import psutil
