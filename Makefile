@@ -2,8 +2,8 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 # the first Python here that the lock is made for
-PY ?= $(firstword $(foreach name,python3 python3.12 python3.11,$(shell $(name) -c \
-  'import sys; assert (3, 11) <= sys.version_info[:2] <= (3, 12); print(sys.executable)' 2>/dev/null)))
+PY ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(shell $(name) -c \
+  'import sys; assert (3, 11) <= sys.version_info[:2] <= (3, 13); print(sys.executable)' 2>/dev/null)))
 BIN := .venv/bin
 OUT ?= runs/demo
 SEED ?= 0
@@ -11,21 +11,26 @@ SEED ?= 0
 WORKERS := $(shell nproc | awk '{ print ($$1 > 1) ? 2 : 1 }')
 export PYTHONHASHSEED := 0
 
-.PHONY: help setup demo demo-seeds test test-faults test-kill test-audit test-browser bench-explorer large volume-figures memory memory-volume house bench gpu sync export readme pictures pictures-train notebooks pytest docs lock lab clean
+.PHONY: help setup demo demo-seeds test test-faults test-kill test-audit test-browser bench-explorer large volume-figures memory memory-volume packages house bench gpu sync conflicts hooks export readme pictures pictures-train notebooks pytest docs lock lab clean
 
 help:            ## this page
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
+# gpu: the lock as it is; cpu: PyTorch for CPUs from its own index, without hashes, and none of CUDA's libraries
+TORCH ?= gpu
+CPU_LOCK = awk '/^[^ \#]/ { keep = !/^(nvidia-|cuda-|triton==)/; bare = /^torch(vision)?==/ } keep && !(bare && /--hash/) { if (bare) sub(/ *\\$$/, ""); print }' requirements.lock
+
 $(BIN)/.stamp: requirements.lock setup.py settings.ini
 	@echo "Setting up .venv (about a minute with a good connection, once)"
-	@test -x $(BIN)/python || test -n "$(PY)" || { echo "No Python 3.11 or 3.12 found; install one, or name it: make PY=/path/to/python3.12"; exit 2; }
+	@test -x $(BIN)/python || test -n "$(PY)" || { echo "No Python 3.11, 3.12 or 3.13 found; install one, or name it: make PY=/path/to/python3.12"; exit 2; }
 	test -x $(BIN)/python || $(PY) -m venv .venv || { rm -rf .venv; echo "Python has no venv here; on Debian and Ubuntu: apt-get install python3-venv"; exit 2; }
 	$(BIN)/python -m pip install -q --disable-pip-version-check uv==0.13.8
-	$(BIN)/uv pip sync -q --python $(BIN)/python --compile-bytecode requirements.lock
+	$(if $(filter cpu,$(TORCH)),$(CPU_LOCK) > .venv/cpu.lock)
+	$(BIN)/uv pip sync -q --python $(BIN)/python --compile-bytecode $(if $(filter cpu,$(TORCH)),--torch-backend cpu .venv/cpu.lock,requirements.lock)
 	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
 	touch $@
 
-setup: $(BIN)/.stamp  ## the virtual environment, from the hashed lock
+setup: $(BIN)/.stamp  ## the virtual environment, from the hashed lock (TORCH=cpu: 1.5 GB instead of 6, without CUDA)
 
 demo: $(BIN)/.stamp  ## phantom CT -> three one-shot models -> report.html
 	$(BIN)/covid-workbench demo --out $(OUT) --seed $(SEED)
@@ -38,8 +43,23 @@ test: $(BIN)/.stamp sync notebooks pytest  ## package in step with notebooks, no
 
 SOURCES = nbs/*.ipynb nbs/*/*.ipynb README.md $$(find covid_workbench tests docs -name "*.py" -o -name "*.js" -o -name "*.css" | sort)
 
+# what a merge leaves behind: markers of git at the start of a line or of a cell's text; nbdev_merge sets them in backticks
+MARKERS := '^(<<<<<<<|=======|>>>>>>>)|(^|[^\\])"`?(<<<<<<< |>>>>>>> )|(^|[^\\])"`={7}`"'
+
+conflicts:       ## fails where a notebook holds the conflict markers of a merge
+	@if grep -lE $(MARKERS) nbs/*.ipynb nbs/*/*.ipynb; then echo "these notebooks hold conflict markers of a merge: choose between the cells and delete the markers"; exit 1; fi
+
+hooks: $(BIN)/.stamp  ## readable merges of notebooks in this clone, whether or not its environment is activated
+	git config merge.nbdev-merge.name "cells of notebooks"
+	git config merge.nbdev-merge.driver "'$(abspath $(BIN))/nbdev_merge' %O %A %B %P"
+	@! git config --local --get-all include.path '^\.\./\.gitconfig$$' > /dev/null || git config --local --unset-all include.path '^\.\./\.gitconfig$$'
+	@attributes=$$(git rev-parse --git-path info/attributes); mkdir -p "$$(dirname "$$attributes")"; \
+	grep -qsF '*.ipynb merge=nbdev-merge' "$$attributes" || echo '*.ipynb merge=nbdev-merge' >> "$$attributes"
+	@hook=$$(git rev-parse --git-path hooks/post-merge); \
+	if grep -qsx nbdev_trust "$$hook"; then printf '#!/bin/sh\nexec "%s/nbdev_trust"\n' '$(abspath $(BIN))' > "$$hook"; fi
+
 sync: $(BIN)/.stamp  ## export, format and check everything; fails where something was not in step
-	@if grep -lE '^ *"(<<<<<<<|>>>>>>>)' nbs/*.ipynb nbs/*/*.ipynb; then echo "a notebook holds conflict markers"; exit 1; fi
+	@$(MAKE) -s conflicts
 	@before=$$(cat $(SOURCES) | sha256sum); \
 	$(MAKE) -s export readme; \
 	after=$$(cat $(SOURCES) | sha256sum); \
@@ -90,6 +110,9 @@ test-browser: $(BIN)/.stamp .venv-browser/.stamp  ## the explorers in JupyterLab
 	test -x .venv-browser/bin/python || $(BIN)/python -m venv --without-pip .venv-browser
 	$(BIN)/uv pip sync -q --python .venv-browser/bin/python tests/browser/requirements.lock
 	touch $@
+
+packages: $(BIN)/.stamp  ## wheels of the lock for every system and Python; the wheel of the sdist in real environments (6 GB each)
+	$(BIN)/python tests/heavy/packages.py
 
 house: $(BIN)/.stamp  ## rooms, imports and lengths of cells, functions, classes and lines
 	@$(BIN)/python tests/house.py .

@@ -11,6 +11,20 @@ config = ConfigParser(delimiters=["="], interpolation=None)
 config.read("settings.ini", encoding="utf-8")
 settings = config["DEFAULT"]
 readme = Path("README.md")
+site = settings["git_url"]
+CLASSIFIERS = [
+    "Development Status :: 3 - Alpha",
+    "Environment :: Console",
+    "Framework :: Jupyter",
+    "Intended Audience :: Science/Research",
+    "Operating System :: POSIX :: Linux",
+    "Operating System :: MacOS",
+    "Operating System :: Microsoft :: Windows",
+    *(f"Programming Language :: Python :: {version}" for version in ("3", *settings["pythons"].split())),
+    "Topic :: Scientific/Engineering :: Image Recognition",
+    "Topic :: Scientific/Engineering :: Medical Science Apps.",
+    "Typing :: Typed",
+]
 
 
 class build_with_notebooks(build_py):
@@ -36,7 +50,14 @@ setup(
     long_description_content_type="text/markdown",
     author=settings["author"],
     license="Apache-2.0",
-    url=settings["git_url"],
+    url=site,
+    project_urls={
+        "Source": site,
+        "Issues": f"{site}/issues",
+        "Changelog": f"{site}/blob/{settings['branch']}/CHANGELOG.md",
+    },
+    classifiers=CLASSIFIERS,
+    keywords=settings["keywords"].split(),
     packages=find_packages(include=[settings["lib_path"], settings["lib_path"] + ".*"]),
     package_data={settings["lib_path"]: ["py.typed", "**/*.csv", "**/*.css", "**/*.js"]},
     cmdclass={"build_py": build_with_notebooks},

@@ -12,6 +12,7 @@ __all__ = ['SEED', 'SET', 'MOST_SAID', 'COMMANDS', 'phantom', 'phantom_arguments
 import argparse
 import json
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -288,15 +289,21 @@ def demo_arguments(command: argparse.ArgumentParser) -> None:
 # %% ../nbs/909_cli.ipynb #c7f5b392
 def lab(args: argparse.Namespace) -> int:
     "open the explorers in JupyterLab, on a run or on the newest in runs/"
+    from covid_workbench.extras import EXPLORER_TOOLS, needs
     from covid_workbench.lab import explorer_notebooks, lab_command, run_lab
 
-    if hasattr(os, "geteuid") and os.geteuid() == 0 and not args.allow_root:
+    needs("lab", "notebook", *EXPLORER_TOOLS)
+    root = hasattr(os, "geteuid") and os.geteuid() == 0
+    if root and not args.allow_root and not args.dry_run:
         raise StorageError(
             "JupyterLab does not start as root, since whoever reaches it could do anything here: become another user, "
             "or, in a container of your own, add --allow-root"
         )
-    made = explorer_notebooks(args.folder, args.runs, args.data or ())
+    made = explorer_notebooks(args.folder, args.runs, args.data or (), dry_run=args.dry_run)
     command = lab_command(made[0], port=args.port, browser=not args.no_browser, root=args.allow_root)
+    if args.dry_run:
+        print(f"{', '.join(map(str, made))} would be written or filled in, and opened by: {shlex.join(command)}")
+        return 0
     print(f"{', '.join(map(str, made))}. JupyterLab starts on 127.0.0.1 with its token; Ctrl-C ends it.", flush=True)
     return run_lab(command)
 
@@ -310,6 +317,7 @@ def lab_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--port", type=whole_number(0, 65535), default=8888, help="0 takes any that is free")
     command.add_argument("--no-browser", action="store_true", help="print the address, open nothing")
     command.add_argument("--allow-root", action="store_true", help="start JupyterLab as root, too")
+    command.add_argument("--dry-run", action="store_true", help="check runs, data and tools; write and start nothing")
 
 # %% ../nbs/909_cli.ipynb #08f42511
 def predict(args: argparse.Namespace) -> None:

@@ -24,6 +24,7 @@ from .evaluation.baselines import boxes_baseline
 from .evaluation.classification import confusion_figure
 from .evaluation.detection import AP_OF, SEGMENTATION, SEGMENTATION_REFERENCE
 from .evaluation.evaluate import evaluate
+from .extras import STUDY_TOOLS, needs
 from .files import write_atomic
 from .headless import execute_notebook, study_notebook
 from .models.cards import display_name
@@ -292,6 +293,7 @@ def run_demo(
     setting that the demo chooses itself.
     """
     out, started = Path(out), time.monotonic()
+    needs("the demo", "notebook", *STUDY_TOOLS)
     _refuse_fixed(settings or {})
     chosen = dict(settings or {}) | {"seed": seed, "split_seed": seed, "phantom_seed": seed}
     demo = _Demo(out, preset, chosen)

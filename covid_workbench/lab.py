@@ -18,6 +18,7 @@ from typing import Any
 
 from .data.joining import read_parts
 from .errors import InputError, storage
+from .extras import EXPLORER_TOOLS, needs
 from .files import read_json, write_atomic
 from .headless import isolated_python, study_notebook
 from .models.oneshot import VOLUME_MODEL
@@ -83,12 +84,16 @@ def read_notebook(path: Path) -> dict[str, Any]:
 
 # %% ../nbs/901_lab.ipynb #0bad3c91
 def explorer_notebooks(
-    folder: str | Path, runs: Sequence[str | Path] = (), data: str | Path | Sequence[str | Path] | None = None
+    folder: str | Path,
+    runs: Sequence[str | Path] = (),
+    data: str | Path | Sequence[str | Path] | None = None,
+    *,
+    dry_run: bool = False,
 ) -> list[Path]:
     """Copies of the explorers' notebooks in `folder`, with `runs` (up to three) and `data` (folders) as parameters.
 
     A notebook that is there already stays as it is, except for its parameters where runs or data are named. The one
-    that opens with the first run comes first.
+    that opens with the first run comes first. `dry_run`: all is checked, and nothing is written.
     Raises `InputError` for a folder that is no run or does not exist, and for a file there that is no notebook,
     `StorageError` when writing fails.
     """
@@ -96,8 +101,9 @@ def explorer_notebooks(
     paths, told = [], _parameters(runs, data)
     if Path(folder).exists() and not Path(folder).is_dir():
         raise InputError(f"{folder} is a file; choose another --folder for the notebooks")
-    with storage("making the folder", folder):
-        Path(folder).mkdir(parents=True, exist_ok=True)
+    if not dry_run:
+        with storage("making the folder", folder):
+            Path(folder).mkdir(parents=True, exist_ok=True)
     first = OF_VOLUMES if told["run"] and Run.open(told["run"]).experiment.one_shot.model == VOLUME_MODEL else ()
     for name in (*first, *(name for name in EXPLORERS if name not in first)):
         target = Path(folder) / f"{name}.ipynb"
@@ -105,18 +111,18 @@ def explorer_notebooks(
         notebook = read_notebook(source)
         if runs or data:
             _fill_in(notebook, _parameters_of(name, runs, data))
-        if source != target or runs or data:
+        if not dry_run and (source != target or runs or data):
             write_atomic(target, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
         paths.append(target)
     return paths
 
 # %% ../nbs/901_lab.ipynb #b8074746
 def lab_command(notebook: str | Path, *, port: int = 8888, browser: bool = True, root: bool = False) -> list[str]:
-    "The command that opens JupyterLab on a notebook: loopback only, token on; `root`: also as root."
-    try:
-        import jupyterlab  # noqa: F401
-    except ImportError:
-        raise InputError("the explorers need JupyterLab: install covid_workbench[notebook]") from None
+    """The command that opens JupyterLab on a notebook: loopback only, token on; `root`: also as root.
+
+    Raises `InputError` where JupyterLab or the widgets are not installed.
+    """
+    needs("JupyterLab with the explorers", "notebook", *EXPLORER_TOOLS)
     return [
         *isolated_python(),
         "-m",

@@ -20,10 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-try:
-    import fcntl
-except ImportError:  # Windows; there the user makes sure that one process is at work
-    fcntl = None
+from .locks import lock_descriptor
 
 # %% ../nbs/013_packed_files.ipynb #98b53cd4
 ENTRY = struct.Struct("<16sQQI4x")  # key, offset, length, checksum
@@ -162,15 +159,8 @@ def _alone(path: Path) -> Iterator[bool]:
     "Whether this process is the only one to write, within `PATIENCE` seconds."
     descriptor, until = _open(path, os.O_RDWR | os.O_CREAT), time.monotonic() + PATIENCE
     try:
-        held = fcntl is None
-        while not held:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                held = True
-            except BlockingIOError:
-                if time.monotonic() > until:
-                    break
-                time.sleep(0.002)
+        while not (held := lock_descriptor(descriptor)) and time.monotonic() <= until:
+            time.sleep(0.002)
         yield held
     finally:
         os.close(descriptor)

@@ -292,14 +292,22 @@ def _source(file: BinaryIO) -> Any:
     return content
 
 
+def _start_of(file: BinaryIO, most: int = 2000) -> str:
+    "The first bytes of a file as text; what is written to it next still goes to its end."
+    file.seek(0)
+    start = file.read(most)
+    file.seek(0, os.SEEK_END)
+    return start.decode("latin-1")
+
+
 @contextmanager
 def _heard() -> Iterator[Callable[[], str]]:
     "What decoders write to the standard error, as a function; nobody else sees it."
     kept = os.dup(2)
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile(buffering=0) as said:
         os.dup2(said.fileno(), 2)
         try:
-            yield lambda: os.pread(said.fileno(), 2000, 0).decode("latin-1")
+            yield lambda: _start_of(said)
         finally:
             os.dup2(kept, 2)
             os.close(kept)

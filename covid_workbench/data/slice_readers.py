@@ -50,7 +50,7 @@ def _portions(table: SliceTable, rows: Sequence[int]) -> Iterator[list[int]]:
 # %% ../../nbs/069_data.slice_readers.ipynb #19f1e2c4
 def serve() -> None:
     "What a reading process does: rows from the standard input, their facts to the standard output, as lines of JSON."
-    lines, answers = sys.stdin, os.fdopen(os.dup(1), "w")
+    lines, answers = sys.stdin, os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # nothing that a library prints is taken for an answer
     start = json.loads(lines.readline())
     held = description_of(start["description"])
@@ -80,7 +80,7 @@ class _Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            text=True,
+            encoding="utf-8",
             env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1"},
         )
         self._say(self.start)

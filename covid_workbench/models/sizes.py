@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['WITHOUT_BOXES', 'BODIES', 'KEPT_AGAIN', 'stride_of', 'check_picture', 'check_sizes', 'weight_counts', 'memory_parts',
-           'estimated_memory', 'machine_memory', 'check_memory', 'check_weights']
+           'estimated_memory', 'machine_memory', 'largest_memory', 'check_memory', 'check_weights']
 
 # %% ../../nbs/114_models.sizes.ipynb #0f011d0e
 import math
 import os
+import sys
 
 from ..errors import InputError
 from .aggregators import AGGREGATORS
@@ -206,8 +207,32 @@ def machine_memory() -> int:
     "Bytes of memory of this machine, 2**60 where it cannot be asked."
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
+    except (AttributeError, OSError, ValueError):  # Windows
+        pass
+    try:
+        import psutil
+
+        return psutil.virtual_memory().total
+    except ImportError:
         return 2**60
+
+
+def largest_memory() -> float:
+    "Bytes of memory that this process had at most so far; NaN where it cannot be asked."
+    try:
+        import resource
+
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return float(most if sys.platform == "darwin" else 1024 * most)
+    except ImportError:  # Windows
+        pass
+    try:
+        import psutil
+
+        held = psutil.Process().memory_info()
+        return float(getattr(held, "peak_wset", held.rss))
+    except ImportError:
+        return math.nan
 
 # %% ../../nbs/114_models.sizes.ipynb #b0b009a4
 def check_memory(

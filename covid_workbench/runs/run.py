@@ -40,7 +40,8 @@ def record_of_machine() -> dict[str, str]:
     def git(*words: str) -> str:
         folder = Path(covid_workbench.__file__).parent
         try:
-            return subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, timeout=5).stdout.strip()
+            done = subprocess.run(["git", *words], cwd=folder, capture_output=True, timeout=5)
+            return done.stdout.decode(errors="replace").strip()
         except (OSError, subprocess.TimeoutExpired):
             return ""
 
@@ -406,7 +407,7 @@ def run_logger(folder: str | Path) -> logging.Logger:
     if not logger.handlers:
         logger.setLevel(logging.INFO)
         logger.propagate = False
-        handler = _LogFile(Path(folder) / "log.txt", delay=True)
+        handler = _LogFile(Path(folder) / "log.txt", encoding="utf-8", delay=True)
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         logger.addHandler(handler)
     return logger

@@ -82,7 +82,7 @@ def timed(work: Callable[[], Any], device: torch.device = torch.device("cpu")) -
 def _resident_peak() -> float:
     "Largest resident size of this process so far, in MiB; NaN where the system does not say."
     try:
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     except OSError:
         return float("nan")
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), float("nan"))
@@ -95,7 +95,7 @@ def peak_memory(work: Callable[[], Any], device: torch.device = torch.device("cp
         work()
         return torch.cuda.max_memory_allocated(device) / 2**20
     try:
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     except OSError:  # not Linux, or not allowed
         return float("nan")
     work()
@@ -106,7 +106,7 @@ def machine(device: torch.device = torch.device("cpu")) -> dict[str, Any]:
     "What a figure depends on: the processor's or the GPU's name, threads, memory, versions."
     name = platform.processor() or platform.machine()
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
     except OSError:
         pass

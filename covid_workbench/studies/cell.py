@@ -24,7 +24,7 @@ from ..files import append_to, write_atomic
 from ..headless import NotebookError, execute_notebook, isolated_python
 from ..schemas import read_checked
 from .keys import package_hash
-from .processes import Limits, end_family, process_family, watch
+from .processes import Limits, end_family, is_there, process_family, watch
 from .state import cell_lock, read_state, set_aside, sound_state, stop_requested, write_state
 
 # %% ../../nbs/607_studies.cell.ipynb #b473e9b0
@@ -46,7 +46,7 @@ def _end_with_parent() -> None:
     parent = int(os.environ["COVID_WORKBENCH_PARENT"])
 
     def wait_for_parent():
-        while os.getppid() == parent:
+        while os.getppid() == parent and (os.name == "posix" or is_there(parent)):
             time.sleep(0.3)
         for process in reversed(process_family(os.getpid())):  # the kernel, then this one
             process.kill()
@@ -90,6 +90,13 @@ def _clear(path: Path) -> None:
     "Remove a file of the attempt before; anything else in its place is set aside."
     set_aside(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
 
+# %% ../../nbs/607_studies.cell.ipynb #99c8303c
+def _apart(lock: int) -> dict[str, Any]:
+    "How a child starts that no Ctrl-C of the terminal reaches and that holds the lock, too (on Windows it does not)."
+    if os.name == "posix":
+        return {"start_new_session": True, "pass_fds": [lock]}
+    return {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
+
 
 def _run_child(folder: Path, caller: Caller, limits: Limits, lock: int) -> tuple[int, str]:
     "Run the child of a cell to its end. Returns its exit code, and why it was ended (empty if by itself)."
@@ -102,8 +109,7 @@ def _run_child(folder: Path, caller: Caller, limits: Limits, lock: int) -> tuple
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            start_new_session=True,
-            pass_fds=[lock],
+            **_apart(lock),
             env=_environment(folder, caller, limits),
         )
         try:
@@ -131,7 +137,7 @@ def cell_outcome(folder: Path, code: int, ended: str) -> tuple[str, str]:
         return "failed", f"its process was killed ({signal.Signals(-code).name}); out of memory?"
     with contextlib.suppress(WorkbenchError):
         return "failed", read_checked(folder / "failure.json", "failure")["reason"].replace(f"{folder}/", "")
-    lines = (folder / "log.txt").read_text(errors="replace").strip().splitlines()
+    lines = (folder / "log.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return "failed", f"exit code {code}: {lines[-1] if lines else 'log.txt is empty'}"
 
 # %% ../../nbs/607_studies.cell.ipynb #681ec553

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, WorkbenchError, shown, storage
+from ..extras import STUDY_TOOLS, needs
 from ..files import write_atomic
 from ..locks import exclusive
 from .cell import Caller, execute_cell
@@ -220,7 +221,8 @@ def check_options(
     memory: float = 0,
     retries: int = 1,
 ) -> None:
-    "Raise `InputError` for options of `run_cells` that say how to run, where they are wrong."
+    "Raise `InputError` for options of `run_cells` that say how to run, where they are wrong, and for missing tools."
+    needs("a study", "notebook", *STUDY_TOOLS)
     _check_numbers(workers=workers, retries=retries, threads=threads, timeout=timeout, memory=memory)
     _check_gpus(gpus)
     check_executor(executor)

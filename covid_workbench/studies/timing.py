@@ -8,12 +8,12 @@ __all__ = ['time_steps', 'measure']
 # %% ../../nbs/613_studies.timing.ipynb #d38d1eac
 import json
 import multiprocessing
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..headless import isolated_python
 from ..models.oneshot import VOLUME_MODEL, image_loss
+from ..models.sizes import largest_memory
 from ..runs.experiment import Experiment
 from ..runs.load import build_model, choose_device
 from ..volumes.enhancement import enhanced
@@ -94,7 +95,7 @@ def _memory(device: torch.device) -> float:
     "GiB that this process needed at most."
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 2**30
+    return largest_memory() / 2**30
 
 # %% ../../nbs/613_studies.timing.ipynb #29cf3fa8
 def time_steps(experiment: Experiment) -> dict[str, float]:
@@ -130,7 +131,14 @@ def _send_times(connection: Connection, flat: dict[str, Any]) -> None:
 
 
 def _times_from_fork(flat: dict[str, Any]) -> dict[str, float] | None:
-    "The times of one experiment, measured in a fork; None when the fork died, usually for lack of memory."
+    """The times of one experiment, measured in a fork; None when the fork died, usually for lack of memory.
+
+    Where there is no fork (Windows), they are measured here: what needs the most memory comes last.
+    """
+    if "fork" not in multiprocessing.get_all_start_methods():
+        found: list[dict[str, float]] = []
+        _send_times(SimpleNamespace(send=found.append), flat)
+        return found[0]
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=_send_times, args=(sender, flat))
@@ -161,7 +169,7 @@ def measure(experiments: Sequence[Experiment], budget: float) -> list[dict[str, 
     """
     program = "from covid_workbench.studies.timing import _measure_all; _measure_all()"
     request = json.dumps({"budget": budget, "experiments": [experiment.flat() for experiment in experiments]})
-    done = subprocess.run([*isolated_python(), "-c", program], input=request, capture_output=True, text=True)
+    done = subprocess.run([*isolated_python(), "-c", program], input=request, capture_output=True, encoding="utf-8")
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["its process was killed; out of memory?"]
         raise InputError(f"the estimate failed: {lines[-1]}; --no-estimate starts without one")

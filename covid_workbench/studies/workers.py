@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from ..errors import InputError, shown
+from ..extras import needs
 from ..files import read_json
 
 if TYPE_CHECKING:
@@ -74,10 +75,8 @@ def _safe_path() -> Iterator[None]:
 # %% ../../nbs/611_studies.workers.ipynb #b1168dd1
 @contextlib.contextmanager
 def _dask(kind: str, workers: int) -> Iterator[concurrent.futures.Executor]:
-    try:
-        from distributed import Client, LocalCluster
-    except ImportError:
-        raise InputError("executor dask needs Dask: install covid_workbench[cluster]") from None
+    from distributed import Client, LocalCluster
+
     address = kind.removeprefix("dask").removeprefix(":")
     with contextlib.ExitStack() as stack:
         if address:
@@ -92,7 +91,7 @@ def _dask(kind: str, workers: int) -> Iterator[concurrent.futures.Executor]:
 
 # %% ../../nbs/611_studies.workers.ipynb #dc4f2282
 def check_executor(kind: str | concurrent.futures.Executor) -> None:
-    "Raise `InputError` for the name of an executor that `workers_of` does not know."
+    "Raise `InputError` for the name of an executor that `workers_of` does not know, and where Dask is not installed."
     if isinstance(kind, concurrent.futures.Executor):
         return
     if kind not in ("local", "dask") and not (
@@ -101,6 +100,8 @@ def check_executor(kind: str | concurrent.futures.Executor) -> None:
         raise InputError(
             f"executor '{shown(kind)}' is unknown; choose local, dask, dask:ADDRESS or dask:SCHEDULER_FILE"
         )
+    if kind != "local":
+        needs("executor dask", "cluster", "dask", "distributed")
 
 
 @contextlib.contextmanager
