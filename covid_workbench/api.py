@@ -88,8 +88,8 @@ def create_model(
     """A model by name with random weights and the settings of its paper; `train` takes it as it is.
 
     `num_classes`: the number or the names of the image classes to tell apart, by default the papers' three; `classes`
-    is another word for it. `protocol`: default, paper or released (as the authors' code does it). Any setting of detector, regions or
-    protocol by name. Raises `InputError` for a wrong one.
+    is another word for it. `protocol`: default, paper or released (as the authors' code does it). Any setting of
+    detector, regions or protocol by name. Raises `InputError` for a wrong one.
 
     >>> model = create_model("lstm2", backbone="resnet34", num_classes=3)
     >>> model(images).evidence.attention            # images (B, 3, S, S) -> (B, branches, β)
@@ -103,7 +103,7 @@ def create_model(
     classes = {"classes": next(iter(named.values()))} if named else {}
     return zoo.create_model(model, backbone, protocol=protocol, **classes, **settings)
 
-
+# %% ../nbs/902_api.ipynb #a92372fe
 def _named_classes(word: str, value: Any) -> tuple[str, ...]:
     "Names of classes from a number of them or from names. Raises `InputError` for anything else."
     if isinstance(value, int) and not isinstance(value, bool):

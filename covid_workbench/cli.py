@@ -111,9 +111,10 @@ def _experiment(args: argparse.Namespace):
         return Experiment.from_json(args.config, **given)
     if args.preset is None and args.resume and os.path.isfile(os.path.join(args.run, "experiment.json")):
         return Run.open(args.run).experiment.replace(**given)  # as it began
+    experiment = Experiment.make(args.preset or "paper", **given)  # what else is wrong is said first
     if args.preset is None:
         raise InputError(f"name a preset: {PRESET_WORDS}")
-    return Experiment.make(args.preset, **given)
+    return experiment
 
 
 def _check_origin(args: argparse.Namespace) -> None:

@@ -175,10 +175,13 @@ def _headline(answer: VolumePrediction, label: str) -> str:
     return words + (" ✓" if label == answer.predicted else f" ✗ is {label}") * bool(label)
 
 
-def volume_gallery(run: Run, split: str = "test", ids: Sequence[str] = (), count: int | None = None) -> str:
+def volume_gallery(
+    run: Run, split: str = "test", ids: Sequence[str] = (), count: int | None = None, *, inline: bool = False
+) -> str:
     """HTML: volumes with attention as a curve and their most and least attended slices.
 
-    `ids`: names of volumes, by default at most `count` telling ones. Raises `InputError` for a name that is not there.
+    `ids`: names of volumes, by default at most `count` telling ones. `inline`: for a page, as SVG. Raises
+    `InputError` for a name that is not there.
     """
     if not run.experiment.volume.slice_attention:
         return "<p>This model takes the mean over slices: it gives no attention weights.</p>"
@@ -193,7 +196,8 @@ def volume_gallery(run: Run, split: str = "test", ids: Sequence[str] = (), count
     for item, answer in zip(rows, answers):
         stack = dataset.stack(item)
         title = _headline(answer, dataset.volumes[item].label)
-        parts.append(f"<div>{volume_picture(stack, answer, truth_of(dataset, item, stack), title).svg}</div>")
+        picture = volume_picture(stack, answer, truth_of(dataset, item, stack), title)
+        parts.append(f"<div>{picture.svg if inline else picture.image}</div>")
     return '<div style="display:grid;gap:28px">' + "".join(parts) + "</div>"
 
 # %% ../../nbs/505_reports.volume_report.ipynb #39398d9a
@@ -265,7 +269,7 @@ def volume_sections(run: Run, split: str = "test") -> list[tuple[str, str]]:
         ("Volumes", notes_html(metrics["notes"]) + counts + html_table(volume_table(metrics, split, name)) + INTERVALS),
         ("All classes", scores),
         ("Slices", f"<p>{slice_sentence(metrics, split)}</p>" + (html_table(slices) if len(slices) else "")),
-        ("Slices it looked at", volume_gallery(run, split)),
+        ("Slices it looked at", volume_gallery(run, split, inline=True)),
         ("Training", figure_html(learning_curves(run))),
     ]
 
