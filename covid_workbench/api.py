@@ -31,7 +31,7 @@ from .data.phantom import FORMAT, PhantomSettings, write_phantom
 from .data.slices import SliceTable
 from .data.sources import open_sources, slices_named
 from .data.survey import SURVEY
-from .errors import InputError, nearest
+from .errors import InputError, nearest, shown
 from .evaluation import evaluate as scoring
 from covid_workbench.evaluation.answers import (
     Inputs,
@@ -54,6 +54,7 @@ from .runs.datasets import relabelled
 from .runs.experiment import GROUP_OF, Experiment, source_description
 from .runs.load import load_model
 from .runs.run import Run
+from .settings import read_value
 from .training.train import train as train_experiment
 
 # %% ../nbs/902_api.ipynb #d93e30ce
@@ -80,24 +81,34 @@ def create_model(
     model: str,
     backbone: str | None = None,
     *,
-    num_classes: int | None = None,
+    num_classes: int | Sequence[str] | None = None,
     protocol: str = "default",
     **settings: Any,
 ) -> nn.Module:
     """A model by name with random weights and the settings of its paper; `train` takes it as it is.
 
-    `num_classes`: image classes to tell apart, by default the papers' three; name them with `classes=("A", "B")`
-    instead. `protocol`: default, paper or released (as the authors' code does it). Any setting of detector, regions or
-    protocol by name. Raises `InputError` for a wrong one.
+    `num_classes`: the number or the names of the image classes to tell apart, by default the papers' three; `classes`
+    is another word for it. `protocol`: default, paper or released (as the authors' code does it). Any setting of
+    detector, regions or protocol by name. Raises `InputError` for a wrong one.
 
     >>> model = create_model("lstm2", backbone="resnet34", num_classes=3)
     >>> model(images).evidence.attention            # images (B, 3, S, S) -> (B, branches, β)
     """
-    if num_classes is not None:
-        names = settings.setdefault("classes", class_names(num_classes))
-        if len(names) != num_classes:
-            raise InputError(f"num_classes={num_classes}, but classes has {len(names)} names; give one of them")
-    return zoo.create_model(model, backbone, protocol=protocol, **settings)
+    given = {"classes": settings.pop("classes", None), "num_classes": num_classes}
+    named = {word: _named_classes(word, value) for word, value in given.items() if value is not None}
+    if len(set(map(len, named.values()))) > 1:
+        raise InputError(
+            f"num_classes={shown(num_classes)}, but classes has {len(named['classes'])} names; give one of them"
+        )
+    classes = {"classes": next(iter(named.values()))} if named else {}
+    return zoo.create_model(model, backbone, protocol=protocol, **classes, **settings)
+
+# %% ../nbs/902_api.ipynb #a92372fe
+def _named_classes(word: str, value: Any) -> tuple[str, ...]:
+    "Names of classes from a number of them or from names. Raises `InputError` for anything else."
+    if isinstance(value, int) and not isinstance(value, bool):
+        return class_names(value)
+    return read_value(value, tuple[str, ...], word)
 
 
 def class_names(count: int) -> tuple[str, ...]:

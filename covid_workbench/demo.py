@@ -202,8 +202,11 @@ def demo_report(out: Path, runs: dict[str, Run], results: pd.DataFrame) -> Path:
             ("Results on unseen patients", _results_section(runs, best, results)),
             ("Learning curves", curves),
             ("Confusion matrices", _confusions(runs)),
-            (f"Where {display_name(best.experiment.one_shot.model)} looked", BOXES + attention_gallery(best)),
-            ("Lesions it found", detection_gallery(best)),
+            (
+                f"Where {display_name(best.experiment.one_shot.model)} looked",
+                BOXES + attention_gallery(best, inline=True),
+            ),
+            ("Lesions it found", detection_gallery(best, inline=True)),
             ("What it ran with", f'<p class="lead">{record}</p>'),
         ],
     )

@@ -142,7 +142,7 @@ def test_galleries_and_answers_of_a_run(run, diseases, tmp_path):
 
     frame = run.table.frame.set_index("id")
     assert set(frame["label"][telling_slices(run)]) == set(DISEASES)
-    pages = attention_gallery(run) + detection_gallery(run, score=0.0)
+    pages = attention_gallery(run, inline=True) + detection_gallery(run, score=0.0, inline=True)
     assert not PAPERS.search(pages) and "true cavity" in pages and "#00AA55" in pages and "true scar" in pages
     few = pd.read_csv(diseases / "slices.csv")[18:]
     few.assign(image=str(diseases) + "/" + few["image"], mask="").to_csv(tmp_path / "slices.csv", index=False)

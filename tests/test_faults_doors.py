@@ -168,7 +168,7 @@ def test_answers_are_whole_or_not_there(command, finished, phantom, tmp_path, mo
     words = ("predict", finished.folder, phantom / "slices.csv", "--score", "0")
     drawn = []
 
-    def draw(*given):
+    def draw(*given, **_):
         drawn.append(given)
         if len(drawn) == 3:
             raise StorageError("writing failed: disk full")

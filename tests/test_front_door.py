@@ -108,7 +108,7 @@ def test_a_run_answers(run, data):
     ]  # fmt: skip
     assert regions["distance"].is_monotonic_increasing and regions["rank"].tolist() == [1, 2, 3, 4]
     np.testing.assert_allclose(regions[["positive", "negative"]].sum(), 1, atol=1e-5)
-    assert "<svg" in answers[0].picture()._repr_html_() and "p_CP" in answers[0]._repr_html_()
+    assert "<img" in answers[0].picture()._repr_html_() and "p_CP" in answers[0]._repr_html_()
 
 
 def test_many_slices_at_once(run, data):

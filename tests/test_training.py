@@ -60,9 +60,8 @@ def test_trains_by_its_name_and_comes_back(command, tmp_path, model):
     one, other = ([prediction.logits for prediction in predict_slices(load_model(run), data)] for _ in range(2))
     if model != "mask-rcnn":
         np.testing.assert_array_equal(one, other)
-    pieces = (
-        attention_gallery(run) + detection_gallery(run) + figure_html(learning_curves(run))
-    )  # what one_run.ipynb shows of it
+    pieces = attention_gallery(run, inline=True) + detection_gallery(run, inline=True)
+    pieces += figure_html(learning_curves(run))  # what one_run.ipynb shows of it
     assert (
         ("<svg" in pieces) == (model != "classifier")
         and ('width="-' not in pieces)

@@ -158,7 +158,7 @@ def test_a_figure_that_is_not_defined_is_left_out():
 
 
 def test_the_estimate_counts_volumes_and_the_slices_to_enhance(monkeypatch, tmp_path):
-    def made_up(experiments, budget):
+    def made_up(experiments, budget, threads):
         enhance = {"none": 0.0, "tone": 0.0, "stochastic": 1.0}
         return [
             {"classification": 2.0, "answer": 0.5, "enhance": enhance[own.volume.enhancement], "memory": 3.0}

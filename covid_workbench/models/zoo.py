@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import importlib.util
 import os
+import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,18 @@ from .volume_settings import VolumeSettings
 from ..settings import check_new_name, check_value, fill, read_value
 
 # %% ../../nbs/130_models.zoo.ipynb #42ca0d77
+_registered: dict[str, tuple] = {}  # own model -> where it was registered
+
+
+def _place_of_caller() -> tuple:
+    "Where code outside of the workbench calls it: file and line, or the module whose cells are run again and again."
+    frame = sys._getframe(1)
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == "covid_workbench":
+        frame = frame.f_back
+    file = frame.f_code.co_filename
+    return (file, frame.f_lineno) if os.path.isfile(file) else (frame.f_globals.get("__name__"),)
+
+# %% ../../nbs/130_models.zoo.ipynb #992fc805
 def register_model(
     name: str,
     build: Callable[..., nn.Module],
@@ -47,15 +60,19 @@ def register_model(
 
     `build(channels, beta, hidden_size, classes, second_linear, classifier_width)` gives a module (B, β, C) ->
     `Evidence`. `settings`: where they differ from LSTM+Attention. `any_beta`: no weight belongs to a slot, so that
-    what-ifs may change β. Raises `InputError` for a name that is taken or is none, and for what cannot build a model.
+    what-ifs may change β. The same cell of a notebook, run again, replaces its model. Raises `InputError` for a name
+    that is taken or is none, and for what cannot build a model.
     """
-    check_new_name("model", name, build, MODELS)
-    AGGREGATORS[name] = build
-    MODELS.insert(len(AGGREGATORS) - 1, name)
+    place = _place_of_caller()
+    again = name in _registered and _registered[name] == place
+    check_new_name("model", name, build, [] if again else MODELS)
+    AGGREGATORS[name], _registered[name] = build, place
+    if name not in MODELS:
+        MODELS.insert(len(AGGREGATORS) - 1, name)
     own = {setting: Value(value, "ours: its own") for setting, value in (settings or {}).items()}
     CARDS[name] = Card(paper, description, LSTM_ATTENTION | own, any_beta=any_beta)
 
-# %% ../../nbs/130_models.zoo.ipynb #992fc805
+# %% ../../nbs/130_models.zoo.ipynb #d3e55530
 def user_models() -> list[Path]:
     "The files named in `COVID_WORKBENCH_MODELS`, separated as in PATH."
     return [Path(word).resolve() for word in os.environ.get("COVID_WORKBENCH_MODELS", "").split(os.pathsep) if word]
@@ -71,7 +88,7 @@ def import_user_models() -> None:
             continue
         if not path.is_file():
             raise InputError(f"COVID_WORKBENCH_MODELS names {path}, which is no file")
-        specification, before = importlib.util.spec_from_file_location(path.stem, path), set(CARDS)
+        specification, before = importlib.util.spec_from_file_location(path.stem, path), {*CARDS, *TRUNKS}
         if specification is None:
             raise InputError(f"{path}, named in COVID_WORKBENCH_MODELS, is no Python file; its name must end in .py")
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -82,11 +99,11 @@ def import_user_models() -> None:
         except (Exception, SystemExit) as error:
             said = f"{type(error).__name__}: {shown(error, 300)}"
             raise InputError(f"{path}, named in COVID_WORKBENCH_MODELS: {said}") from error
-        _imported[path] = {"file": str(path), "sha256": digest, "models": sorted(set(CARDS) - before)}
+        _imported[path] = {"file": str(path), "sha256": digest, "models": sorted({*CARDS, *TRUNKS} - before)}
 
 # %% ../../nbs/130_models.zoo.ipynb #c485eb2a
 def record_of_models() -> list[dict[str, Any]]:
-    "For a record: `file`, `sha256` and `models` (the names it registered) of every file of own models."
+    "For a record: `file`, `sha256` and `models` (the names it registered, trunks too) of every file of own models."
     import_user_models()
     return [_imported[path] for path in dict.fromkeys(user_models())]
 
@@ -108,12 +125,12 @@ def _described(entry: dict[str, Any]) -> str:
 
 
 def require_model(model: str, recorded: Any) -> None:
-    "Raise `InputError` for a `model` that nobody imported and that a file in a record (`record_of_models`) has."
-    if not isinstance(model, str) or model in CARDS:
+    "Raise `InputError` for a model or trunk that nobody imported and that a file in a record (`record_of_models`) has."
+    if not isinstance(model, str) or model in ("", *CARDS, *TRUNKS):
         return
     import_user_models()
     for entry in _entries(recorded):
-        if model not in CARDS and (not entry["models"] or model in entry["models"]):
+        if model not in (*CARDS, *TRUNKS) and (not entry["models"] or model in entry["models"]):
             raise InputError(
                 f"model '{shown(model)}' is of {_described(entry)}, which is not imported by itself: "
                 f"give --models {shown(entry['file'], 300)}"
@@ -240,11 +257,12 @@ def count_parameters(model: str, backbone: str, protocol: str = "released") -> i
 
 
 def describe_models() -> list[dict[str, Any]]:
-    """One row per model and backbone.
+    """One row per model and backbone, your own included.
 
     Its keys: model, backbone, paper, description, parameters_released, parameters (as recommended), printed_millions
     (None if the paper prints none).
     """
+    import_user_models()
     return [
         {
             "model": model,

@@ -7,13 +7,16 @@ __all__ = ['SCALE_LENGTH', 'SCALE_STEPS', 'Keys', 'NO_REGION', 'TINTS', 'Region'
            'slice_picture', 'signed_branches', 'attention_bars', 'overlay_png']
 
 # %% ../../nbs/501_reports.pictures.ipynb #960d1313
+import base64
 import io
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
+from skimage.measure import find_contours
 
 from ..data.colours import ALL_LESIONS, lesion_looks, object_colours
 from ..data.description import STANDARD, DataDescription
@@ -206,12 +209,24 @@ def _line_key(words: str, colour: str, dashes: str | None) -> tuple[float, str]:
 # %% ../../nbs/501_reports.pictures.ipynb #b45c2a1d
 @dataclass(frozen=True, repr=False)
 class SlicePicture:
-    "A drawing as SVG text: a notebook shows it, a page takes it as it is, `save` writes it to a file."
+    """A drawing as SVG text: a notebook shows it as an `image`, a page takes the `svg`, `save` writes a file.
+
+    JupyterLab takes inline SVG out of a notebook that nobody trusts yet, such as one that papermill executed, and
+    leaves its words; an image stays.
+    """
 
     svg: str
 
     def _repr_html_(self) -> str:
-        return self.svg
+        return self.image
+
+    @property
+    def image(self) -> str:
+        "The standalone SVG as an HTML image, which says in words what the drawing is."
+        head = self.svg[: self.svg.index(">")]
+        width, spoken = (re.search(rf' {name}="([^"]*)"', head)[1] for name in ("width", "aria-label"))
+        address = "data:image/svg+xml;base64," + base64.b64encode(self.standalone.encode()).decode()
+        return f'<img src="{address}" alt="{spoken}" width="{width}" style="max-width:100%;height:auto">'
 
     def __repr__(self):
         return f"SlicePicture, {len(self.svg) / 1000:.0f} kB of SVG"
@@ -225,7 +240,7 @@ class SlicePicture:
         "Write an .svg file on a white background, with dark text. Raises `StorageError`."
         write_atomic(path, self.standalone)
 
-
+# %% ../../nbs/501_reports.pictures.ipynb #dd9e8905
 def svg_picture(*parts: str, width: float, height: float, spoken: str) -> SlicePicture:
     "Drawn `parts` in a frame of their size, which shrinks with the page; `spoken` is read out in its place."
     return SlicePicture(
@@ -489,30 +504,72 @@ def _draw_labels(image: Image.Image, boxes: np.ndarray, words: Sequence[str], ti
         draw.text((x + 3, y + 1), word, fill=LIGHT, font=font)
 
 # %% ../../nbs/501_reports.pictures.ipynb #0f4df097
+def _draw_outlines(draw: ImageDraw.ImageDraw, masks: np.ndarray, tints: Sequence[str], enlarge: int) -> None:
+    "Lines around masks (n, H, W), `enlarge` pixels of the drawing to a pixel."
+    for mask, tint in zip(masks, tints):
+        for ring in find_contours(np.pad(mask.astype(float), 1), 0.5):
+            draw.line([(x, y) for y, x in ((ring - 0.5) * enlarge).tolist()], fill=tint, width=1)
+
+
+def _with_words(image: Image.Image, words: str) -> Image.Image:
+    "A picture with words on a dark strip below it, so that its pixels stay where they are."
+    lines = textwrap.wrap(words, max(12, image.width // 8))
+    whole = Image.new("RGB", (image.width, image.height + 20 * len(lines) + 6 * bool(lines)), DARK)
+    whole.paste(image, (0, 0))
+    for number, line in enumerate(lines):
+        place = (6, image.height + 4 + 20 * number)
+        ImageDraw.Draw(whole).text(place, line, fill=LIGHT, font=ImageFont.load_default(15))
+    return whole
+
+
+def _drawn_regions(
+    draw: ImageDraw.ImageDraw, regions: np.ndarray | None, attention: np.ndarray | None, enlarge: int
+) -> list[tuple[np.ndarray, str, str]]:
+    "Draw the distinct regions in the colours of their attention; (box, ranks, colour) of each."
+    merged = [] if regions is None else merge_slots(regions, None if attention is None else signed_branches(attention))
+    limit, drawn = scale_limit([region.net for region in merged]), []
+    for region in merged:
+        colour, width = _pen(region, limit)
+        draw.rectangle((region.box * enlarge).tolist(), outline=colour, width=round(width))
+        drawn.append((region.box * enlarge, region.label.replace("–", "-").replace("·", ","), colour))
+    return drawn
+
+# %% ../../nbs/501_reports.pictures.ipynb #5e1f0c77
 def overlay_png(
     pixels: np.ndarray,
-    detections: Detections,
+    detections: Detections | None,
     path=None,
     class_names: Sequence[str] = (),
     colours: Mapping[str, str] | None = None,
+    *,
+    regions: np.ndarray | None = None,
+    attention: np.ndarray | None = None,
+    words: str = "",
 ) -> Image.Image:
     """A slice (H, W) uint8 with its `detections` drawn in, as a PIL image; also written to `path` when one is given.
 
-    `colours`: of classes by name (see `object_colours`), by default those of the papers' lesions.
+    `colours`: of classes by name (see `object_colours`), by default those of the papers' lesions. `regions` (β, 4) get
+    their ranks and the colour of their `attention` (branches, β); `words` stand on a strip below the slice.
     Raises `InputError` when the masks do not fit the slice, `StorageError` when writing fails.
     """
-    colours = TINTS if colours is None else colours
     _check_grey(pixels)
-    _check_size("a predicted mask", detections.masks.shape[1:], pixels)
-    labels = detections.labels
-    names = [class_names[label - 1] if 0 < label <= len(class_names) else f"class {label}" for label in labels]
+    none = Detections(*(np.zeros((0, *shape)) for shape in ((4,), (), ())), np.zeros((0, *pixels.shape), bool))
+    found, colours = none if detections is None else detections, TINTS if colours is None else colours
+    _check_size("a predicted mask", found.masks.shape[1:], pixels)
+    names = [class_names[label - 1] if 0 < label <= len(class_names) else f"class {label}" for label in found.labels]
     tints = [colours.get(name, ALL_LESIONS) for name in names]
     enlarge = max(1, round(512 / max(pixels.shape)))
-    image = Image.fromarray(_tinted(pixels, detections.masks, tints).repeat(enlarge, 0).repeat(enlarge, 1))
-    boxes, draw = detections.boxes * enlarge, ImageDraw.Draw(image)
-    for box, tint in zip(boxes, tints):
+    image = Image.fromarray(_tinted(pixels, found.masks, tints).repeat(enlarge, 0).repeat(enlarge, 1))
+    draw = ImageDraw.Draw(image)
+    _draw_outlines(draw, found.masks, tints, enlarge)
+    said = [f"{name} {score:.2f}" for name, score in zip(names, found.scores)]
+    marks = list(zip(found.boxes * enlarge, said, tints))
+    for box, _, tint in marks:
         draw.rectangle(box.tolist(), outline=tint, width=2)
-    _draw_labels(image, boxes, [f"{name} {score:.2f}" for name, score in zip(names, detections.scores)], tints)
+    marks += _drawn_regions(draw, regions, attention, enlarge)
+    boxes, said, tints = zip(*marks) if marks else ((), (), ())
+    _draw_labels(image, np.array(boxes).reshape(-1, 4), said, tints)
+    image = _with_words(image, words)
     if path is not None:
         image.save(file := io.BytesIO(), "png")
         write_atomic(path, file.getvalue())

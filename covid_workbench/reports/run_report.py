@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
@@ -22,7 +23,7 @@ from ..evaluation.detection import AP_OF, SEGMENTATION, Detections, ap_columns
 from ..evaluation.inference import Prediction, no_region_note, predict_slices
 from ..files import write_atomic
 from ..models.oneshot import VOLUME_MODEL
-from .pictures import attention_bars, signed_branches, slice_picture
+from .pictures import SlicePicture, attention_bars, signed_branches, slice_picture
 from ..runs.datasets import ExperimentData
 from ..runs.load import load_model
 from ..runs.run import Run
@@ -71,7 +72,9 @@ def learning_curves(*runs: Run) -> go.Figure:
     panels = [panel for panel in PANELS if any(panel == curve[1] for curve in curves)]
     if not panels:
         return _no_curves()
-    figure, named = make_subplots(1, len(panels), subplot_titles=[_in_two_lines(panel) for panel in panels]), set()
+    rows, columns = (2, 2) if len(panels) > 2 else (1, len(panels))  # titles side by side fit a narrow window
+    titles, named = [_in_two_lines(panel) for panel in panels], set()
+    figure = make_subplots(rows, columns, subplot_titles=titles, vertical_spacing=0.26)
     for model, panel, stage, steps, values in curves:
         name = f"{model}, {stage}"
         figure.add_scatter(
@@ -82,13 +85,15 @@ def learning_curves(*runs: Run) -> go.Figure:
             showlegend=name not in named,
             line_color=MODEL_COLOURS.get(model, "#1D2126"),
             mode="lines+markers" if panel.startswith("validation") else "lines",
-            row=1,
-            col=panels.index(panel) + 1,
+            row=panels.index(panel) // columns + 1,
+            col=panels.index(panel) % columns + 1,
         )
         named.add(name)
-    figure.update_annotations(font_size=13)  # four titles beside each other
-    legend, margin = dict(orientation="h", y=-0.25), dict(l=40, r=10, t=50, b=40)
-    figure.update_layout(height=320, margin=margin, legend=legend, hovermode="closest", template="plotly_white")
+    figure.update_annotations(font_size=13)
+    legend, margin = dict(orientation="h", y=-0.25 / rows), dict(l=40, r=10, t=50, b=40)
+    figure.update_layout(
+        height=270 * rows + 50, margin=margin, legend=legend, hovermode="closest", template="plotly_white"
+    )
     return figure.update_xaxes(title="step", rangemode="tozero").update_yaxes(rangemode="tozero")
 
 # %% ../../nbs/502_reports.run_report.ipynb #d91b9aa2
@@ -110,7 +115,7 @@ def score_row(name: str, metrics: Mapping, split: str = "test", note: str = "") 
     row = {"model": name, "how": note or metrics.get("regime", "")}
     if classes:
         low, high = classes.get("f1_interval") or (None, None)
-        row |= {"weighted F1": classes["weighted_f1"], "95 %": "–" if low is None else f"{low:.2f}–{high:.2f}"}
+        row |= {"weighted F1": classes["weighted_f1"], "95 % of F1": "–" if low is None else f"{low:.2f}–{high:.2f}"}
         row |= {f"sensitivity {label}": of_class["sensitivity"] for label, of_class in classes["classes"].items()}
     if "volumes" in scores:
         return row | _volume_figures(scores)
@@ -172,7 +177,11 @@ def _grid(cells: Sequence[str], width: int = 380) -> str:
     return f'<div style="{style}">' + "".join(f"<div>{cell}</div>" for cell in cells) + "</div>"
 
 # %% ../../nbs/502_reports.run_report.ipynb #ceaab7ef
-def _attention_cell(sample: Slice, prediction: Prediction) -> str:
+def _drawn(picture: SlicePicture, inline: bool) -> str:
+    return picture.svg if inline else picture.image
+
+
+def _attention_cell(sample: Slice, prediction: Prediction, inline: bool) -> str:
     "HTML: a slice with its regions, and the weights by rank."
     answer = f"{prediction.predicted} {prediction.probabilities.max():.2f}"
     if sample.label:
@@ -188,21 +197,27 @@ def _attention_cell(sample: Slice, prediction: Prediction) -> str:
         width=360,
     )
     if weights is None:
-        return picture.svg + "<p>This model ranks regions but gives no attention weights.</p>"
-    return picture.svg + attention_bars(prediction.attention, scores=prediction.scores, regions=prediction.boxes).svg
+        return _drawn(picture, inline) + "<p>This model ranks regions but gives no attention weights.</p>"
+    bars = attention_bars(prediction.attention, scores=prediction.scores, regions=prediction.boxes)
+    return _drawn(picture, inline) + _drawn(bars, inline)
 
 
-def attention_gallery(run: Run, split: str = "test", ids: Sequence[str] = ()) -> str:
-    "HTML: slices with their ranked regions coloured by attention, and the weights by rank."
+def attention_gallery(run: Run, split: str = "test", ids: Sequence[str] = (), *, inline: bool = False) -> str:
+    """HTML: slices with their ranked regions coloured by attention, and the weights by rank.
+
+    `inline`: for a page, as SVG that says more under the pointer; a notebook keeps images (see `SlicePicture`).
+    """
     if run.experiment.one_shot.model == VOLUME_MODEL:
         return "<p>This model attends to whole slices of a volume, not to regions of a slice.</p>"
     if run.experiment.one_shot.model in ("classifier", "mask-rcnn"):
         return "<p>This model gives no attention weights.</p>"
-    return _grid([_attention_cell(sample, prediction) for sample, prediction in _predicted(run, split, ids)])
+    return _grid([_attention_cell(sample, found, inline) for sample, found in _predicted(run, split, ids)])
 
 # %% ../../nbs/502_reports.run_report.ipynb #1219d656
-def detection_gallery(run: Run, split: str = "test", ids: Sequence[str] = (), score: float = 0.5) -> str:
-    "HTML: slices with the truth and the lesions predicted with at least this `score`."
+def detection_gallery(
+    run: Run, split: str = "test", ids: Sequence[str] = (), score: float = 0.5, *, inline: bool = False
+) -> str:
+    "HTML: slices with the truth and the lesions predicted with at least this `score`; `inline` as for attention."
     if run.experiment.one_shot.model in ("classifier", VOLUME_MODEL):
         return "<p>This model finds no lesions.</p>"
     cells = []
@@ -218,7 +233,7 @@ def detection_gallery(run: Run, split: str = "test", ids: Sequence[str] = (), sc
             title=f"{sample.id}: {sure.sum()} found with score ≥ {score:g}",
             width=360,
         )
-        cells.append(picture.svg)
+        cells.append(_drawn(picture, inline))
     return _grid(cells)
 
 # %% ../../nbs/502_reports.run_report.ipynb #ec42f500
@@ -233,6 +248,7 @@ th,td{padding:5px 10px;text-align:right;border-bottom:1px solid #DCDFE3}
 th:first-child,td:first-child,th:nth-child(2),td:nth-child(2){text-align:left}
 th{font-weight:600;color:#565E68}
 td{white-space:nowrap}
+@media (max-width:1300px){th,td{padding:4px 6px;font-size:13px}}
 .best{font-weight:700}
 .columns{display:flex;flex-wrap:wrap;gap:12px}
 svg{max-width:100%;height:auto}
@@ -246,28 +262,44 @@ def _counts(column: pd.Series) -> bool:
     return column.name in COUNTS or pd.api.types.is_integer_dtype(column)
 
 
-def _figure_cell(column: pd.Series, value: float | str | None, digits: int, compare: bool) -> str:
-    "One cell of a table; with `compare` in bold where the value is the only largest one of its column."
+def _best_row(frame: pd.DataFrame, name: str) -> int:
+    """The row with the only largest of several figures of a column; -1 where there is none.
+
+    The sensitivity of a class is no merit of a row that misses another class altogether, as the majority class does.
+    """
+    mixed = AP_OF in frame and frame[AP_OF].nunique() > 1
+    if _counts(frame[name]) or mixed and name.startswith("AP@"):
+        return -1
+    numbers = pd.to_numeric(frame[name], errors="coerce").to_numpy(float)
+    if np.isfinite(numbers).sum() < 2:
+        return -1
+    of_classes = [own for own in frame if own.startswith("sensitivity ")]
+    if name in of_classes:
+        blind = (frame[of_classes].apply(pd.to_numeric, errors="coerce") == 0).any(axis=1)
+        numbers = np.where(blind, np.nan, numbers)
+    rows = np.flatnonzero(numbers == np.nanmax(numbers)) if np.isfinite(numbers).any() else ()
+    return int(rows[0]) if len(rows) == 1 else -1
+
+
+def _figure_cell(column: pd.Series, value: float | str | None, digits: int, best: bool) -> str:
+    "One cell of a table, in bold where it is the best of its column."
     if isinstance(value, str) or pd.isna(value):
         return f"<td>{escape(value) if isinstance(value, str) else '–'}</td>"
-    numbers = pd.to_numeric(column, errors="coerce")
-    best = compare and value == numbers.max() and (numbers == value).sum() == 1 < numbers.notna().sum()
     written = f"{value:,.0f}" if _counts(column) else f"{value:.{digits}f}"
     return f'<td class="best">{written}</td>' if best else f"<td>{written}</td>"
 
-
+# %% ../../nbs/502_reports.run_report.ipynb #1545313f
 def html_table(frame: pd.DataFrame, digits: int = 3, plain: Sequence[str] = ()) -> str:
     """A table of results as HTML with the best figure of a column in bold.
 
     No figure is bold where it stands alone or rows share the best one, where the APs of a column are of different
     classes (`AP of`), in columns of whole numbers, and in those named in `plain`.
     """
-    mixed = AP_OF in frame and frame[AP_OF].nunique() > 1
-    apart = {name for name in frame if _counts(frame[name]) or mixed and name.startswith("AP@")}.union(plain)
+    best = {name: -1 if name in plain else _best_row(frame, name) for name in frame}
     head = "".join(f"<th>{escape(name)}</th>" for name in frame)
     body = "".join(
-        "<tr>" + "".join(_figure_cell(frame[name], row[name], digits, name not in apart) for name in frame) + "</tr>"
-        for _, row in frame.iterrows()
+        "<tr>" + "".join(_figure_cell(frame[name], row[name], digits, best[name] == at) for name in frame) + "</tr>"
+        for at, (_, row) in enumerate(frame.iterrows())
     )
     return f'<div style="overflow-x:auto"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 

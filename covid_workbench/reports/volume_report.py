@@ -45,10 +45,13 @@ def truth_of(dataset: VolumeDataset, item: int, stack: VolumeStack | None = None
     return slice_truth(labels, stack.lesion, volume.label, table.description.normal)
 
 
-def volume_gallery(run: Run, split: str = "test", ids: Sequence[str] = (), count: int | None = None) -> str:
+def volume_gallery(
+    run: Run, split: str = "test", ids: Sequence[str] = (), count: int | None = None, *, inline: bool = False
+) -> str:
     """HTML: volumes with attention as a curve and their most and least attended slices.
 
-    `ids`: names of volumes, by default at most `count` telling ones. Raises `InputError` for a name that is not there.
+    `ids`: names of volumes, by default at most `count` telling ones. `inline`: for a page, as SVG. Raises
+    `InputError` for a name that is not there.
     """
     if not run.experiment.volume.slice_attention:
         return "<p>This model takes the mean over slices: it gives no attention weights.</p>"
@@ -65,7 +68,8 @@ def volume_gallery(run: Run, split: str = "test", ids: Sequence[str] = (), count
     for item, answer in zip(rows, answers):
         stack = dataset.stack(item)
         title = volume_title(answer, dataset.volumes[item].label)
-        pictures.append(f"<div>{volume_picture(stack, answer, truth_of(dataset, item, stack), title).svg}</div>")
+        picture = volume_picture(stack, answer, truth_of(dataset, item, stack), title)
+        pictures.append(f"<div>{picture.svg if inline else picture.image}</div>")
     return '<div style="display:grid;gap:28px">' + "".join(pictures) + "</div>"
 
 # %% ../../nbs/508_reports.volume_report.ipynb #39398d9a
@@ -154,7 +158,7 @@ def volume_sections(run: Run, split: str = "test") -> list[tuple[str, str]]:
         ("Volumes", notes_html(metrics["notes"]) + counts + html_table(volume_table(metrics, split, name)) + INTERVALS),
         ("All classes", scores),
         ("Slices", f"<p>{slice_sentence(metrics, split)}</p>" + (html_table(slices) + KINDS if len(slices) else "")),
-        ("Slices it looked at", volume_gallery(run, split)),
+        ("Slices it looked at", volume_gallery(run, split, inline=True)),
         ("Training", figure_html(learning_curves(run))),
     ]
 

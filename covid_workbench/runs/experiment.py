@@ -743,7 +743,8 @@ def settings_in_json(content: dict[str, Any], changes: dict[str, Any]) -> Experi
         if missing and was_edited(content):
             raise InputError(f"setting '{missing[0]}' is missing, which the run was made with; put it back")
         record = content["record"]
-        require_model((flat | changes).get("model"), record.get("models") if isinstance(record, dict) else None)
+        for name in ("model", "slice_trunk"):
+            require_model((flat | changes).get(name), record.get("models") if isinstance(record, dict) else None)
         dataset = record.get("dataset") if isinstance(record, dict) else None
         if {"source", "also"} & set(changes):
             changes = changes | moved_values(flat | changes, changes, description_of(dataset or {}))

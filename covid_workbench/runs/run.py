@@ -29,7 +29,7 @@ from ..data.planes import file_of
 from ..data.slices import SliceTable
 from ..errors import InputError, WorkbenchError, shown, storage
 from ..files import append_to, read_file, write_atomic
-from ..models.zoo import record_of_models
+from ..models.zoo import differing_models, record_of_models
 from .experiment import NOT_RESULTS, Experiment, settings_hash, settings_in_json, was_edited
 from ..schemas import FORMAT, read_checked, read_checked_csv
 
@@ -104,8 +104,13 @@ class RunRecord:
 
     @property
     def notes(self) -> list[str]:
-        "Sentences about the data that belong beside every score of the run."
-        return self.record.get("notes", [])
+        "Sentences about the data, and own models that changed since, that belong beside every score of the run."
+        return [*self.record.get("notes", []), *self.other_models]
+
+    @property
+    def other_models(self) -> list[str]:
+        "A sentence for each file of own models that is given with another content than the run was made with."
+        return differing_models(self.record.get("models"))
 
     @property
     def description(self) -> DataDescription:
@@ -349,7 +354,8 @@ def _write_new(folder: Path, experiment: Experiment, table: SliceTable, notes: S
     record |= {"data_roots": list(map(str, roots)), "data_besides": besides} if len(roots) > 1 else {}
     if said := as_json(table.description):
         record["dataset"] = said
-    if own := [entry for entry in record_of_models() if experiment.one_shot.model in entry["models"]]:
+    named = {experiment.one_shot.model, experiment.volume.slice_trunk}
+    if own := [entry for entry in record_of_models() if named & set(entry["models"])]:
         record["models"] = own
     write_atomic(folder / "experiment.json", json.dumps({"format": FORMAT} | content | {"record": record}, indent=1))
 

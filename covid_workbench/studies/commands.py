@@ -53,12 +53,13 @@ def given_models(files: Sequence[str]) -> Iterator[None]:
 def _preview(args: argparse.Namespace, cells: "Sequence[Cell]", workers: int) -> None:
     "Print the estimate; in a dry run also the cells."
     from covid_workbench.studies.estimate import estimate_cells
+    from covid_workbench.studies.runner import threads_each
 
     if args.no_estimate:
         if args.dry_run:
             print("\n".join(f"  {shown(cell.name)}" for cell in cells))
         return
-    estimate = estimate_cells(cells, workers)
+    estimate = estimate_cells(cells, workers, threads=threads_each(args.threads, workers))
     if args.dry_run:
         print(estimate.cells.round(1).to_string(index=False))
     print(f"Estimate: {estimate}", flush=True)
@@ -106,7 +107,7 @@ def ablate(args: argparse.Namespace) -> int:
     options = {name: getattr(args, name) for name in names} | {"gpus": gpus}
     check_options(**options)
     _check_sources(args)
-    cells = study.cells(**grid) if args.dry_run else check_study(study, args.out, **grid, resume=args.resume)
+    cells = check_study(study, args.out, **grid, resume=args.resume)
     _introduce(args, study, given, len(cells))
     _preview(args, cells, len(gpus) or args.workers)
     if args.dry_run:

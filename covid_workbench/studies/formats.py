@@ -6,6 +6,7 @@
 __all__ = ['LATEX', 'BARS', 'HEADLINES', 'table_html', 'table_frame', 'table_latex', 'bar_chart']
 
 # %% ../../nbs/617_studies.formats.ipynb #9fa74c4d
+import textwrap
 from html import escape
 from typing import Any
 
@@ -24,7 +25,7 @@ def _value_html(filled: FilledTable, row: Row, rule: str, name: str) -> str:
         return f"<td>{escape(rule) or '–'}</td>"
     figure = row.figures[name]
     text = "–" if figure.mean is None else f"{figure.mean:.3f}"
-    if figure.mean is not None and figure.mean == filled.best.get(name):
+    if filled.is_best(row, name):
         text = f"<b>{text}</b>"
     if figure.spread:
         text += f' <span class="spread">{escape(figure.spread)}</span>'
@@ -103,7 +104,7 @@ def _value_latex(filled: FilledTable, row: Row, rule: str, name: str) -> str:
         return _latex(rule) or "--"
     figure = row.figures[name]
     text = "--" if figure.mean is None else f"{figure.mean:.3f}"
-    if figure.mean is not None and figure.mean == filled.best.get(name):
+    if filled.is_best(row, name):
         text = f"\\textbf{{{text}}}"
     if figure.n > 1:
         text += f" {_latex(figure.spread)}"
@@ -171,12 +172,13 @@ def bar_chart(filled: FilledTable, figure: str = "") -> go.Figure:
     chart = go.Figure()
     for index, (group, rows) in enumerate(groups.items()):
         _add_bars(chart, rows, group, BARS[index % len(BARS)])
+    heading = textwrap.wrap(f"{filled.table.title}: {name}", 64)  # as much as a narrow window shows
     return chart.update_layout(
         barmode="group",
         scattermode="group",
         height=340,
         template="plotly_white",
-        title=plot_text(f"{filled.table.title}: {name}"),
-        margin=dict(l=40, r=10, t=50, b=40),
+        title="<br>".join(map(plot_text, heading)),
+        margin=dict(l=50, r=10, t=28 + 22 * len(heading), b=40),
         legend=dict(orientation="h", y=-0.2),
-    ).update_yaxes(range=[0, 1.05])
+    ).update_yaxes(range=[0, 1.05], title=plot_text(name))

@@ -84,7 +84,7 @@ def _add_curves(figure: go.Figure, name: str, history: pd.DataFrame, color: str)
 # %% ../../nbs/618_studies.report.ipynb #48ca7068
 def study_curves(study: StudyFolder) -> go.Figure:
     "Validation scores by minutes of training, one line for each cell; hover to see its name."
-    figure = make_subplots(1, 2, subplot_titles=list(PANELS.values()))
+    figure = make_subplots(1, 2, subplot_titles=list(PANELS.values())).update_annotations(font_size=13)
     for index, cell in enumerate(study.cells):
         history = _history(cell)
         if history is not None:
@@ -160,8 +160,9 @@ def provenance(study: StudyFolder) -> pd.DataFrame:
 
 # %% ../../nbs/618_studies.report.ipynb #2d1ea659
 REPORT_STYLE = """<style>
-.spread{color:#565E68;font-size:12px} .paper{color:#8A6D00;font-size:12px}
-table.study td,table.study th{text-align:right;padding:2px 8px}
+.spread{color:#565E68;font-size:12px;display:block} .paper{color:#8A6D00;font-size:12px}
+table.study td,table.study th{text-align:right;padding:2px 8px;white-space:normal}
+table.plain td,table.plain th{text-align:left;white-space:normal;overflow-wrap:anywhere}
 table.rows1 td:nth-child(-n+1),table.rows2 td:nth-child(-n+2),table.rows3 td:nth-child(-n+3),
 table.rows1 th:nth-child(-n+1),table.rows2 th:nth-child(-n+2),table.rows3 th:nth-child(-n+3){text-align:left}
 .failed{color:#8F2D0A} .damaged{color:#8F2D0A} .queued,.running,.stopped,.interrupted{color:#565E68}
@@ -181,22 +182,38 @@ def _lead_html(study: StudyFolder) -> str:
         text += f" <b>{escape(sentence)}.</b>"
     return text
 
+# %% ../../nbs/618_studies.report.ipynb #7a9d21c4
+def _reading(tables: list[FilledTable]) -> str:
+    "How to read figures that are in the tables; nothing about others."
+    figures = [figure for filled in tables for row in filled.rows for figure in row.figures.values()]
+    names = {name for filled in tables for name in filled.columns}
+    text = ""
+    if any(figure.interval for figure in figures):
+        text += " The range beside a figure is its 95 % interval over patients."
+    if any(figure.n > 1 for figure in figures):
+        text += " ± is the standard deviation over seeds."
+    if any(name.startswith("sensitivity ") for name in names):
+        text += " A row that misses a class altogether has no best sensitivity."
+    if any(name.startswith("AP@") for name in names):
+        text += " AP is COCO mask AP; the column before it says which lesions it counts."
+    if any("ceiling" in name for name in names):
+        text += " <b>ceiling</b> is what a perfect detector would get."
+    return text
+
 # %% ../../nbs/618_studies.report.ipynb #722b698c
-def _legend_html(study: StudyFolder) -> str:
+def _legend_html(study: StudyFolder, tables: list[FilledTable]) -> str:
     "How to read the tables, and the notes of the cells."
     known = [known_experiment(cell) for cell in study.cells]
     regimes = sorted({experiment.training.regime for experiment in known if experiment})
-    text = 'Ours first, best in bold; published figures below in <span class="paper">ochre</span>. '
-    if study.about["data"] == "phantom":
-        text += "They come from other data: they show where a number would be expected, not who is better. "
+    text, rows = "The best figure of a column is bold. ", [row for filled in tables for row in filled.rows]
+    if any(figure.published is not None for row in rows for figure in row.figures.values()):
+        text += 'Published figures stand below in <span class="paper">ochre</span>. '
+        if study.about["data"] == "phantom":
+            text += "They come from other data: they show where a number would be expected, not who is better. "
     text += f"Training regimes: {escape(', '.join(regimes) or 'not known here')}"
     if "warm-start" in regimes:
         text += " (a warm start is not the papers’ two-phase protocol)"
-    text += (
-        ". The range beside a weighted F1, or a figure of volumes, is the 95 % interval over patients; with several "
-        "seeds, ± is their standard deviation. AP is COCO mask AP; the column before it says which lesions it counts, "
-        "<b>ceiling</b> is what a perfect detector would get. The last column opens the executed notebook."
-    )
+    text += f".{_reading(tables)} The last column opens the executed notebook."
     return f'<p class="note">{text}</p>' + notes_html([*_unknown(study), *notes_of(study)])
 
 
@@ -224,7 +241,8 @@ def _frame_html(frame: pd.DataFrame) -> str:
     head = "".join(f"<th>{escape(str(name))}</th>" for name in frame)
     rows = ["".join(f"<td>{show(value)}</td>" for value in row) for row in frame.itertuples(index=False)]
     body = "".join(f"<tr>{row}</tr>" for row in rows)
-    return f'<div style="overflow-x:auto"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    table = f'<table class="plain"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    return f'<div style="overflow-x:auto">{table}</div>'
 
 # %% ../../nbs/618_studies.report.ipynb #1f2b9964
 def _sections(study: StudyFolder, tables: list[FilledTable]) -> list[tuple[str, str]]:
@@ -232,7 +250,7 @@ def _sections(study: StudyFolder, tables: list[FilledTable]) -> list[tuple[str, 
     sections = [(filled.table.title, table_html(filled) + figure_html(bar_chart(filled))) for filled in tables]
     if sections:
         title, content = sections[0]
-        sections[0] = (title, _legend_html(study) + content)
+        sections[0] = (title, _legend_html(study, tables) + content)
     return [
         *sections,
         ("Learning curves", figure_html(study_curves(study))),

@@ -58,6 +58,12 @@ class Row(NamedTuple):
     cells: tuple[CellStatus, ...]
 
 # %% ../../nbs/616_studies.tables.ipynb #2267e55c
+def _one_sided(row: Row, name: str) -> bool:
+    "Whether a figure is the sensitivity of a class in a row that misses another class altogether: no merit of it."
+    of_classes = [own.mean for column, own in row.figures.items() if column.startswith("sensitivity ")]
+    return name.startswith("sensitivity ") and 0 in of_classes
+
+# %% ../../nbs/616_studies.tables.ipynb #471ae257
 @dataclass(frozen=True)
 class FilledTable:
     "A table with its rows, its columns, and for each row the rule of its AP (empty for a row without one)."
@@ -70,11 +76,19 @@ class FilledTable:
     @property
     def best(self) -> dict[str, float]:
         "Column -> the largest of our figures, for columns whose rows differ."
-        means = {
-            name: {row.figures[name].mean for row in self.rows if row.figures[name].mean is not None}
-            for name in self.columns
-        }
-        return {name: max(values) for name, values in means.items() if len(values) > 1}
+        found = {}
+        for name in self.columns:
+            means = {row.figures[name].mean for row in self.rows} - {None}
+            fair = [row.figures[name].mean for row in self.rows if not _one_sided(row, name)]
+            fair = [mean for mean in fair if mean is not None]
+            if len(means) > 1 and fair:
+                found[name] = max(fair)
+        return found
+
+    def is_best(self, row: Row, name: str) -> bool:
+        "Whether a figure of a row is the best of its column."
+        mean = row.figures[name].mean
+        return mean is not None and mean == self.best.get(name) and not _one_sided(row, name)
 
     @property
     def heads(self) -> tuple[str, ...]:
