@@ -127,7 +127,7 @@ def test_the_lstm_starts_as_the_paper_says():
 
 
 # ------------------------------------------------------------------------------------- what must not change an answer
-@pytest.mark.parametrize("statistics", ["volume", "running"])
+@pytest.mark.parametrize("statistics", ["volume", "running", "batch"])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_batch_of_volumes_is_its_volumes(volumes, variant, statistics):
     "Evaluation: logits, attention and states; padding holds what is no number, and takes no part."
@@ -171,6 +171,20 @@ def test_a_batch_has_the_mean_loss_and_gradient_of_its_volumes(volumes, statisti
             same(value, sum(own[name] for own in moves) / 3)
 
 
+def test_volumes_normalised_together_are_as_with_ordinary_batch_normalisation(volumes):
+    "Vectors and running estimates of `nn.BatchNorm2d` over all slices of a step, without the padding."
+    model = model_of(volume_statistics="batch").train()
+    (slices, lungs, valid), plain = volumes[:3], copy.deepcopy(model.trunk)
+    for part in [part for part in plain.modules() if isinstance(part, slice_trunk.VolumeNorm)]:
+        part.__class__ = torch.nn.BatchNorm2d
+    vectors, expected = model.vectors(slices, lungs, valid)[valid], plain(slices[valid], lungs[valid])
+    same(vectors, expected)
+    moved = dict(plain.named_buffers())
+    assert len(moved) > 0 and all(value.equal(moved[name]) for name, value in model.trunk.named_buffers())
+    apart = model_of(volume_statistics="running").train().vectors(slices, lungs, valid)[valid]
+    assert not torch.allclose(vectors, apart)
+
+
 def test_the_loss_is_cross_entropy_of_two_classes(volumes):
     model = model_of().eval()
     loss, answer = model.volume_loss(*volumes)
@@ -197,7 +211,7 @@ def test_constant_slices_make_no_infinite_number(variant):
     assert answer.logits.isfinite().all() and all(value.isfinite().all() for value in gradients(model).values())
 
 
-@pytest.mark.parametrize("statistics", ["volume", "running"])
+@pytest.mark.parametrize("statistics", ["volume", "running", "batch"])
 def test_maps_computed_again_are_the_same(volumes, statistics):
     "To the last bit: loss, gradients, and running estimates, which do not move a second time; much less is kept."
     results, kept = [], []

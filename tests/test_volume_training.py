@@ -19,7 +19,7 @@ from covid_workbench.runs.load import build_model, load_model
 from covid_workbench.runs.run import DivergedError, Run
 from covid_workbench.runs.volume_data import volume_dataset
 from covid_workbench.training import loop, volume_stage
-from covid_workbench.training.train import memory_words, train
+from covid_workbench.training.train import memory_words, slices_at_once, train
 
 VOLUMES = dict(model="resnext-plus", phantom_slices=4, volume_slices=3, threads=1)
 
@@ -96,6 +96,22 @@ def test_a_step_of_several_volumes_is_the_mean_of_each_alone(table, shared):
     torch.testing.assert_close(whole, alone, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("parts", [1, 2])
+def test_volumes_that_are_normalised_together_go_through_together(table, shared, monkeypatch, parts):
+    "Those of a step, or with accumulation those of a part of it; the memory of a step counts them."
+    settings = VOLUMES | dict(volume_slices=4), dict(classification_batch=4, volume_statistics="batch")
+    experiment = tiny(**settings[0], **settings[1], accumulation=parts)
+    data, model = ExperimentData(experiment, table, shared=shared), build_model(experiment).train()
+    task = volume_stage.volume_task(model, data, torch.device("cpu"))
+    sizes, once = [], type(model).vectors
+    monkeypatch.setattr(type(model), "vectors", lambda own, *x: sizes.append(len(x[0])) or once(own, *x))
+    stage = volume_stage.volume_stage(model, data, torch.device("cpu"))
+    terms = next(stage.losses(task.read(next(task.keys(range(1)))), 0))
+    loop.backward(iter([(1.0, terms)]) if parts == 1 else terms)
+    assert sizes == [4 // parts] * parts and slices_at_once(experiment) == 16 // parts
+    assert f"{4 // parts} volumes together of up to 4 slices" in memory_words(experiment)
+
+
 def test_training_may_draw_fewer_slices_than_are_read_afterwards(table, shared):
     experiment = tiny(**VOLUMES | dict(volume_slices=4), training_slices=2, epochs=1)
     volumes = volume_dataset(ExperimentData(experiment, table, shared=shared), "train", labelled=True)
@@ -117,7 +133,10 @@ def killed_after(steps: int, monkeypatch) -> None:
     monkeypatch.setattr(loop, "_write_checkpoint", write_and_die)
 
 
-@pytest.mark.parametrize("more", [dict(volume_statistics="running"), dict(slice_attention=False, workers=1)])
+@pytest.mark.parametrize(
+    "more",
+    [dict(volume_statistics="running"), dict(volume_statistics="batch"), dict(slice_attention=False, workers=1)],
+)
 def test_a_killed_run_ends_in_the_same_weights(tmp_path, shared, monkeypatch, more):
     steps = dict(classification_batch=2, balanced=True, schedule="cyclic", cycle_epochs=0.5, epochs=2)
     experiment = tiny(**VOLUMES | steps | more, checkpoint_minutes=0, validate_every=0.5)
