@@ -173,6 +173,7 @@ _FIGURES = map_of(list_of(maybe(SHARE), length=3))  # value, and the ends of its
 SLICE_ANSWERS = object_of(
     dict.fromkeys(("slices", "with_lesion", "unknown", "volumes"), COUNT)
     | dict.fromkeys(("auc_within", "auc_pooled", "auc_with_volume"), list_of(maybe(SHARE), length=3))
+    | {"auc_lungs?": list_of(maybe(SHARE), length=3)}
     | {"rules": map_of(map_of(_FIGURES))}
 )
 _AP = object_of(dict.fromkeys(("ap50?", "ap75?", "map50_95?", "ceiling_ap50?"), maybe(NUMBER)) | {"rule?": TEXT})

@@ -181,6 +181,16 @@ def test_slice_scores_of_attention_on_lesions_and_away_from_them():
     assert slice_scores(*invented(looks_right=False))["auc_within"][0] == 0
 
 
+def test_the_lung_in_a_slice_is_judged_as_attention_is():
+    "Attention on the lesions beside lungs that are largest elsewhere; runs from before have no such column."
+    rows, about = invented()
+    rows["lungs"] = rows["truth"].map({0.0: 0.4, 1.0: 0.2})
+    scores = slice_scores(rows, about)
+    assert scores["auc_lungs"] == [0, 0, 0] and scores["auc_within"][0] == 1
+    assert slice_scores(rows.assign(lungs=0.1), about)["auc_lungs"][0] == 0.5
+    assert "auc_lungs" not in slice_scores(rows.drop(columns="lungs"), about)
+
+
 def test_unknown_slices_do_not_count_and_none_known_is_no_score():
     rows, about = invented()
     more = rows[rows["volume"] == "V0"].assign(volume="V9", truth=None)

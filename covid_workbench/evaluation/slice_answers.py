@@ -46,10 +46,18 @@ def slice_truth(labels: Sequence[str], lesion: np.ndarray, label: str, normal: s
     return np.where(np.isnan(lesion), known, np.asarray(lesion) > 0)
 
 # %% ../../nbs/308_evaluation.slice_answers.ipynb #c61014dd
-def slice_rows(volume: str, ids: Sequence[str], places: np.ndarray, attention: np.ndarray, truth: np.ndarray) -> list:
+def slice_rows(
+    volume: str,
+    ids: Sequence[str],
+    places: np.ndarray,
+    attention: np.ndarray,
+    truth: np.ndarray,
+    lungs: np.ndarray | None = None,
+) -> list:
     """Rows (dictionaries) of the n slices of a volume that were read.
 
-    `ids` of their rows in the table, `places` in the volume (0 at the feet), `attention`, and `truth` as `slice_truth`.
+    `ids` of their rows in the table, `places` in the volume (0 at the feet), `attention`, `truth` as `slice_truth`, and
+    the share of each that is lung.
     """
     answers = {name: rule(np.asarray(attention, float)) for name, rule in SLICE_RULES.items()}
     return [
@@ -60,6 +68,7 @@ def slice_rows(volume: str, ids: Sequence[str], places: np.ndarray, attention: n
             "attention": round(float(attention[n]), 8),
             "truth": None if np.isnan(truth[n]) else int(truth[n]),
         }
+        | ({} if lungs is None else {"lungs": round(float(lungs[n]), 6)})
         | {name: int(own[n]) for name, own in answers.items()}
         for n in range(len(places))
     ]
@@ -83,14 +92,16 @@ def slice_answers_of(run: Run) -> pd.DataFrame:
 
 # %% ../../nbs/308_evaluation.slice_answers.ipynb #84a49dab
 def _within(rows: pd.DataFrame, patient_of: pd.Series, repeats: int) -> dict[str, Any]:
-    "The mean AUC over volumes with both kinds of slices, and how many those are."
-    of_volume = rows.groupby("volume", sort=False)
-    values = {name: roc_auc(own["truth"] == 1, own["attention"].to_numpy()) for name, own in of_volume}
-    values = {name: value for name, value in values.items() if np.isfinite(value)}
-    if not values:
-        return {"volumes": 0, "auc_within": [None] * 3}
-    draws = Draws.of([patient_of[name] for name in values], repeats)
-    return {"volumes": len(values), "auc_within": drawn_mean(np.array(list(values.values())), draws)}
+    "The mean AUC over volumes with both kinds of slices, that of the lung in them, and how many those are."
+    asked = {"auc_within": "attention"} | ({"auc_lungs": "lungs"} if "lungs" in rows else {})
+    mixed = [(name, own) for name, own in rows.groupby("volume", sort=False) if own["truth"].nunique() == 2]
+    if not mixed:
+        return {"volumes": 0} | {name: [None] * 3 for name in asked}
+    draws, found = Draws.of([patient_of[name] for name, _ in mixed], repeats), {"volumes": len(mixed)}
+    for name, column in asked.items():
+        values = [roc_auc(own["truth"] == 1, own[column].to_numpy()) for _, own in mixed]
+        found[name] = drawn_mean(np.array(values), draws)
+    return found
 
 
 def _of_rules(rows: pd.DataFrame, about: pd.DataFrame, mixed: np.ndarray, repeats: int) -> dict[str, Any]:

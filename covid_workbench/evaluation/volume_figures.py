@@ -14,7 +14,7 @@ JUDGED = ("accuracy", "precision", "F1", "sensitivity", "specificity")  # as in 
 RULES = {"above_mean": "", "top_quarter": ", top quarter"}  # rule -> how its figures end
 VOLUMES_JUDGED = tuple(f"volume {name}" for name in (*JUDGED, "AUC"))
 SLICES_JUDGED = ("slice AUC", *(f"slice {name}" for name in JUDGED))
-OTHER_RULE = ("slice AUC, pooled", *(f"slice {name}, top quarter" for name in JUDGED))
+OTHER_RULE = ("slice AUC, pooled", "slice AUC, lung area", *(f"slice {name}, top quarter" for name in JUDGED))
 VOLUME_FIGURES = (*VOLUMES_JUDGED, *SLICES_JUDGED, *OTHER_RULE)
 
 
@@ -28,7 +28,8 @@ def volume_figures(scores: Mapping[str, Any]) -> dict[str, list[float | None]]:
     if len(classes) == 1:
         found = {f"volume {name}": figure for name, figure in next(iter(classes.values())).items()}
     answers = scores.get("slice_answers") or {}
-    found |= {"slice AUC": answers.get("auc_within"), "slice AUC, pooled": answers.get("auc_pooled")}
+    names = {"slice AUC": "auc_within", "slice AUC, pooled": "auc_pooled", "slice AUC, lung area": "auc_lungs"}
+    found |= {name: answers.get(key) for name, key in names.items()}
     for rule, end in RULES.items():
         own = answers.get("rules", {}).get(rule, {}).get("within", {})
         found |= {f"slice {name}{end}": figure for name, figure in own.items()}

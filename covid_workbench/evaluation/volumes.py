@@ -151,9 +151,10 @@ class _Scores(_Found):
         if with_slices and answer.attention is not None:
             frame = dataset.slices.table.frame.iloc[list(volume.rows)]
             normal = dataset.slices.table.description.normal
-            truth = slice_truth(frame["label"], dataset.stack(item).lesion, volume.label, normal)[answer.places]
-            ids = frame["id"].iloc[answer.places].tolist()
-            self.slices[item] = slice_rows(volume.name, ids, answer.places, answer.attention, truth)
+            stack, at = dataset.stack(item), answer.places
+            truth = slice_truth(frame["label"], stack.lesion, volume.label, normal)[at]
+            lungs, ids = stack.lungs[at].mean((1, 2)), frame["id"].iloc[at].tolist()
+            self.slices[item] = slice_rows(volume.name, ids, at, answer.attention, truth, lungs)
 
 # %% ../../nbs/320_evaluation.volumes.ipynb #c09b1ee8
 def patients_of(dataset: VolumeDataset) -> list[str]:

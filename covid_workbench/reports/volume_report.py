@@ -117,11 +117,13 @@ def slice_sentence(metrics: Mapping[str, Any], split: str = "test") -> str:
     if not found:
         return "Nothing is known of the slices, or the model gives no slice answers."
     within = _words(found["auc_within"])
+    lungs = ", and of the lung area of a slice, which knows no lesion, " + _words(found.get("auc_lungs", [None] * 3))
+    lungs *= "auc_lungs" in found
     unknown = f" ({found['unknown']:,} more are unknown)" * bool(found["unknown"])
     return (
         f"{found['slices']:,} slices were read whose truth is known, {found['with_lesion']:,} of them with a lesion"
         f"{unknown}. ROC-AUC of attention within a volume, the mean over all that have "
-        f"slices with and without a lesion ({found['volumes']:,}): {within}. Over the slices of all "
+        f"slices with and without a lesion ({found['volumes']:,}): {within}{lungs}. Over the slices of all "
         f"volumes together, as multiples of an equal share: {_words(found['auc_pooled'])}; times the probability that "
         f"the volume is not normal: {_words(found['auc_with_volume'])}."
     )
