@@ -73,7 +73,7 @@ def slice_rows(
         for n in range(len(places))
     ]
 
-
+# %% ../../nbs/308_evaluation.slice_answers.ipynb #26f7aeed
 def slice_answers_of(run: Run) -> pd.DataFrame:
     """The rows of `slice_answers.csv` of a run, `truth` NaN where it is unknown.
 

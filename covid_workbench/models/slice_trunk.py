@@ -165,7 +165,7 @@ class SliceSteps(SliceStem):
 # %% ../../nbs/116_models.slice_trunk.ipynb #8d56d77e
 CHUNK = 32  # slices that go through a trunk at once where each has a vector of its own and none learns
 
-
+# %% ../../nbs/116_models.slice_trunk.ipynb #4f277b14
 class SliceTrunk(SliceSteps):
     """Slices (n, 3, S, S) and lung masks (n, S, S) of one volume -> vectors (n, C).
 

@@ -2,7 +2,8 @@
 
 For each seed: accuracy over volumes and the AUC of slice attention (within volumes) on the test patients, seconds of
 training; beside that AUC what it was before training and that of the lung area of a slice, since lesions lie where
-there is much lung. Ends with exit code 1 where a mean over the seeds misses its bar. `--set` words change the preset; `--out` keeps the runs.
+there is much lung. Ends with exit code 1 where a mean over the seeds misses its bar. `--set` words change the preset;
+`--out` keeps the runs.
 """
 
 import argparse
