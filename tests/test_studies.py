@@ -509,7 +509,7 @@ def test_estimates_of_every_regime():
         list(estimate.cells["cell"]) == ["detector of warm_start", "warm_start", "two_phase", "two_stage", "yes"]
         and (estimate.cells["seconds"] > 0).all()
     )
-    assert 0.1 < estimate.cells["GiB"].max() < 20 and "minutes with 2 workers" in str(estimate)
+    assert 0.1 < estimate.cells["GiB"].max() < 20 and "with 2 workers" in str(estimate)
 
 
 def test_figures_of_a_notebook_of_ones_own(tmp_path):

@@ -448,7 +448,7 @@ def test_no_interval_over_unknown_patients(unknown_run, command):
     known = metrics["validation"]  # every patient there is known
     if "patients_unknown" not in known:
         assert None not in known["classification"]["f1_interval"]
-    assert list(score_table({"run": metrics})["95 %"]) == ["–"]
+    assert list(score_table({"run": metrics})["95 % of F1"]) == ["–"]
     code, out, err = command("evaluate", run.folder)
     assert code == 0 and f"Note: {said}" in out and "–" in out
 

@@ -26,7 +26,7 @@ from covid_workbench.training.train import train
 from covid_workbench.volumes.volume_rows import VolumeRows, volumes_of
 
 TWO = ("Normal", "COVID-19")
-PHANTOM = dict(phantom_patients=18, phantom_slices=4)
+PHANTOM = dict(phantom_patients=18, phantom_slices=4, phantom_form="pictures")
 
 
 class Runs(dict):

@@ -41,7 +41,14 @@ from covid_workbench.widgets.volume_explorer import VOLUME_GUARD, VolumeExplorer
 from covid_workbench.widgets.volume_parts import shown_side, volume_traits
 from covid_workbench.widgets.volume_reader import VolumeReader, hu_and_lesions
 
-VOLUMES = dict(model="resnext-plus", phantom_slices=6, volume_slices=4, backbone="resnet18", cut="layer2")
+VOLUMES = dict(
+    model="resnext-plus",
+    phantom_form="pictures",
+    phantom_slices=6,
+    volume_slices=4,
+    backbone="resnet18",
+    cut="layer2",
+)
 
 
 @pytest.fixture(scope="module")

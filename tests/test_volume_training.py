@@ -21,7 +21,7 @@ from covid_workbench.runs.volume_data import volume_dataset
 from covid_workbench.training import loop, volume_stage
 from covid_workbench.training.train import memory_words, slices_at_once, train
 
-VOLUMES = dict(model="resnext-plus", phantom_slices=4, volume_slices=3, threads=1)
+VOLUMES = dict(model="resnext-plus", phantom_form="pictures", phantom_slices=4, volume_slices=3, threads=1)
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ WHOLE = "APRLFH"
 def run(tmp_path_factory) -> Run:
     "A run that reads slices of 64x64, so that a scan of that size is shown as stored."
     small = dict(model="resnext-plus", phantom_slices=4, volume_slices=4, backbone="resnet18", cut="layer2")
-    return train(tiny(**small), tmp_path_factory.mktemp("runs") / "volumes", progress=False)
+    return train(tiny(**small, phantom_form="pictures"), tmp_path_factory.mktemp("runs") / "volumes", progress=False)
 
 
 def shown(run: Run, table: SliceTable):

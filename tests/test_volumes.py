@@ -590,7 +590,7 @@ def test_lungs_of_the_phantom():
     found = lung_mask(Volume(hu, (20.0, 2.8, 2.8)))
     assert found.ok and dice(found.lungs, mask > 0) > 0.97 and 800 < min(found.ml) < max(found.ml) < 4000
     lesions = mask > 1
-    assert (found.lungs & lesions).sum() > 0.85 * lesions.sum()  # dense lesions are taken in
+    assert (found.lungs & lesions).sum() > 0.8 * lesions.sum()  # dense lesions are taken in
     columns = [np.nonzero(found.mask == side)[2].mean() for side in (RIGHT, LEFT)]
     assert columns[0] < 64 < columns[1]
     upside = lung_mask(Volume(hu[::-1].copy(), (20.0, 2.8, 2.8)))
