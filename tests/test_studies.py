@@ -244,7 +244,7 @@ def test_a_notebook_without_the_parameters_is_refused(tmp_path, command):
 
 def test_every_trouble_is_one_line_and_the_rest_completes(tmp_path):
     path = toy_study(tmp_path, [0, 1, 2, 3, 4, 5, 6])
-    done = ablate(path, tmp_path / "out", "--workers", 3, "--timeout", 0.4, "--memory", 1.2)
+    done = ablate(path, tmp_path / "out", "--workers", 3, "--timeout", 0.8, "--memory", 1.2)
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr[-2000:]
     cells = {cell.name: cell for cell in StudyFolder.open(tmp_path / "out").cells}
     assert {name for name, cell in cells.items() if cell.status == "finished"} == {"seed0", "seed5", "seed6"}
@@ -252,7 +252,7 @@ def test_every_trouble_is_one_line_and_the_rest_completes(tmp_path):
     assert attempts == {"seed0": 1, "seed1": 2, "seed2": 2, "seed3": 2, "seed4": 2, "seed5": 2, "seed6": 1}, done.stderr
     for name, words in {
         "seed1": "no lesion in patient P7",
-        "seed2": "took longer than 0.4 minutes",
+        "seed2": "took longer than 0.8 minutes",
         "seed3": "more than the 1.2 GiB",
         "seed4": "died",
     }.items():
