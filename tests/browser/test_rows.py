@@ -4,7 +4,7 @@ row is drawn anew before the button is up; so does the click of a keyboard or a 
 import json
 
 import pytest
-from lab import ROOT, chromium
+from lab import ROOT
 
 STATIC = ROOT / "covid_workbench/widgets/static"
 MODEL = """
@@ -49,20 +49,14 @@ CASES = {
 }
 
 
-@pytest.fixture(scope="module")
-def chrome():
-    with chromium() as found:
-        yield found
-
-
 @pytest.mark.parametrize("case", CASES)
-def test_a_press_chooses_once(chrome, case):
+def test_a_press_chooses_once(browser, case):
     names, traits, row, wanted = CASES[case]
     script = "\n".join((STATIC / f"{name}.js").read_text() for name in ("common", *names.split()))
     script = script.replace("export default { render };", MODEL % json.dumps(traits))
     for how in ("drawn anew", "click", "keyboard"):
-        page, wrong = chrome.new_page(), []
-        page.on("pageerror", wrong.append)
+        page, wrong = browser.new_page(), []
+        page.on("pageerror", lambda error, wrong=wrong: wrong.append(str(error)))
         page.set_content(
             f"<style>{(STATIC / 'explorer.css').read_text()}</style><div id=part style='width:600px'></div>"
         )

@@ -305,7 +305,7 @@ def test_a_real_volume_is_read_asked_and_opened_again(lab: Lab, volume_run, tmp_
     for _ in range(7):
         page.keyboard.press("ArrowRight")
     page.keyboard.press("PageUp")
-    expect(page.locator(".cw-place")).to_have_text("11 / 44")
+    expect(page.locator(".cw-place")).to_have_text("12 / 44")
     lab.attend(".cw-planes > .cw-stage")
     page.keyboard.press("Alt+3")
     read = lab.value("ex.panel.reading")
@@ -315,7 +315,7 @@ def test_a_real_volume_is_read_asked_and_opened_again(lab: Lab, volume_run, tmp_
     shows_answer(lab, f"off=({read[2]},)")
     lab.kernel("shown = ex.view.open.stack.pixels; ex.save('view.html'); ex.save('view.svg'); print(1)")
     held, said = lab.value("ex.state"), probabilities(page)
-    assert held["place"] == 11 and held["question"]["off"] == [read[2]]
+    assert held["place"] == 12 and held["question"]["off"] == [read[2]]
     page.locator("[aria-label='the next volume']").click()
     page.locator(".cw-strong").wait_for(state="detached", timeout=10000)
     lab.idle()
@@ -325,5 +325,5 @@ def test_a_real_volume_is_read_asked_and_opened_again(lab: Lab, volume_run, tmp_
     alone, wrong = lab.context.new_page(), []
     alone.on("pageerror", lambda error: wrong.append(str(error)))
     alone.goto(f"file://{lab.server.folder / 'view.html'}")
-    expect(alone.locator(".cw-place")).to_have_text("11 / 44")
+    expect(alone.locator(".cw-place")).to_have_text("12 / 44")
     assert drawn(alone) == drawn(page) and wrong == []
