@@ -273,6 +273,12 @@ def test_runs_of_both_families_answer_for_the_same_volumes(runs):
     assert {own.metrics["volumes"] for own in found.runs} == {len(found.answers)}
     assert list(found.answers["volume"]) == [own.name for own in volumes_in(three[0], "test")]
     assert any("attention also knows CP" in note for note in found.notes)
+    train = three[1].table.split("train").frame
+    of_two, scans = int(train["label"].isin(TWO).sum()), len(volumes_in(three[0], "train"))
+    told = [note for note in found.notes if "learned from" in note]
+    assert len(told) == 3 and f"resnext-plus learned from the labels of {scans} whole scans, of {scans}" in told[0]
+    assert f"classifier learned from the labels of {of_two} slices, of" in told[1] and "mask" not in told[1]
+    assert f"labels of {int((train['label'] != '').sum())} slices and the lesion masks of {len(train)}, of" in told[2]
     evaluate(three[0], splits=["test"], progress=False)
     rows = three[0].predictions.set_index("id").loc[found.answers["volume"]]
     np.testing.assert_allclose(rows["p_COVID-19"], found.answers["resnext-plus: p_COVID-19"], atol=1e-5)
