@@ -164,3 +164,23 @@ def test_progress_bars_and_usage_are_no_sentences():
     bar = "\rchecking:   0%|     | 0/30 [00:00<?, ?slice/s]\rchecking: 100%|###| 30/30 [00:00<00:00, 1.5slice/s]\n"
     usage = "usage: covid-workbench predict [-h] --out OUT\n                               run files\n"
     assert spoken(bar + usage + "covid-workbench predict: error: --out\n") == ["covid-workbench predict: error: --out"]
+
+
+BARS = (
+    "training:  40%|####      | 4/10 [00:01<00:02,  2.51it/s, loss=0.3]",
+    "hashing files: 7file [00:00, 71.2file/s]",
+    "phantom: 0patient [00:00, ?patient/s]",
+    "reading volumes: 3volume [01:02:03, 20.1s/volume]",
+)
+
+
+@pytest.mark.parametrize("bar", BARS)
+def test_a_bar_of_progress_is_no_sentence(bar):
+    assert spoken(f"\r{bar}\rcovid-workbench train: no\n") == ["covid-workbench train: no"]
+
+
+@pytest.mark.parametrize("unit", ["s", "it", "step", "file"])
+def test_a_sentence_on_a_path_that_looks_like_a_unit_is_one(unit):
+    "Names of temporary folders are drawn by chance, and the sentence ends in brackets."
+    line = f"covid-workbench evaluate: /tmp/faults-l10{unit}/try-31/run: '{{'a': [1]}}' is not a number"
+    assert spoken(line + "\n") == [line]

@@ -163,7 +163,8 @@ class Untrained(Run):
 def untrained(table: SliceTable, name: str, splits: dict[str, str], **settings) -> Run:
     "A run whose patients have these splits (else train)."
     run = Untrained(table.roots[0] / name, tiny(**settings))
-    run.table = table.with_rows(table.frame.assign(split=table.frame["patient"].map(splits).fillna("train")))
+    own = [splits.get(patient, "train") for patient in table.frame["patient"]]
+    run.table = table.with_rows(table.frame.assign(split=own))
     return run
 
 

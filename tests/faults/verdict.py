@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .base import Outcome, Try, short
 
-BAR = re.compile(r"(it|step|slice|batch|patient|cell|unit|file|s)/[a-zA-Z]+\b.*\]|\d+%\|")
+BAR = re.compile(r"\d+%\||\[\d+:[\d:]+[<,].*[\d?]\w+/\w+")  # by its clock: a folder's name may end in "s"
 UNFORESEEN = "this is a fault of the workbench"
 NUMBERS = ("metrics.json", "predictions.json", "lesions.coco.json", "results.json", "cost.json")
 
