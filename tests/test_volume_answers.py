@@ -282,6 +282,9 @@ def test_runs_of_both_families_answer_for_the_same_volumes(runs):
     evaluate(three[0], splits=["test"], progress=False)
     rows = three[0].predictions.set_index("id").loc[found.answers["volume"]]
     np.testing.assert_allclose(rows["p_COVID-19"], found.answers["resnext-plus: p_COVID-19"], atol=1e-5)
+    lungs = three[0].metrics["test"]["slice_answers"]["auc_lungs"][0]  # what its evaluation found
+    area = found.frame.set_index("run").loc["lung area of a slice"]
+    assert area["slice AUC"] == pytest.approx(lungs) and np.isnan(area["accuracy"])
     scores = three[0].metrics["test"]["classification"]
     assert found.runs[0].metrics["classification"]["accuracy"] == scores["accuracy"]
     classifier = found.runs[1]
@@ -304,6 +307,7 @@ def test_the_rule_is_never_chosen_on_what_is_scored(runs, monkeypatch):
     found = compare_runs([run], repeats=0, progress=False)
     assert [sorted(labels) for labels in asked] == [sorted(own.label for own in volumes_in(run, "validation"))]
     assert not {own.patient for own in found.question.volumes} & {own.patient for own in found.question.tuning}
+    assert "lung area of a slice" not in set(found.frame["run"])  # no run has looked for lungs
 
 
 def test_patients_that_trained_a_run_are_left_out(runs, monkeypatch):

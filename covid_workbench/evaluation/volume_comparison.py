@@ -56,17 +56,25 @@ class ComparedRun:
 
 # %% ../../nbs/329_evaluation.volume_comparison.ipynb #00fcf4e0
 def _scores(
-    question: Question, answers: Sequence[VolumePrediction], slice_marks: Sequence[np.ndarray | None], repeats: int
+    question: Question,
+    answers: Sequence[VolumePrediction],
+    slice_marks: Sequence[np.ndarray | None],
+    repeats: int,
+    lungs: Sequence[np.ndarray | None] = (),
 ) -> tuple[dict[str, Any], pd.DataFrame]:
-    "Figures of answers, and of the marks of their slices (higher: sooner a lesion), with a row for each slice."
+    """Figures of answers, and of the marks of their slices (higher: sooner a lesion), with a row for each slice.
+
+    `lungs`: of each volume, the share of each slice that was read which is lung, where that was measured.
+    """
     rows, slices, frame = [], [], question.table.frame
-    for volume, answer, marks in zip(question.volumes, answers, slice_marks):
+    for volume, answer, marks, air in zip(question.volumes, answers, slice_marks, lungs or [None] * len(answers)):
         shares = {f"p_{name}": float(p) for name, p in zip(answer.classes, answer.probabilities)}
         about = {"id": volume.name, "label": volume.label, "predicted": answer.predicted}
         rows.append(about | shares | {"slices": len(volume), "slices_read": len(answer.places)})
         if marks is not None:
             ids = frame["id"].iloc[list(volume.rows)].iloc[answer.places].tolist()
-            slices += slice_rows(volume.name, ids, answer.places, marks, question.truth[volume.name][answer.places])
+            truth = question.truth[volume.name][answer.places]
+            slices += slice_rows(volume.name, ids, answer.places, marks, truth, air)
     predictions, found = pd.DataFrame(rows), pd.DataFrame(slices)
     unknown = question.table.unknown.to_numpy(bool)
     patients = ["" if unknown[own.rows[0]] else own.patient for own in question.volumes]
@@ -87,11 +95,11 @@ def ask_volume_run(run: Run, model: nn.Module, question: Question, repeats: int,
     "The answers of a volume-level run."
     table, execution = question.seen_by(run), Execution.of(run.experiment.training)
     dataset = VolumesAtHand(dataset_of(run.experiment, table), run.experiment.volume, question.volumes)
-    answers = [
-        _restricted(found, question.classes)
-        for found in predict_volumes(model, dataset, progress=progress, execution=execution)
-    ]
-    metrics, slices = _scores(question, answers, [own.attention for own in answers], repeats)
+    answers, lungs = [], []
+    for item, found in enumerate(predict_volumes(model, dataset, progress=progress, execution=execution)):
+        answers.append(_restricted(found, question.classes))
+        lungs.append(dataset.stack(item).lungs[found.places].mean((1, 2)))
+    metrics, slices = _scores(question, answers, [own.attention for own in answers], repeats, lungs)
     by = READ_WHOLE[run.experiment.volume.slice_attention]
     return ComparedRun(run.folder.name, run.experiment.one_shot.model, by, answers, metrics, slices)
 
@@ -143,10 +151,20 @@ class VolumeComparison:
 
     @property
     def frame(self) -> pd.DataFrame:
-        "Accuracy, F1, and for each class that is asked for sensitivity, specificity and AUC, of runs and baselines."
+        """Accuracy, F1, and for each class that is asked for sensitivity, specificity and AUC, of runs and baselines.
+
+        Beside the AUC of slices stands that of their lung area, where a run of volumes has found the lungs.
+        """
         rows = [{"run": own.name, "model": own.model, "by": own.by} | _figures(own.metrics) for own in self.runs]
         rows += [{"run": name, "model": "no network", "by": ""} | _figures(own) for name, own in self.baselines.items()]
+        lungs = next((at["auc_lungs"][0] for at in self._told if at.get("auc_lungs", [None])[0] is not None), None)
+        if lungs is not None:
+            rows.append({"run": "lung area of a slice", "model": "no network", "by": "", "slice AUC": lungs})
         return pd.DataFrame(rows)
+
+    @property
+    def _told(self) -> list[dict[str, Any]]:
+        return [own.metrics["slice_answers"] for own in self.runs if own.metrics.get("slice_answers")]
 
     @property
     def answers(self) -> pd.DataFrame:

@@ -46,7 +46,7 @@ class VolumeEvidence:
             words = f"  volume {number}: p = {[round(share, 3) for share in shares]}"
             if self.attention is not None:
                 weights = self.attention[number]
-                words += f", largest weight {weights.max():.2f} at slice {weights.argmax() + 1} from the feet"
+                words += f", largest weight {weights.max():.2f} at slice {weights.argmax() + 1}"
             rows.append(words)
         return "\n".join(rows[:9])
 

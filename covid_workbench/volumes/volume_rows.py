@@ -45,11 +45,6 @@ class VolumeRows:
     def __len__(self):
         return len(self.rows)
 
-    @property
-    def ends(self) -> tuple[str, str]:
-        "What lies at the first and at the last slice, for people."
-        return ("first slice", "last slice") if ENDS in self.notes else ("feet", "head")
-
 # %% ../../nbs/150_volumes.volume_rows.ipynb #a92528f2
 def label_of(labels: Iterable[str], normal: str, name: str) -> str:
     "The label of a volume from those of its slices. Raises `InputError` where they contradict each other."
