@@ -222,7 +222,8 @@ def test_masks_are_asked_for_where_a_truth_is_there(slices, monkeypatch):
     for module in ("data.dataset", "evaluation.detection"):
         name = f"covid_workbench.{module}.lesion_targets"
         monkeypatch.setattr(name, lambda *options: found.append(1) or lesion_targets(*options))
-    metrics, rows = score_slices(model, slices, batch=4, evidence=False, protocol=Protocol(ap_rule="reference"))
+    scored = score_slices(model, slices, batch=4, evidence=False, protocol=Protocol(ap_rule="reference"))
+    metrics, rows = scored.metrics, scored.predictions
     assert model.asked == [with_mask[:4], with_mask[4:]] and not drawn and len(found) == 6
     assert metrics["detection"]["headline"]["n_predictions"] == 12 and set(rows["lesions"]) <= {1, 2}
     without = next(predict_slices(model, slices, masks=False, evidence=False)).detections
@@ -289,7 +290,8 @@ def test_two_processes_score_as_one(slices, tmp_path):
 
     def work() -> dict:
         model = Told()
-        metrics, rows = score_slices(model, slices, **options)
+        found = score_slices(model, slices, **options)
+        metrics, rows = found.metrics, found.predictions
         return {"metrics": metrics, "rows": rows.to_csv(), "seen": sum(map(len, model.asked))}
 
     alone = work()

@@ -212,7 +212,7 @@ def test_an_interval_resamples_the_patients_that_are_counted(finished):
         mock.patch.object(inference, "predict_slices", return_value=answers),
         mock.patch.object(inference, "patient_bootstrap", return_value=(0.0, 1.0)) as drawn,
     ):
-        metrics, _ = inference.score_slices(model, data, bootstrap=10)
+        metrics = inference.score_slices(model, data, bootstrap=10).metrics
     assert metrics["patients"] == len(set(drawn.call_args.args[2])) == wanted
 
 

@@ -425,6 +425,11 @@ class _CocoSlices:
         values = {value for label in self._lesion_labels for value in self.objects.values[label - 1]}
         return values == set(self.description.lesions)
 
+    def readings(self, merged: bool = False) -> list[tuple[str, tuple[int, int], _Reading]]:
+        "Name, size and reading of each slice, in the order of the names; `merged`: all lesions as one class."
+        slices = sorted(self._slices.items())
+        return [(name, one.size, one.merged if merged else one.classes) for name, one in slices]
+
     def __len__(self):
         return len(self._slices)
 
@@ -486,11 +491,11 @@ def _of_plain(plain: list) -> _ScoredSlice:
     return _ScoredSlice(tuple(plain[0]), *readings)
 
 # %% ../../nbs/300_evaluation.detection.ipynb #c95e51ff
-def _truth_document(slices: list[tuple[str, _ScoredSlice, _Reading]], names: Sequence[str]) -> dict:
+def _truth_document(slices: list[tuple[str, tuple[int, int], _Reading]], names: Sequence[str]) -> dict:
     "Images, categories and targets as COCO has them."
     document = {"images": [], "categories": _categories(names), "annotations": []}
-    for number, (slice_id, one, reading) in enumerate(slices, start=1):
-        document["images"].append(_image(number, slice_id, one.size))
+    for number, (slice_id, size, reading) in enumerate(slices, start=1):
+        document["images"].append(_image(number, slice_id, size))
         for label, rle in zip(reading.labels.tolist(), reading.codes):
             document["annotations"].append(
                 {
@@ -512,7 +517,7 @@ def _best(answers: _Answers, label: int) -> np.ndarray:
     return own[np.argsort(-answers.scores[own], kind="stable")[:MAX_DETECTIONS]]
 
 
-def _results(slices: list[tuple[str, _ScoredSlice, _Reading]], labels: Iterable[int], perfect: bool) -> list[dict]:
+def _results(slices: list[tuple[str, tuple[int, int], _Reading]], labels: Iterable[int], perfect: bool) -> list[dict]:
     "The `MAX_DETECTIONS` best predictions of each label in each slice as COCO has them."
     results = []
     for number, (_, _, reading) in enumerate(slices, start=1):
@@ -596,7 +601,7 @@ class CocoScorer(_SlicesWithTruth):
         `merged`: all lesions as one class; `perfect`: the targets as results. Slices are numbered in the order of their
         names, so the order of adding changes nothing.
         """
-        slices = [(name, one, one.merged if merged else one.classes) for name, one in sorted(self._slices.items())]
+        slices = self.readings(merged)
         truth = _truth_document(slices, self._names(merged))
         return truth, _results(slices, [category["id"] for category in truth["categories"]], perfect)
 
@@ -614,8 +619,7 @@ class CocoScorer(_SlicesWithTruth):
         return figures
 
     def _figures(self, merged: bool) -> dict[str, dict]:
-        slices = (self._slices[name] for name in sorted(self._slices))
-        return _coco_figures([one.merged if merged else one.classes for one in slices], self._names(merged))
+        return _coco_figures([reading for _, _, reading in self.readings(merged)], self._names(merged))
 
 # %% ../../nbs/300_evaluation.detection.ipynb #91f05017
 def lesion_figures(detection: Mapping[str, Mapping] | None) -> dict[str, dict]:

@@ -8,16 +8,19 @@ __all__ = ['evaluate']
 # %% ../../nbs/330_evaluation.evaluate.ipynb #f32f848d
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from ..data.slices import SliceTable
 from ..data.survey import SURVEY, known_facts
 from .baselines import simple_baselines
+from .found_lesions import FoundLesions, found_lesions, save_found
 from .inference import score_slices
 from .volume_baselines import source_notes, volume_baselines
-from .volumes import ScoredVolumes, scored_volumes
+from .volumes import scored_volumes
 from ..files import write_atomic
 from ..models.execution import Execution
 from ..models.oneshot import VOLUME_MODEL
@@ -39,6 +42,8 @@ def evaluate(
 ) -> dict:
     """Score a complete run on whole splits; writes `metrics.json` and `predictions.csv` into the run.
 
+    What a detector found beside the masks is kept in `lesions.npz` (`evaluation.found_lesions`).
+
     Returns the metrics: `regime`, `parameters`, those of `score_slices` (of a volume-level model: of `scored_volumes`,
     which also writes `slice_answers.csv`) by split, `baselines` where there are classes, and `notes`, sentences that
     belong beside every figure. Without `detections` only the classes are scored, for a run whose detector was scored
@@ -51,7 +56,17 @@ def evaluate(
     return metrics
 
 # %% ../../nbs/330_evaluation.evaluate.ipynb #46189fbf
-def _score(run: Run, model, parts: ExperimentData, split: str, detections: bool, progress: bool) -> ScoredVolumes:
+@dataclass(frozen=True, eq=False)
+class _Scored:
+    "Metrics and answers of a split; of volumes rows for their slices, of slices the lesions that were found."
+
+    metrics: dict[str, Any]
+    predictions: pd.DataFrame
+    slices: pd.DataFrame = field(default_factory=pd.DataFrame)
+    found: dict[str, FoundLesions] = field(default_factory=dict)
+
+
+def _score(run: Run, model, parts: ExperimentData, split: str, detections: bool, progress: bool) -> _Scored:
     "Metrics and answers of a model on a split: of slices, or of volumes with their slices."
     experiment = run.experiment
     options = dict(
@@ -62,9 +77,15 @@ def _score(run: Run, model, parts: ExperimentData, split: str, detections: bool,
         progress=f"scoring {split}" if progress else None,
     )
     if experiment.one_shot.model == VOLUME_MODEL:
-        return scored_volumes(model, volume_dataset(parts, split), **options)
-    metrics, rows = score_slices(model, parts.dataset(split), detections=detections, **options)
-    return ScoredVolumes(metrics, rows, pd.DataFrame())
+        volumes = scored_volumes(model, volume_dataset(parts, split), **options)
+        return _Scored(volumes.metrics, volumes.predictions, volumes.slices)
+    slices = score_slices(model, parts.dataset(split), detections=detections, **options)
+    return _Scored(slices.metrics, slices.predictions, found=found_lesions(slices.scorer, _patients(parts.table)))
+
+
+def _patients(table: SliceTable) -> dict[str, str]:
+    'Slice id -> patient, "" where unknown.'
+    return dict(zip(table.frame["id"], table.patients.where(~table.unknown, "")))
 
 
 def _baselines(run: Run, parts: ExperimentData, scored: list[str]) -> dict[str, dict]:
@@ -102,8 +123,9 @@ def _source_notes(parts: ExperimentData) -> list[str]:
     return source_notes(volumes_of(parts.table), settings.classes) if settings.model == VOLUME_MODEL else []
 
 # %% ../../nbs/330_evaluation.evaluate.ipynb #0f194322
-def _write_answers(folder: Path, found: dict[str, ScoredVolumes]) -> None:
-    "`predictions.csv`, and `slice_answers.csv` where there are any; one of an earlier evaluation goes."
+def _write_answers(folder: Path, found: dict[str, _Scored]) -> None:
+    "`predictions.csv`, and `lesions.npz` and `slice_answers.csv` where there are any; those of earlier ones go."
+    save_found(folder, {split: own.found for split, own in found.items()})
     predictions = [own.predictions.assign(split=split) for split, own in found.items()]
     write_atomic(folder / "predictions.csv", pd.concat(predictions).to_csv(index=False))
     slices = [own.slices.assign(split=split) for split, own in found.items() if len(own.slices)]

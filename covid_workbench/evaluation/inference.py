@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NO_REGION', 'Prediction', 'no_region_note', 'stored_detections', 'NotFiniteError', 'refuse_not_finite', 'on_cpu_once',
-           'predict_slices', 'prediction_row', 'interval_over_patients', 'counts_of', 'score_slices']
+           'predict_slices', 'prediction_row', 'interval_over_patients', 'counts_of', 'ScoredSlices', 'score_slices']
 
 # %% ../../nbs/304_evaluation.inference.ipynb #7669fbbd
 import inspect
@@ -356,6 +356,15 @@ class _Scores:
         return figures | {"reference": self.released.figures()} if self.released.rows else figures
 
 # %% ../../nbs/304_evaluation.inference.ipynb #8c17efd8
+@dataclass(frozen=True, eq=False)
+class ScoredSlices:
+    "`metrics`, one row of `predictions` a slice, and the `scorer` that holds what was compared with masks."
+
+    metrics: dict[str, Any]
+    predictions: pd.DataFrame
+    scorer: CocoScorer
+
+# %% ../../nbs/304_evaluation.inference.ipynb #711039f7
 def score_slices(
     model: nn.Module,
     dataset: SliceDataset,
@@ -363,8 +372,8 @@ def score_slices(
     protocol: Protocol = Protocol(),
     bootstrap: int = 0,
     **options: Any,
-) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Metrics of a model on a data set, and one row of predictions a slice; in each of several processes the same.
+) -> ScoredSlices:
+    """Score a model on a data set; in each of several processes the result is the same.
 
     Metrics: `slices`, `patients` (and `patients_unknown`, slices that name none), `detection` (`CocoScorer.score`, None
     without masks) and `classification` (None without labels); `bootstrap` > 0 draws add a 95 % interval of the weighted
@@ -385,4 +394,5 @@ def score_slices(
     scores.gather()
     predictions = pd.DataFrame([scores.rows[row] for row in range(len(dataset))])
     metrics = counts_of(dataset.table) | {"detection": scores.detection()}
-    return metrics | {"classification": _class_scores(predictions, dataset, protocol, bootstrap)}, predictions
+    metrics |= {"classification": _class_scores(predictions, dataset, protocol, bootstrap)}
+    return ScoredSlices(metrics, predictions, scores.scorer)

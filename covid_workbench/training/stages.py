@@ -105,7 +105,9 @@ def _validation(model: nn.Module, data: ExperimentData, tasks: dict[str, Task]):
     segments = segments and bool((slices.table.frame["mask"] != "").any())
     training = data.experiment.training
     how = dict(batch=max(8, training.classification_batch), workers=training.workers, execution=Execution.of(training))
-    return lambda: validation_scores(score_slices(model, slices, detections=segments, evidence=classifies, **how)[0])
+    return lambda: validation_scores(
+        score_slices(model, slices, detections=segments, evidence=classifies, **how).metrics
+    )
 
 # %% ../../nbs/420_training.stages.ipynb #73568eca
 def stages_of(model: nn.Module, data: ExperimentData, device: torch.device) -> list[Stage]:
