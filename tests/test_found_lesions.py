@@ -1,4 +1,4 @@
-"""What a detector found, kept in a run: the same AP as the scorer's, whole over processes and files; words for damage."""
+"""What a detector found, kept in a run: the AP of the scorer, whole over processes and files; words for damage."""
 
 import dataclasses
 import json
