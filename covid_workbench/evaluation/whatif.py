@@ -20,8 +20,8 @@ from ..errors import InputError, nearest
 from ..models.aggregators import Evidence
 from ..models.cards import CARDS
 from ..models.norm import PerImageBatchNorm2d
-from ..models.oneshot import OneShotModel
-from ..models.rois import RANKINGS, rank_rois
+from ..models.oneshot import Candidates, OneShotModel
+from ..models.rois import RANKINGS, RoIBatch, rank_rois
 
 # %% ../../nbs/306_evaluation.whatif.ipynb #8b06a727
 OFF_MODES = ("dropped", "refilled", "zeroed")
@@ -44,12 +44,20 @@ class Question:
     sequence: tuple[int, ...] = ()
 
 # %% ../../nbs/306_evaluation.whatif.ipynb #c8d04afb
+def _whole_slice(found: Candidates) -> RoIBatch:
+    "The whole slice as the only region, as the model has it where none survived: (1, 1)."
+    rois = found.rois.take(torch.zeros_like(found.rois.regions[:, :1]))
+    box = rois.boxes.new_tensor([[[0, 0, found.size[1], found.size[0]]]])
+    return RoIBatch(box, rois.scores * 0, rois.labels * 0, rois.regions * 0, rois.deltas * 0)
+
+# %% ../../nbs/306_evaluation.whatif.ipynb #0c9dd0b2
 class ReadSlice:
     """A slice (3, S, S) as `model` read it; `answer(read, question)` is cheap from then on.
 
     `candidates`: every region that survived, most confident first (`RoIBatch`, B = 1); the numbers in `Question.off`,
     `Question.sequence` and in answers are indices into them. `features`: what the image head needs of each.
-    `masks` (M, 28, 28): of each one's own lesion class. `empty`: no region survived, the whole image stands in as the
+    `whole` (1, ...): the same of the whole slice, `size` (S, S), which stands in where no region survives. `masks`
+    (M, 28, 28): of each one's own lesion class. `empty`: no region survived, the whole image stands in as the
     only one, with an empty mask.
     Raises `InputError` for a model without regions.
     """
@@ -64,6 +72,7 @@ class ReadSlice:
             self.candidates = found.rois
             pooled = model.pool(found, found.rois)  # (M, C, 14, 14)
             self.features = model.read(found, found.rois, pooled)[0]
+            self.size, self.whole = found.size, model.read(found, _whole_slice(found))[0]
             heads, labels = model.detector.roi_heads, found.rois.labels[0]
             masks = heads.mask_predictor(heads.mask_head(pooled)).sigmoid()  # (M, K+1, 28, 28)
             # the class of a whole slice that stands in is none, and so is its mask
