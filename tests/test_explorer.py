@@ -473,3 +473,30 @@ def test_lab_notebooks_keep_what_is_yours(runs, tmp_path):
     with pytest.raises(InputError, match="is not a run"):
         explorer_notebooks(tmp_path / "explore", [tmp_path])
     assert Path(tmp_path / "explore").exists()
+
+
+def test_effects_of_runs_side_by_side_are_on_one_class(runs, monkeypatch):
+    "Where their verdicts differ, too: an effect on CP is not set against one on COVID-19."
+    view = AttentionView([runs["lstm2"], runs["affinity"]], runs["lstm2"].table)
+    first, second = view.runs
+    ids = list(view.slices.rows)[:2]
+
+    def otherwise(data, row, read, asked=second.own_answer):
+        own = asked(data, row, read)
+        least = int(np.argmin(first.open.own["logits"]))
+        return own | {"logits": [float(at == least) for at in range(3)]}  # never what the first run says
+
+    monkeypatch.setattr(second, "own_answer", otherwise)
+    view.open_slice(ids[0])
+    verdicts = [run.classes[int(np.argmax(run.open.own["logits"]))] for run in view.runs]
+    assert verdicts[0] != verdicts[1] and first.effect_class == second.effect_class == verdicts[0] == view.shared_class
+    view.choose_class(verdicts[1])
+    view.open_slice(ids[1])
+    assert first.effect_class == second.effect_class == verdicts[1]
+    view.choose_class("")
+    view.open_slice(ids[0])
+    assert first.effect_class == second.effect_class == verdicts[0]
+    monkeypatch.setattr(second, "classes", ("ill", "well"))
+    view.choose_class(verdicts[0])
+    second.effect_class, second.class_chosen = "ill", False
+    assert view.shared_class == "" and not second.class_chosen  # and the page compares nothing

@@ -394,7 +394,22 @@ class AttentionView(PairedRuns):
 
     def open_slice(self, slice_id: str) -> None:
         super().open_slice(slice_id)
+        self._agree_on_a_class()
         self.history.clear()
+
+    def _agree_on_a_class(self) -> None:
+        "Runs side by side show effects on one class: the verdict of the first that has one, until the reader chooses."
+        common = [name for name in self.runs[0].classes if all(name in view.classes for view in self.runs)]
+        found = [view.effect_class for view in self.runs if view.open and view.effect_class in common]
+        if len(self.runs) > 1 and found:
+            for view in self.runs:
+                view.effect_class = found[0]
+
+    @property
+    def shared_class(self) -> str:
+        "The class that the effects of all runs are on; empty where they are on different ones."
+        names = {view.effect_class for view in self.runs}
+        return names.pop() if len(names) == 1 else ""
 
     @property
     def questions(self) -> list[dict[str, Any]]:
@@ -419,9 +434,10 @@ class AttentionView(PairedRuns):
             self.history.remember(before)
 
     def choose_class(self, name: str) -> None:
-        "Effects of all runs on a class that the reader chose; on the class that won where `name` is empty."
+        "Effects of all runs that know it on a class that the reader chose; `name` empty: on the verdict from now on."
         for view in self.runs:
-            view.class_chosen, view.effect_class = bool(name), name or view.effect_class
+            known = name in view.classes
+            view.class_chosen, view.effect_class = known, name if known else view.effect_class
 
 # %% ../../nbs/803_widgets.asking.ipynb #250d71dc
 def difference_rows(view: AttentionView) -> list[dict[str, Any]]:

@@ -185,14 +185,14 @@ class AskingPage(ExplorerPage):
             self.header.dirty = any(not pane.view.as_evaluated for pane in answering)
             self.header.can_undo, self.header.can_redo = bool(history.past), bool(history.future)
         self._note_state()
-        self.difference.effect_class = self.panes[0].panel.effect_class
+        self.difference.effect_class = self.view.shared_class
         self._task.start(self._fill(answering))
 
     async def _fill(self, panes: Sequence[RunPane]) -> None:
         for pane in panes:
             await pane.fill_effects()
         if len(self.panes) > 1:
-            self.difference.rows = difference_rows(self.view)
+            self.difference.rows = difference_rows(self.view) if self.view.shared_class else []
         for pane in panes:
             await pane.fill_orders()
 
@@ -250,7 +250,7 @@ class QuestionPage(SlicePage):
             self.view.choose_class(name)
             with quietly(self):
                 for pane in self.panes:
-                    pane.panel.effect_class = name
+                    pane.panel.effect_class = pane.view.effect_class
             self._ask()
 
     def _put(self, questions: Sequence[Mapping[str, Any]]) -> None:

@@ -18,11 +18,13 @@ function render({ model, el }) {
       const letter = (number) => "ABC"[number],
         opposite = rows.filter((row) => row.opposite).length,
         labelled = cells.reduce((sum, [, number]) => sum + number, 0),
-        told = !rows.length
-          ? "Comparing …"
-          : opposite
-            ? `The runs read ${opposite} ${opposite > 1 ? "regions" : "region"} in opposite ways`
-            : "No region is read in opposite ways";
+        told = !name
+          ? "Not compared: these runs know no class in common"
+          : !rows.length
+            ? "Comparing …"
+            : opposite
+              ? `The runs read ${opposite} ${opposite > 1 ? "regions" : "region"} in opposite ways`
+              : "No region is read in opposite ways";
       const words = (pattern) => {
         const right = [...pattern].map((one, number) => (one === "1" ? letter(number) : "")).filter(Boolean);
         return right.length === pattern.length
