@@ -148,11 +148,12 @@ def _aucs(truth: np.ndarray, shares: np.ndarray, member: np.ndarray, times: np.n
 
 def _patients_with_a_say(counts: np.ndarray, classes: Sequence[str]) -> dict[str, int]:
     "Figure of a class -> patients who have a slice that it is about; counts (P, K, K)."
-    support, says = counts.sum(-1), {}
+    true, called, says = counts.sum(-1) > 0, counts.sum(-2) > 0, {}  # (P, K)
     for at, name in enumerate(classes):
-        true, rest = int((support[:, at] > 0).sum()), int((np.delete(support, at, 1).sum(1) > 0).sum())
-        says |= {f"{figure} {name}": true for figure in ("sensitivity", "precision", "F1")}
-        says |= {f"specificity {name}": rest, f"AUC {name}": min(true, rest)}
+        rest = int(np.delete(true, at, 1).any(1).sum())
+        own, answered = int(true[:, at].sum()), int(called[:, at].sum())
+        says |= {f"sensitivity {name}": own, f"precision {name}": answered, f"specificity {name}": rest}
+        says |= {f"F1 {name}": int((true | called)[:, at].sum()), f"AUC {name}": min(own, rest)}
     return says
 
 # %% ../../nbs/312_evaluation.certainty.ipynb #869e3b8e
