@@ -85,7 +85,7 @@ def lesion_draws(found: FoundLesions, draws: Draws, lesions: Sequence[str] = ())
         for at, figure in enumerate(AP_NAMES)
     }
 
-
+# %% ../../nbs/314_evaluation.ap_certainty.ipynb #42c08e17
 def _with_target(found: FoundLesions, labels: Sequence[int]) -> int:
     "How many patients have a target of one of these classes."
     return len(np.unique(found.patients[found.target_slice[np.isin(found.target_label, labels)]]))

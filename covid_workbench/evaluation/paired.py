@@ -11,7 +11,14 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError, shown
-from .certainty import DRAWS, METHOD, ONE_PATIENT, UNKNOWN_PATIENTS, Drawn, certainty_words
+from covid_workbench.evaluation.certainty import (
+    DIFFERENCE_METHOD,
+    DRAWS,
+    ONE_PATIENT,
+    UNKNOWN_PATIENTS,
+    Drawn,
+    certainty_words,
+)
 from .over_patients import Figure
 from .run_certainty import PARTS, READINGS, Answered
 
@@ -81,7 +88,7 @@ def paired(one: Answered, two: Answered, repeats: int = DRAWS, seed: int = 0) ->
     for part in PARTS:
         known = all(part in own for own in drawn)
         found[part] = _differences(one, two, part, *(own[part] for own in drawn)) if known else None
-    return {"runs": [one.name, two.name], "method": METHOD, "draws": repeats} | found
+    return {"runs": [one.name, two.name], "method": DIFFERENCE_METHOD, "draws": repeats} | found
 
 
 def _differences(one: Answered, two: Answered, part: str, first: dict, second: dict) -> dict[str, dict[str, Any]]:
