@@ -100,7 +100,7 @@ def _within(rows: pd.DataFrame, patient_of: pd.Series, repeats: int) -> dict[str
     draws, found = Draws.of([patient_of[name] for name, _ in mixed], repeats), {"volumes": len(mixed)}
     for name, column in asked.items():
         values = [roc_auc(own["truth"] == 1, own[column].to_numpy()) for _, own in mixed]
-        found[name] = drawn_mean(np.array(values), draws)
+        found[name] = drawn_mean(np.array(values), draws, share=True)
     return found
 
 
