@@ -48,7 +48,7 @@ def boxes(chance: np.random.Generator, count: int, size: int = 160) -> np.ndarra
 
 @pytest.fixture(scope="module")
 def scored():
-    "Forty slices with predictions near their truth and far from it, some of equal score; and as the released rule takes."
+    "Forty slices, predictions near their truth and far from it, some of equal score; also as the released rule takes."
     chance, scorer, released = np.random.default_rng(5), CocoScorer(OBJECT_CLASSES["lesions"], min_area=4), []
     for number in range(40):
         truth = boxes(chance, chance.integers(0, 4))
@@ -177,6 +177,8 @@ def test_figures_counted_by_hand():
     assert curve.sensitivity.tolist() == [0.5] * 4 and Froc(found, 1, 0.1).sensitivity.tolist() == [0.5, 1, 1, 1]
     lax = froc_figures(found, 1, draws, 0.1)
     assert [lax[f"{rate:g}"][0] for rate in RATES] == [1] * 7  # the second lesion comes before any false one
+    late = froc_figures(hand_made(score=np.array([0.9, 0.6, 0.5, 0.7])), 1, draws, 0.1)  # after two false ones
+    assert [late[f"{rate:g}"][0] for rate in RATES] == [0.5, 0.5, 1, 1, 1, 1, 1] and late["mean"][0] == 6 / 7
     clear = clear_figures(found, 1, draws)
     assert clear["slices"] == 2 and clear["false_per_slice"][0] == 0.5 and clear["with_false"][0] == 0.5
     quality = {name: own[0] for name, own in panoptic_figures(found, 1, draws).items()}

@@ -39,13 +39,10 @@ def pretended_lesions(patients: int = 12, slices: int = 4, seed: int = 0) -> Fou
     return found_lesions(scorer, {name: name[:3] for name, _, _ in scorer.readings()})["merged"]
 
 # %% ../../nbs/315_evaluation.lesion_figures.ipynb #1b923d32
-def matches_at(
-    found: FoundLesions, label: int, least: float = 0.5, last: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def matches_at(found: FoundLesions, label: int, least: float = 0.5) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The n predictions of a class that count (`MAX_DETECTIONS` a slice), and what each takes at an IoU of `least`.
 
-    Positions (n,) in `found`, the target of each (n,), -1 for none, and the IoU with it (n,). Targets that are `last`
-    (M,) bool are only taken where no other one fits.
+    Positions (n,) in `found`, the target of each (n,), -1 for none, and the IoU with it (n,).
     """
     own = np.flatnonzero(found.label == label)
     own = own[spread(np.bincount(found.slice[own], minlength=len(found)))[1] < MAX_DETECTIONS]
@@ -54,8 +51,7 @@ def matches_at(
     prediction, target = found.pair.T
     kept = np.flatnonzero(counts[prediction] & (found.target_label[target] == label) & (found.iou >= least))
     free = np.ones(len(found.target_label), bool)
-    late = (~free if last is None else last)[target[kept]]
-    kept = kept[np.lexsort((-target[kept], -found.iou[kept], late, prediction[kept]))]  # of equal ones the last
+    kept = kept[np.lexsort((-target[kept], -found.iou[kept], prediction[kept]))]  # of equal ones the last
     taken, overlap = np.full(len(found.label), -1), np.zeros(len(found.label))
     for one, other, iou in zip(*(values[kept].tolist() for values in (prediction, target, found.iou))):
         if taken[one] < 0 and free[other]:

@@ -43,7 +43,7 @@ def thirds_of(found: FoundLesions, label: int) -> dict[str, tuple[int, int]]:
     first, second = (int(np.floor(edge)) for edge in np.quantile(areas, [1 / 3, 2 / 3]))
     return dict(zip(THIRDS, ((0, first), (first + 1, second), (second + 1, 10**10))))
 
-
+# %% ../../nbs/319_evaluation.lesion_scores.ipynb #683f3403
 class Part:
     """The targets of a class with an area from `low` to `high`, and how the n predictions of the class fare with them.
 
@@ -54,7 +54,7 @@ class Part:
         outside = (found.target_area < low) | (found.target_area > high)
         columns = []
         for least in THRESHOLDS:
-            own, target, _ = matches_at(found, label, least, outside)
+            own, target, _ = matches_at(found, label, least)
             fits = (found.area[own] >= low) & (found.area[own] <= high)
             inside = np.append(~outside, False)[target]  # of no target: False
             columns.append([inside, np.where(target >= 0, inside, fits)])
@@ -136,7 +136,7 @@ def _class_scores(found: FoundLesions, label: int, draws: Draws) -> dict[str, An
         "panoptic": panoptic_figures(found, label, draws),
     } | sizes
 
-
+# %% ../../nbs/319_evaluation.lesion_scores.ipynb #152af330
 def lesion_scores(found: FoundLesions, repeats: int = 500) -> dict[str, Any]:
     """`slices`, known `patients`, and by name of the class `froc`, `clear`, `panoptic`, `sizes` and `thirds`.
 
@@ -148,7 +148,7 @@ def lesion_scores(found: FoundLesions, repeats: int = 500) -> dict[str, Any]:
     patients = len(set(found.patients.tolist()) - {""})
     return {"slices": len(found), "patients": patients, "classes": classes}
 
-
+# %% ../../nbs/319_evaluation.lesion_scores.ipynb #74a68d43
 def lesion_scores_of(folder: str | Path, split: str = "test", repeats: int = 500) -> dict[str, Any]:
     """The figures of lesions of the run in a folder: `merged` with its `mask`, `classes`, and the `released` AP.
 
