@@ -227,9 +227,11 @@ def test_a_run_is_read_at_all_levels(finished):
     assert list(scores) == ["slices", "scans", "patients"]
     held = finished.metrics["test"]["classification"]
     assert scores["slices"]["overall"]["accuracy"][0] == pytest.approx(held["accuracy"])
-    assert scores["slices"]["cases"] == 2 * scores["scans"]["cases"] and scores["scans"]["left_out"] == 0
+    assert [scores["slices"][name] for name in ("cases", "left_out", "patients")] == [4, 2, 3]
+    assert [scores["scans"][name] for name in ("cases", "left_out")] == [3, 0]  # a labelled slice speaks for its scan
     calibration = calibration_of(finished)
-    assert calibration["slices"]["temperature"] > 0 and calibration["slices"]["fitted_on"] > 0
+    assert calibration["slices"]["temperature"] is None  # its validation slices are of one class
+    assert calibration["scans"]["before"]["Brier"][0] > 0
     json.dumps([scores, calibration], allow_nan=False)
 
 
@@ -237,8 +239,7 @@ def test_a_damaged_prediction_of_a_run_is_named(finished, tmp_path):
     folder = shutil.copytree(finished.folder, tmp_path / "run")
     rows = pd.read_csv(folder / "predictions.csv", keep_default_na=False)
     at = rows.index[rows["split"] == "test"][1]
-    rows.astype({"p_CAP": object}).assign(p_CAP=lambda own: own["p_CAP"].where(own.index != at, "nan")).to_csv(
-        folder / "predictions.csv", index=False
-    )
-    with pytest.raises(InputError, match=f"slice {rows['id'][at]}: the probability of CAP is 'nan'"):
+    rows["p_CP"] = rows["p_CP"].astype(object).where(rows.index != at, "nan")
+    rows.to_csv(folder / "predictions.csv", index=False)
+    with pytest.raises(InputError, match=f"slice {rows['id'][at]}: the probability of CP is 'nan'"):
         class_scores_of(Run.open(folder))
