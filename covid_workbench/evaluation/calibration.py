@@ -68,7 +68,7 @@ def calibration_figures(cases: Cases, repeats: int = 500, bins: int = BINS) -> d
     count = int(number.max(initial=-1)) + 1
     held = np.zeros((len(cases), count, 3))
     held[np.arange(len(cases)), number] = np.stack([np.ones(len(cases)), sure, right], 1)
-    sums = draws.summed(held.reshape(len(cases), count * 3)).reshape(-1, count, 3)
+    sums = draws.summed(held.reshape(len(cases), count * 3)).reshape(len(draws.times), count, 3)
     rows, table = np.arange(len(cases)), reliability(cases, bins)
     square = ((cases.shares - np.eye(len(cases.classes))[cases.truth]) ** 2).sum(1)
     loss = -np.log(np.clip(cases.shares[rows, cases.truth], LEAST, 1))
