@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['INTERVALS', 'figure_words', 'froc_picture', 'roc_picture', 'precision_picture', 'reliability_picture',
-           'prevalence_picture', 'class_table', 'lesion_table', 'size_table', 'score_sections']
+           'prevalence_picture', 'overall_table', 'class_table', 'lesion_table', 'size_table', 'score_sections']
 
 # %% ../../nbs/509_reports.curves_of_scores.ipynb #a97a15aa
 from collections.abc import Mapping, Sequence
@@ -156,17 +156,22 @@ def prevalence_picture(cases: Cases) -> go.Figure:
     return figure.update_layout(title_text=f"PPV where one in ten is ill: {title}" if title else "There is no curve")
 
 # %% ../../nbs/509_reports.curves_of_scores.ipynb #f42ee60e
-def class_table(cases: Cases) -> pd.DataFrame:
-    "One row for all classes and one for each that is asked for, figures with their intervals in words."
+def overall_table(cases: Cases) -> pd.DataFrame:
+    "One row for all classes together, figures with their intervals in words."
     scores = class_scores(cases)
-    rows = [
-        {"class": "all", "cases": scores["cases"]}
-        | {name: figure_words(own) for name, own in scores["overall"].items()}
-    ]
+    counts = {name: scores[name] for name in ("cases", "patients", "left_out")}
+    row = counts | {name: figure_words(own) for name, own in scores["overall"].items()}
+    return pd.DataFrame([row]).rename(columns=lambda name: name.replace("_", " "))
+
+
+def class_table(cases: Cases) -> pd.DataFrame:
+    "One row for each class that is asked for, figures with their intervals in words."
     wanted = ("sensitivity", "specificity", "precision", "F1", "AUC", "average_precision")
-    for name, own in scores["classes"].items():
-        rows.append({"class": name, "cases": own["cases"]} | {key: figure_words(own[key]) for key in wanted})
-    return pd.DataFrame(rows).fillna("–").rename(columns=lambda name: name.replace("_", " "))
+    rows = [
+        {"class": name, "cases": own["cases"]} | {key: figure_words(own[key]) for key in wanted}
+        for name, own in class_scores(cases)["classes"].items()
+    ]
+    return pd.DataFrame(rows).rename(columns=lambda name: name.replace("_", " "))
 
 
 def lesion_table(scores: Mapping[str, Any]) -> pd.DataFrame:
@@ -230,7 +235,8 @@ def _class_section(cases: Cases, validation: Cases | None) -> str:
         for name, of_class in prevalence_scores(cases).items()
         for share, found in of_class.items()
     ]
-    return html_table(class_table(cases)) + f"<p>{said}.</p>" + _columns(pictures) + html_table(pd.DataFrame(rows))
+    tables = html_table(overall_table(cases)) + html_table(class_table(cases))
+    return tables + f"<p>{said}.</p>" + _columns(pictures) + html_table(pd.DataFrame(rows))
 
 # %% ../../nbs/509_reports.curves_of_scores.ipynb #69531ed9
 INTERVALS = "In brackets 95 % intervals from drawing patients; none where a patient is unknown or alone."
