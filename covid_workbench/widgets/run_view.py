@@ -17,7 +17,7 @@ from ..errors import InputError
 from ..evaluation.detection import AP_OF
 from .axes import MISSING, axes_of, differences, facets, in_order, passes
 from .chart import Line, Style, curves_svg, styles_of
-from .confusion import Confusion, confusion_of
+from .confusion import Confusion, confusion_of, threshold_rows
 from .curves import COLUMNS, X_AXES, column_words, columns_of, curve_of
 from .run_folders import version_note
 from .snapshot import Snapshot
@@ -58,12 +58,14 @@ class RunChoices:
     sort: Sequence = ("", False)  # column of the table, whether downwards
     run: str = ""  # key of the run on the card
     cell: Sequence[int] = ()  # true and predicted class of the open cell of its confusion matrix
+    decision: Sequence[float] = ()  # class, threshold and prevalence of its slider; none: as it begins
 
     @property
     def state(self) -> dict[str, Any]:
         "The choices as a dictionary of plain values."
         filters = {axis: list(picked) for axis, picked in self.filters.items() if picked}
-        return vars(self) | {"filters": filters, "sort": list(self.sort), "cell": list(self.cell)}
+        lists = {name: list(getattr(self, name)) for name in ("sort", "cell", "decision")}
+        return vars(self) | {"filters": filters} | lists
 
     @classmethod
     def of_state(cls, state: Mapping[str, Any]) -> "RunChoices":
@@ -288,10 +290,19 @@ def card_of(view: VisibleRuns, key: str, confusion: Confusion | str) -> dict[str
     if isinstance(confusion, Confusion):
         linked = confusion.rows is not None
         card["confusion"] = {"classes": list(confusion.classes), "counts": confusion.counts, "linked": linked}
-    return card
+    return card | _thresholds(confusion)
 
 
 CLICK = "Click a cell to open its slices."
+
+
+def _thresholds(confusion: Confusion | str) -> dict[str, Any]:
+    "What the slider over thresholds needs, or why there is none."
+    try:
+        rows = [] if isinstance(confusion, str) else threshold_rows(confusion)
+    except InputError as error:
+        return {"thresholds": [], "threshold_words": f"There are no thresholds to look at: {error}"}
+    return {"thresholds": rows, "threshold_words": ""}
 
 # %% ../../nbs/813_widgets.run_view.ipynb #0b428a3b
 def _figure_rows(figures: Mapping[str, Any], regime: str) -> list[list[str]]:
@@ -344,7 +355,9 @@ RUN_STATE = StateGuard(
         "sort": (str, bool),
         "run": str,
         "cell": [int],
+        "decision": [float],
     },
+    newer={"decision": []},
 )
 
 
@@ -363,6 +376,7 @@ def check_choices(choices: RunChoices, comparison: Comparison) -> None:
     if choices.run:
         one_of("run", choices.run, snapshot.runs)
     _check_cell(choices, comparison)
+    _check_decision(choices, comparison)
 
 # %% ../../nbs/813_widgets.run_view.ipynb #7d9f7c50
 def _check_cell(choices: RunChoices, comparison: Comparison) -> None:
@@ -378,6 +392,21 @@ def _check_cell(choices: RunChoices, comparison: Comparison) -> None:
         raise InputError(
             f"cell {list(choices.cell)}: give the true and the predicted class, each from 0 to {count - 1}, "
             "or an empty list"
+        )
+
+
+def _check_decision(choices: RunChoices, comparison: Comparison) -> None:
+    if not choices.decision:
+        return
+    if not choices.run:
+        raise InputError(f"decision {list(choices.decision)} belongs to no run: give 'run', or an empty list")
+    confusion = confusion_of(comparison.snapshot.runs[choices.run].run)
+    count = 0 if isinstance(confusion, str) else len(confusion.classes)
+    at, *shares = choices.decision
+    if len(shares) != 2 or at not in range(count) or not all(0 <= share <= 1 for share in shares):
+        raise InputError(
+            f"decision {list(choices.decision)}: give a class from 0 to {count - 1}, then threshold and prevalence from "
+            "0 to 1, or an empty list"
         )
 
 # %% ../../nbs/813_widgets.run_view.ipynb #cf9536e9

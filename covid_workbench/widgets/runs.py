@@ -77,11 +77,14 @@ class RunTable(_RunsPart):
 
 # %% ../../nbs/814_widgets.runs.ipynb #1930049b
 class RunCard(_RunsPart):
-    "One run: figures, settings in which it differs, confusion matrix; `cell` is [true, predicted] of the open cell."
+    """One run: figures, settings in which it differs, confusion matrix, slider over the threshold of a class.
+
+    `cell` is [true, predicted] of the open cell; `decision` [class, threshold, prevalence], empty until it is moved.
+    """
 
     part = T.Unicode("card").tag(sync=True)
     run, slices = (T.Dict().tag(sync=True) for _ in range(2))
-    cell = T.List().tag(sync=True)
+    cell, decision = (T.List().tag(sync=True) for _ in range(2))
     words = T.Unicode("").tag(sync=True)
     confusion: Confusion | str = ""  # the matrix of the run, or why there is none
 
@@ -90,6 +93,11 @@ class RunCard(_RunsPart):
         runs = view.comparison.snapshot.runs
         self.confusion = confusion_of(runs[key].run) if key in runs else ""
         self.run = card_of(view, key, self.confusion) if key in runs else {}
+
+    @property
+    def chosen(self) -> dict[str, list]:
+        "The open cell and the decision."
+        return {"cell": self.cell, "decision": self.decision}
 
     def show_cell(self) -> list[str]:
         "List the slices of the open cell and return their ids."
@@ -175,7 +183,7 @@ class _ChosenRuns(W.VBox):
     def choices(self) -> RunChoices:
         "What the reader chose in the parts."
         chosen = {name: getattr(self.bar, name) for name in CHOICES}
-        return RunChoices(**chosen, sort=self.table.sort, run=self.table.selected, cell=self.card.cell)
+        return RunChoices(**chosen, sort=self.table.sort, run=self.table.selected, **self.card.chosen)
 
     @property
     def state(self) -> dict[str, Any]:
@@ -196,7 +204,7 @@ class _ChosenRuns(W.VBox):
             for name in CHOICES:
                 setattr(self.bar, name, wanted[name])
         self.table.sort, self.table.selected = list(wanted["sort"]), wanted["run"]
-        self.card.cell = list(wanted["cell"])
+        self.card.cell, self.card.decision = list(wanted["cell"]), list(wanted["decision"])
 
 # %% ../../nbs/814_widgets.runs.ipynb #bb8f2a27
 def layout_of(explorer: _ChosenRuns) -> list[W.Widget]:
@@ -255,7 +263,7 @@ class _OpenedRuns(_DrawnRuns):
     def _show_run(self) -> None:
         "The card of the selected run, and its line in front."
         with self.card.hold_trait_notifications():
-            self.card.cell, self.card.slices, self.card.words = [], {}, ""
+            self.card.cell, self.card.slices, self.card.words, self.card.decision = [], {}, "", []
         self.card.show(self.view, self.table.selected)
         self.below.children = []
         if self.table.selected or self.view.lines:

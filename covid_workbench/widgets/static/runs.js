@@ -306,7 +306,131 @@ function table(model, el) {
     });
 }
 
+/** What a class that is called from a stop of the slider on is worth at a prevalence; null where it is not defined. */
+function decided({ hits, wrong, ill, healthy }, stop, prevalence) {
+  const ratio = (part, rest) => (part + rest > 0 ? part / (part + rest) : null),
+    sensitivity = ill ? hits[stop] / ill : null,
+    specificity = healthy ? 1 - wrong[stop] / healthy : null;
+  if (sensitivity === null || specificity === null) return { sensitivity, specificity, PPV: null, NPV: null };
+  const PPV = ratio(prevalence * sensitivity, (1 - prevalence) * (1 - specificity)),
+    NPV = ratio((1 - prevalence) * specificity, prevalence * (1 - sensitivity));
+  return { sensitivity, specificity, PPV, NPV };
+}
+
+/** A slider with its value beside it; `moved` hears every step, `done` the last one. */
+function slider(key, label, value, moved, done) {
+  const said = h("output", { text: value.toFixed(2) });
+  const input = h("input", {
+    type: "range",
+    min: 0,
+    max: 1,
+    step: 0.01,
+    "aria-label": label,
+    "data-key": key,
+    oninput: (event) => {
+      said.textContent = Number(event.target.value).toFixed(2);
+      moved(Number(event.target.value));
+    },
+    onchange: done,
+  });
+  input.value = value;
+  return h("label", { class: "cwr-slider" }, h("span", { text: label }), input, said);
+}
+
+/** The ROC curve of a class, and where the threshold of the slider lies on it. */
+function rocPicture({ curve, name }, { sensitivity, specificity }) {
+  const at = ([x, y]) => `${(10 + 120 * x).toFixed(1)},${(130 - 120 * y).toFixed(1)}`;
+  return h(
+    "svg",
+    { class: "cwr-roc", viewBox: "0 0 140 150", role: "img", "aria-label": `ROC curve of ${name}` },
+    h("path", { d: "M10 10V130H130", class: "axis" }),
+    h("path", { d: "M10 130L130 10", class: "guess" }),
+    h("polyline", { points: curve.map(at).join(" ") }),
+    sensitivity === null || specificity === null
+      ? null
+      : h("circle", { cx: 10 + 120 * (1 - specificity), cy: 130 - 120 * sensitivity, r: 4.5 }),
+    h("text", { x: 70, y: 145, "text-anchor": "middle", text: "1 − specificity" }),
+    h("text", { x: 14, y: 18, text: "sensitivity" }),
+  );
+}
+
+/**
+ * The tool for the threshold of one class. Its sliders stay where they are while they are dragged; only what they say
+ * is drawn anew.
+ */
+function thresholds(model, rows, changed) {
+  const first = rows.length - 1,
+    share = ({ ill, healthy }) => Math.round((100 * ill) / Math.max(1, ill + healthy)) / 100;
+  let [at, threshold, prevalence] = model.get("decision").length
+    ? model.get("decision")
+    : [first, 0.5, share(rows[first])];
+  const readout = h("div", { class: "cwr-decided", role: "status" });
+  const percent = (value) => (value === null ? "–" : `${(100 * value).toFixed(1)} %`);
+  const show = () => {
+    const row = rows[at],
+      stop = Math.round(100 * threshold),
+      found = decided(row, stop, prevalence);
+    const called = (count, all) => ` ${count} of ${all}`;
+    const lines = [
+      ["sensitivity", found.sensitivity, called(row.hits[stop], row.ill)],
+      ["specificity", found.specificity, called(row.healthy - row.wrong[stop], row.healthy)],
+      ["PPV", found.PPV, ` of yeses right, where ${percent(prevalence)} are ill`],
+      ["NPV", found.NPV, " of noes right"],
+    ];
+    readout.replaceChildren(
+      h(
+        "dl",
+        {},
+        ...lines.flatMap(([name, value, note]) => [
+          h("dt", { text: name }),
+          h("dd", {}, h("b", { text: percent(value) }), h("span", { text: note })),
+        ]),
+      ),
+      row.curve.length
+        ? rocPicture(row, found)
+        : h("p", { class: "cwr-soft", text: "All slices are of one kind: there is no curve." }),
+    );
+  };
+  const set = () => {
+    show();
+    changed([at, threshold, prevalence]);
+  };
+  const save = () => model.save_changes();
+  const menu = h(
+    "select",
+    {
+      "data-key": "decision-class",
+      "aria-label": "class whose threshold is looked at",
+      onchange: (event) => {
+        at = Number(event.target.value);
+        set();
+        save();
+      },
+    },
+    ...rows.map(({ name }, place) => h("option", { value: place, text: name, selected: place === at })),
+  );
+  const moved = (name) => (value) => {
+    if (name === "threshold") threshold = value;
+    else prevalence = value;
+    set();
+  };
+  show();
+  return h(
+    "div",
+    { class: "cwr-thresholds", role: "group", "aria-label": "threshold of a class" },
+    h("label", { class: "cwr-pick" }, h("span", { text: "call" }), menu),
+    slider("decision-threshold", "from probability", threshold, moved("threshold"), save),
+    slider("decision-prevalence", "prevalence", prevalence, moved("prevalence"), save),
+    readout,
+  );
+}
+
 function card(model, el) {
+  let drawn = null;
+  const decide = (decision) => {
+    drawn[0] = JSON.stringify(decision);
+    model.set("decision", decision);
+  };
   const cellOf = (matrix, cell) => (count, true_, called) => {
     const { classes, counts, linked } = matrix,
       all = counts[true_].reduce((a, b) => a + b, 0),
@@ -343,7 +467,13 @@ function card(model, el) {
       ]),
     );
   const share = (value) => (value === null ? "–" : value.toFixed(2));
-  return () =>
+  return () => {
+    const now = [
+      JSON.stringify(model.get("decision")),
+      ...["run", "cell", "slices", "words"].map((name) => model.get(name)),
+    ];
+    if (drawn && now.every((value, place) => value === drawn[place])) return; // the slider's own move
+    drawn = now;
     keepFocus(el, () => {
       const run = model.get("run"),
         matrix = run.confusion,
@@ -406,6 +536,9 @@ function card(model, el) {
               ),
             )
           : "",
+        run.thresholds?.length ? h("h4", { text: "Threshold of a class" }) : "",
+        run.thresholds?.length ? thresholds(model, run.thresholds, decide) : "",
+        run.threshold_words ? h("p", { class: "cwr-warn", text: run.threshold_words }) : "",
         h("p", { class: "cwr-soft", role: "status", text: model.get("words") }),
         slices.rows
           ? h(
@@ -433,6 +566,7 @@ function card(model, el) {
           : "",
       );
     });
+  };
 }
 
 const DRAWN = {
@@ -459,7 +593,7 @@ const DRAWN = {
     ],
   ],
   table: [table, ["columns", "rows", "sort", "selected", "note"]],
-  card: [card, ["run", "cell", "slices", "words"]],
+  card: [card, ["run", "cell", "decision", "slices", "words"]],
 };
 
 function render({ model, el }) {
