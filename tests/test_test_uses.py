@@ -59,11 +59,14 @@ def test_several_processes_lose_no_line(tmp_path):
     for worker in workers:
         worker.join()
     uses = looks.test_uses(tmp_path)
-    assert uses.unreadable == 0 and {use.what for use in uses.known} == {f"{w}-{n}" for w in range(3) for n in range(40)}
+    assert uses.unreadable == 0 and {use.what for use in uses.known} == {
+        f"{w}-{n}" for w in range(3) for n in range(40)
+    }
 
 
 @pytest.mark.parametrize(
-    "line", ['{"when": "2026-11-30T21', "no JSON", "[]", '{"when": 3, "what": "x"}', '{"when": "soon", "what": "x"}', "3"]
+    "line",
+    ['{"when": "2026-11-30T21', "no JSON", "[]", '{"when": 3, "what": "x"}', '{"when": "soon", "what": "x"}', "3"],
 )
 def test_a_damaged_line_is_counted_and_the_next_one_is_whole(tmp_path, line):
     (tmp_path / looks.TEST_USES).write_text(line)

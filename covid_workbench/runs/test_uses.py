@@ -152,7 +152,7 @@ def uses_sentence(uses: TestUses, weights: str = "") -> str:
     """
     lost = f" {uses.unreadable:,} lines of {TEST_USES} cannot be read." * bool(uses.unreadable)
     if not uses.known:
-        return "No look at the test split is logged in this run: it was not looked at since looks are logged." + lost
+        return "No look at the test split is logged in this run, which may be from before looks were logged." + lost
     first, last = uses.known[0], uses.known[-1]
     words = f"The test split was looked at {_times(len(uses.known))}: "
     words += f"first on {first.when[:10]} ({first.what})" * (len(uses.known) > 1)
