@@ -28,7 +28,8 @@ def card_json(run: Run, answers: Mapping[str, str] | None = None) -> dict[str, A
     """The card of a run as plain values.
 
     `checklists`: name -> title, source, counts and items; `croissant`: the metadata of the data set; `gaps`: what it
-    still lacks; `test_looks`: a sentence. `answers`: item -> what an author wrote. Raises `InputError` for a damaged run.
+    still lacks; `test_looks`: a sentence. `answers`: item -> what an author wrote. Raises `InputError` for a damaged
+    run.
     """
     facts = RunFacts(run)
     rows = answered(facts, answers)
@@ -75,7 +76,7 @@ def _bar(counts: Mapping[str, int]) -> str:
     "The share of each status as a bar, with its numbers in words."
     total = max(1, sum(counts[name] for name in COLOURS))
     parts = "".join(
-        f'<div style="width:{100 * counts[name] / total:.2f}%;background:{colour}" title="{name}: {counts[name]}"></div>'
+        f'<div style="width:{100 * counts[name] / total:.2f}%;background:{colour}" title="{name}"></div>'
         for name, colour in COLOURS.items()
     )
     words = ", ".join(f"{counts[name]} {WORDS[name]}" for name in COLOURS)
@@ -92,9 +93,10 @@ def _row(item: Mapping[str, Any]) -> str:
         words += f'<div class="from">The author adds: {escape(item["author_adds"])}</div>'
     if item["author"]:
         words += f"<div><b>Author:</b> {escape(item['author'])}</div>"
+    asks = item["asks"] if item["item"].startswith(item["section"]) else f"{item['section']}: {item['asks']}"
     said = "author, written" if item["status"] == "author" and item["author"] else item["status"]
     return (
-        f"<tr><td>{escape(item['item'])}</td><td>{escape(item['section'])}: {escape(item['asks'])}</td>"
+        f"<tr><td>{escape(item['item'])}</td><td>{escape(asks)}</td>"
         f'<td><span class="state s-{state}">{said}</span></td><td>{words}</td></tr>'
     )
 

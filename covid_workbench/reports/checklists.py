@@ -148,7 +148,7 @@ OWN_KEYS = ("croissant:name", "croissant:license", "croissant:url", "croissant:c
 
 
 def read_answers(path: str | Path) -> dict[str, str]:
-    "The answers of an author, from a JSON file. Raises `InputError` for a key that is no item, and a text that is none."
+    "The answers of an author, from a JSON file. Raises `InputError` for a key that is no item, or a text that is none."
     answers = read_json(path)
     known = [*(item.key for item in checklist_items()), *OWN_KEYS]
     for key, text in answers.items():

@@ -17,14 +17,16 @@ from .run_facts import RunFacts
 # %% ../../nbs/515_reports.croissant.ipynb #0924606f
 CONFORMS_TO = "http://mlcommons.org/croissant/1.0"
 _OWN = (
-    "citeAs column examples extract field fileObject fileProperty fileSet format includes isEnumeration isLiveDataset "
-    "jsonPath key md5 parentField path recordSet references regex repeated replace separator source subField transform"
+    "citeAs column equivalentProperty examples extract field fileObject fileProperty fileSet format includes "
+    "isEnumeration isLiveDataset jsonPath key md5 parentField path recordSet references regex repeated replace "
+    "samplingRate separator source subField transform"
 )
 CONTEXT: dict[str, Any] = {
     "@language": "en",
     "@vocab": "https://schema.org/",
     "cr": "http://mlcommons.org/croissant/",
     "dct": "http://purl.org/dc/terms/",
+    "rai": "http://mlcommons.org/croissant/RAI/",
     "sc": "https://schema.org/",
     "conformsTo": "dct:conformsTo",
     "data": {"@id": "cr:data", "@type": "@json"},
@@ -66,7 +68,7 @@ def _field(column: str) -> dict[str, Any]:
     }
     return field | ({"references": {"field": {"@id": "splits/name"}}} if column == "split" else {})
 
-
+# %% ../../nbs/515_reports.croissant.ipynb #9edb1423
 def _splits() -> dict[str, Any]:
     "The splits with what they are for, as an enumeration."
     kinds = dict(zip(SPLITS, ("cr:TrainingSplit", "cr:ValidationSplit", "cr:TestSplit")))
@@ -120,7 +122,7 @@ def _said(facts: RunFacts, answers: Mapping[str, str]) -> dict[str, Any]:
         found["creator"] = {"@type": "Organization", "name": found["creator"]}
     return {key: value for key, value in found.items() if value}
 
-
+# %% ../../nbs/515_reports.croissant.ipynb #621665b3
 def croissant(facts: RunFacts, sha256: str, answers: Mapping[str, str] | None = None) -> dict[str, Any]:
     """The data of a run as Croissant metadata; `sha256`: of its slices.csv.
 

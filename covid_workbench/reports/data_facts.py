@@ -52,7 +52,7 @@ def preprocessing(facts: RunFacts) -> Finding:
     "What happens to a slice before the network sees it."
     data = facts.settings.data
     grey = "its own mean and deviation" if data.normalise == "image" else "the mean and deviation of ImageNet"
-    words = f"Slices are read at {data.image_size} x {data.image_size} pixels and normalised by {grey}."
+    words = f"A slice is read at {data.image_size} x {data.image_size} pixels and normalised by {grey}."
     words += f" HU window: {data.window}." if data.window else ""
     words += f" Lesions: {data.objects}, those below {data.min_lesion_area} pixels are left out."
     words += f" Labels read as others: {', '.join(data.relabel)}." if data.relabel else ""
@@ -87,7 +87,7 @@ def missing_data(facts: RunFacts) -> Finding:
 def _share(part: int, whole: int) -> str:
     return f"{part / whole:.0%}" if whole else "none"
 
-
+# %% ../../nbs/511_reports.data_facts.ipynb #c5a37b63
 def unreadable(facts: RunFacts) -> Finding:
     "What becomes of slices that cannot be read."
     skip = facts.settings.data.skip_broken
@@ -131,7 +131,7 @@ def flow(facts: RunFacts) -> Finding:
     rest = "" if facts.synthetic else "who was seen and not included, and why"
     return filled(words, "slices.csv", rest=rest)
 
-
+# %% ../../nbs/511_reports.data_facts.ipynb #06d22720
 def characteristics(facts: RunFacts) -> Finding:
     "The classes in each split."
     frame, parts = facts.table.frame, []

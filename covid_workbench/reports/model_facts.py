@@ -36,7 +36,7 @@ def date(facts: RunFacts) -> Finding:
         return Finding("missing", "The run has no log.txt that says when it was trained.")
     return filled(f"Trained and scored from {min(days)} to {max(days)}.", "log.txt")
 
-
+# %% ../../nbs/512_reports.model_facts.ipynb #7273bee0
 def architecture(facts: RunFacts) -> Finding:
     "The kind of model and its size."
     one_shot, detector = facts.settings.one_shot, facts.settings.detector
@@ -68,7 +68,7 @@ def output(facts: RunFacts) -> Finding:
         words += f" Lesions are kept from a score of {facts.settings.detector.score_threshold:g}."
     return filled(words, "experiment.json")
 
-
+# %% ../../nbs/512_reports.model_facts.ipynb #ab37a075
 def use(facts: RunFacts) -> Finding:
     "How a prediction is made from the run."
     if not _weights(facts):
@@ -121,7 +121,7 @@ def beginning(facts: RunFacts) -> Finding:
         words += f" (SHA-256 {facts.record['pretrained_sha256']})" * ("pretrained_sha256" in facts.record)
     return filled(words + ".", "experiment.json")
 
-
+# %% ../../nbs/512_reports.model_facts.ipynb #52149415
 def selection(facts: RunFacts) -> Finding:
     "How the weights were chosen."
     history = facts.run.history
@@ -150,7 +150,7 @@ def updating(facts: RunFacts) -> Finding:
         return Finding("not applicable", reason)
     return filled("The run updates the weights of another run (regime=fine-tune).", "experiment.json")
 
-
+# %% ../../nbs/512_reports.model_facts.ipynb #6261a8f1
 def software(facts: RunFacts) -> Finding:
     "Versions of what it ran with."
     names = {

@@ -9,7 +9,10 @@ __all__ = ['RESULT_FACTS', 'interval', 'results', 'by_class', 'measures', 'uncer
 # %% ../../nbs/513_reports.result_facts.ipynb #a007c984
 from typing import Any
 
+import pandas as pd
+
 from ..data.splits import patients_across
+from ..errors import InputError, shown
 from .run_facts import AUTHOR, NOT_SCORED, Fact, Finding, RunFacts, counted, filled, listed
 from ..runs.test_uses import test_uses, uses_sentence, weights_hash
 
@@ -48,7 +51,7 @@ def results(facts: RunFacts) -> Finding:
         return Finding("missing", "metrics.json holds no score of the test split.")
     return filled(f"On {_of(facts)} of the test split: {', '.join(parts)}.", "metrics.json")
 
-
+# %% ../../nbs/513_reports.result_facts.ipynb #5f98fa43
 def by_class(facts: RunFacts) -> Finding:
     "Sensitivity and precision of each class."
     if not facts.test:
@@ -63,7 +66,7 @@ def by_class(facts: RunFacts) -> Finding:
     ]
     return filled(f"{'; '.join(parts)}.", "metrics.json")
 
-# %% ../../nbs/513_reports.result_facts.ipynb #5f98fa43
+# %% ../../nbs/513_reports.result_facts.ipynb #0c71f943
 def measures(facts: RunFacts) -> Finding:
     "Which figures are reported."
     if not facts.test:
@@ -87,9 +90,11 @@ def uncertainty(facts: RunFacts) -> Finding:
         return NOT_SCORED
     held = facts.test.get("classification") or {}
     pair = held.get("f1_interval")
-    if not (pair and None not in pair) and not facts.test.get("one_against_rest"):
+    figures = [figure for own in (facts.test.get("one_against_rest") or {}).values() for figure in own.values()]
+    if not (pair and None not in pair) and not any(None not in figure for figure in figures):
         return Finding("missing", "metrics.json holds no interval: of unknown patients none can be drawn.")
-    words = f"95 % intervals by drawing whole patients with replacement, over {counted(facts.test.get('patients', 0), 'patient')}"
+    patients = counted(facts.test.get("patients", 0), "patient")
+    words = f"95 % intervals by drawing whole patients with replacement, over {patients}"
     words += f"; of weighted F1 {pair[0]:.3f} to {pair[1]:.3f}." if pair and None not in pair else "."
     return filled(words, "metrics.json")
 
@@ -101,7 +106,7 @@ def _unseen(facts: RunFacts) -> str:
         return f"{counted(len(both), 'patient')} of it trained the run or chose its weights as well."
     return "No known patient of it trained the run or chose its weights."
 
-
+# %% ../../nbs/513_reports.result_facts.ipynb #85aba859
 def goal(facts: RunFacts) -> Finding:
     "What was done: development, and evaluation where there was one."
     if not facts.test:
@@ -149,11 +154,25 @@ def failures(facts: RunFacts) -> Finding:
     kinds = (wrong["label"] + " called " + wrong["predicted"]).value_counts()
     words = f"{len(wrong):,} of {counted(len(known), 'labelled case')} were answered wrongly: "
     words += f"{listed([f'{kind} {count:,}' for kind, count in kinds.items()])}."
-    sure = wrong[[f"p_{name}" for name in facts.settings.one_shot.classes]].astype(float).max(axis=1)
+    sure = _probabilities(facts, wrong).max(axis=1)
     surest = wrong["id"][sure.sort_values(ascending=False, kind="stable").index[:3]]
     return filled(f"{words} The surest wrong answers: {', '.join(map(str, surest))}.", "predictions.csv")
 
 
+def _probabilities(facts: RunFacts, rows: pd.DataFrame) -> pd.DataFrame:
+    "The probabilities of some answers. Raises `InputError` with the slice for one that is no number."
+    columns = [f"p_{name}" for name in facts.settings.one_shot.classes]
+    found = rows.reindex(columns=columns).apply(pd.to_numeric, errors="coerce")
+    bad = ~(found.abs() <= 1.001).all(axis=1)
+    if bad.any():
+        name = shown(rows["id"][bad].iloc[0])
+        raise InputError(
+            f"{facts.run.folder / 'predictions.csv'}: slice {name}: its probabilities are no numbers from 0 to 1; "
+            "covid-workbench evaluate writes them anew"
+        )
+    return found
+
+# %% ../../nbs/513_reports.result_facts.ipynb #154f9065
 def by_source(facts: RunFacts) -> Finding:
     "How right it was by source of the data."
     rows, frame = facts.predictions, facts.table.frame
@@ -165,10 +184,11 @@ def by_source(facts: RunFacts) -> Finding:
         return Finding("missing", "predictions.csv holds no classes of single slices to compare by source.")
     known = rows[rows["label"] != ""].assign(source=lambda own: own["id"].map(frame.set_index("id")["source"]))
     right = (known["predicted"] == known["label"]).groupby(known["source"])
-    parts = [f"{name} {share:.3f} ({count:,})" for name, share, count in zip(right.groups, right.mean(), right.size())]
+    sizes = right.size()
+    parts = [f"{name or 'no name'} {share:.3f} ({sizes[name]:,})" for name, share in right.mean().items()]
     return filled(f"Accuracy by source (labelled cases): {listed(parts)}.", "predictions.csv", "slices.csv")
 
-# %% ../../nbs/513_reports.result_facts.ipynb #154f9065
+# %% ../../nbs/513_reports.result_facts.ipynb #2348baf6
 def robustness(facts: RunFacts) -> Finding:
     "How the score depends on the order of the regions, where it was measured."
     orders = facts.test.get("orders")
@@ -204,7 +224,7 @@ def notes(facts: RunFacts) -> Finding:
     files = [name for name, own in held.items() if own]
     return filled(" ".join(found[:6]), *files, rest="all other limits")
 
-
+# %% ../../nbs/513_reports.result_facts.ipynb #629ea009
 def leakage(facts: RunFacts) -> Finding:
     "Which steps look at data beyond training."
     own = facts.settings.data.normalise == "image"
