@@ -6,7 +6,9 @@ import os
 
 import pytest
 
+from covid_workbench.api import OpenRun
 from covid_workbench.data.slices import SliceTable
+from covid_workbench.reports.answer_files import write_answers
 from covid_workbench.reports.run_report import looks_html
 from covid_workbench.runs import test_uses as looks
 from covid_workbench.runs.run import Run
@@ -111,3 +113,16 @@ def test_opening_an_explorer_is_a_look_and_the_report_says_so(scored):
     slices_to_browse(scored)
     assert [use.what for use in looks.test_uses(scored).known] == ["attention explorer", "lesion browser"]
     assert "looked at 2 times: first on" in looks_html(scored)
+
+
+def test_answering_test_slices_is_a_look_and_other_slices_are_none(scored, tmp_path):
+    run = OpenRun.open(scored.folder)
+    test, train = run.table.split("test"), run.table.split("train")
+    run.predict(train)
+    run.predict(test.read(0).pixels)  # an array comes from nowhere
+    assert len(looks.test_uses(run)) == 0
+    run.predict(test)
+    run.attention("test")
+    write_answers(scored, [test.roots[0] / name for name in test.frame["image"][:2]], tmp_path / "answers")
+    assert [use.what for use in looks.test_uses(run).known] == ["predict", "attention by rank", "predict"]
+    assert json.loads((scored.folder / looks.TEST_USES).read_text().splitlines()[-1])["slices"] == 2
