@@ -54,6 +54,7 @@ from .runs.datasets import relabelled
 from .runs.experiment import GROUP_OF, Experiment, source_description
 from .runs.load import load_model
 from .runs.run import Run
+from .runs.test_uses import log_looks
 from .settings import read_value
 from .training.train import train as train_experiment
 
@@ -369,9 +370,12 @@ def predict_any(run: OpenRun, inputs: Inputs, score: float, batch: int, rule: st
     if not isinstance(batch, int) or batch < 1 or not score >= 0:
         raise InputError(f"score={score}, batch={batch}: give a score from 0 and at least one slice a batch")
     if reads_volumes(run, rule):
-        return answer_volumes(run, run.model, inputs)
+        answers = answer_volumes(run, run.model, inputs)
+        log_looks([run], answers.table, "predict")
+        return answers
     kept, dataset = rule_of(run, rule), dataset_for(run, inputs)
     predictions = [surely(found, score) for found in predict_slices(run.model, dataset, batch=batch)]
+    log_looks([run], dataset.table, "predict")
     return Answers(predictions, dataset, branch_names(run.model), kept)
 
 # %% ../nbs/902_api.ipynb #86a84ebc
@@ -381,6 +385,7 @@ def attention_table(run: OpenRun, split: str) -> AttentionTable:
         raise InputError(f"{run.folder} looks at slices, not at regions; predict(...).slices has its attention")
     table = run.scored_table().split(split)
     predictions = list(predict_slices(run.model, dataset_for(run, table), detections=False))
+    log_looks([run], table, "attention by rank")
     branches = branch_names(run.model)
     regions = region_frame(predictions, branches)
     name = display_name(run.experiment.one_shot.model)

@@ -37,6 +37,7 @@ from covid_workbench.reports.run_report import (
     figure_html,
     html_table,
     learning_curves,
+    looks_html,
     notes_html,
     score_row,
     write_page,
@@ -207,7 +208,7 @@ def demo_report(out: Path, runs: dict[str, Run], results: pd.DataFrame) -> Path:
                 BOXES + attention_gallery(best, inline=True),
             ),
             ("Lesions it found", detection_gallery(best, inline=True)),
-            ("What it ran with", f'<p class="lead">{record}</p>'),
+            ("What it ran with", f'<p class="lead">{record}</p>' + looks_html(best)),
         ],
     )
 

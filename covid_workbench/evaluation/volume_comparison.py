@@ -37,6 +37,7 @@ from ..models.execution import Execution
 from ..runs.datasets import ExperimentData, dataset_of
 from ..runs.load import load_model
 from ..runs.run import Run
+from ..runs.test_uses import log_looks
 from ..volumes.volume_rows import VolumeRows, volumes_of
 
 # %% ../../nbs/329_evaluation.volume_comparison.ipynb #2ea7ff9a
@@ -232,6 +233,7 @@ def compare_runs(
             asked.append(ask_volume_run(run, execution.applied(model), question, **options))
         else:
             asked.append(ask_slice_run(run, execution.applied(model), question, rule=rule, **options))
+    log_looks(runs, question.table, "comparison on volumes")
     notes += [f"{own.name}: by {own.kept.rule} ({own.kept.rule.words}), {own.kept.why}." for own in asked if own.kept]
     notes += source_notes(volumes_of(question.table), question.classes)
     baselines = _baselines(runs[0], question, repeats) if table is None else {}

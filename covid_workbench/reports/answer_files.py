@@ -41,6 +41,7 @@ from .pictures import overlay_png
 from .run_report import STYLE, notes_html
 from ..runs.load import load_model
 from ..runs.run import Run
+from ..runs.test_uses import log_looks
 from ..volumes.volume_rows import VolumeRows
 
 # %% ../../nbs/503_reports.answer_files.ipynb #b2db41a1
@@ -325,4 +326,5 @@ def write_answers(
     notes = [*asked.notes, *scans.notes, *run.other_models]
     folder = AnswerFolder(Path(out), run, dataset_for(run, table), scans, kept, unread + broken, notes)
     folder.write(load_model(run, device), score=score, batch=batch)
+    log_looks([run], table, "predict")
     return folder

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MODEL_COLOURS', 'PANELS', 'MOST_SHOWN', 'STYLE', 'COUNTS', 'PAGE', 'learning_curves', 'score_row', 'score_table',
            'telling_slices', 'attention_gallery', 'detection_gallery', 'html_table', 'plot_text', 'figure_html',
-           'notes_html', 'write_page']
+           'notes_html', 'looks_html', 'write_page']
 
 # %% ../../nbs/502_reports.run_report.ipynb #a1b951ca
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,6 +27,7 @@ from .pictures import SlicePicture, attention_bars, signed_branches, slice_pictu
 from ..runs.datasets import ExperimentData
 from ..runs.load import load_model
 from ..runs.run import Run
+from ..runs.test_uses import test_uses, uses_sentence, weights_hash
 
 # %% ../../nbs/502_reports.run_report.ipynb #392e6717
 MODEL_COLOURS = {  # each with a contrast of 3:1 or more to white and to black
@@ -318,6 +319,11 @@ def figure_html(figure: go.Figure) -> str:
 def notes_html(notes: Iterable[str]) -> str:
     "The notes in the metrics of runs, each sentence once, as HTML; empty without notes."
     return "".join(f'<p class="note"><b>Note.</b> {escape(note)}</p>' for note in dict.fromkeys(notes))
+
+
+def looks_html(run: Run) -> str:
+    "How often the test split of a run was looked at, as HTML."
+    return f"<p>{escape(uses_sentence(test_uses(run), weights_hash(run.folder)))}</p>"
 
 # %% ../../nbs/502_reports.run_report.ipynb #5d23fa84
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8">

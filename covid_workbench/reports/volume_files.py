@@ -27,6 +27,7 @@ from .answer_files import NOTE, refuse_answers, write_predictions
 from .volume_picture import volume_picture
 from ..runs.load import load_model
 from ..runs.run import Run
+from ..runs.test_uses import log_looks
 from ..volumes.volume_rows import VolumeRows, volumes_of
 
 # %% ../../nbs/506_reports.volume_files.ipynb #81ab13a5
@@ -116,6 +117,7 @@ def write_volume_answers(
     pictures = VolumePictures(Path(out), {own.name: len(own) for own in volumes_of(asked)})
     table, broken = readable(asked, progress=True)
     answers = answer_volumes(run, load_model(run, device), table, progress="predicting", seen=pictures.draw)
+    log_looks([run], table, "predict")
     for volume, words in zip(answers.volumes, answers.words):
         words += _missing(volume, pictures.counts)
     with storage("making the folder", out):

@@ -24,6 +24,7 @@ from covid_workbench.reports.run_report import (
     figure_html,
     html_table,
     learning_curves,
+    looks_html,
     notes_html,
     score_table,
     telling_slices,
@@ -153,7 +154,7 @@ def volume_sections(run: Run, split: str = "test") -> list[tuple[str, str]]:
     "(heading, HTML) of the report of an evaluated run of volumes; the notes stand beside the figures."
     metrics = run.metrics
     name, held = run.experiment.one_shot.model, metrics[split]
-    counts = f"<p>{volume_counts(held, split)}</p>"
+    counts = f"<p>{volume_counts(held, split)}</p>" + looks_html(run)
     scores = html_table(score_table({name: metrics, **metrics["baselines"]}, split).reset_index())
     slices = slice_table(metrics, split)
     return [

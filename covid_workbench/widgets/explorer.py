@@ -25,6 +25,7 @@ from ..models.oneshot import VOLUME_MODEL
 from ..reports.pictures import SlicePicture
 from ..runs.meaning import refuse_other_masks
 from ..runs.run import Run
+from ..runs.test_uses import log_looks
 from covid_workbench.widgets.asking import (
     QUESTION,
     AttentionView,
@@ -66,6 +67,7 @@ def open_view(
         raise InputError(f"{table.name}: there is no slice to show{where}")
     for run in runs:
         refuse_other_masks(run, table)
+    log_looks(runs, table, "attention explorer")
     return AttentionView(runs, table, device)
 
 

@@ -29,6 +29,7 @@ from ..runs.datasets import ExperimentData
 from ..runs.load import load_model
 from ..runs.meaning import refuse_other_masks
 from ..runs.run import Run
+from ..runs.test_uses import log_looks
 from .content import windowed
 from .lesion_matching import slice_entry, slice_outcome, unread_entry
 from .state import one_of
@@ -135,6 +136,7 @@ def slices_to_browse(run: Run, data: str | Path | SliceTable | None = None, spli
     for root in table.roots:
         if not root.is_dir():
             raise InputError(f'{table.name}: its folder {root} is not there; give SliceTable(frame, root="folder")')
+    log_looks([run], table, "lesion browser")
     return table
 
 # %% ../../nbs/816_widgets.lesion_reader.ipynb #f5964006

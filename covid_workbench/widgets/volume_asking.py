@@ -25,6 +25,7 @@ from covid_workbench.evaluation.volume_whatif import (
 )
 from ..evaluation.whatif import agreement
 from ..runs.run import Run
+from ..runs.test_uses import log_looks
 from .asking import History
 from .state import one_of
 from .volume_reader import OpenVolume, VolumeReader, volume_table, volume_verdict
@@ -156,7 +157,9 @@ def open_volume_view(
 ) -> VolumeView:
     "A run (or its folder) on volumes. Raises `InputError` as `volume_table` does."
     run = run if isinstance(run, Run) else Run.open(run)
-    return VolumeView(run, volume_table(run, data, split), device)
+    table = volume_table(run, data, split)
+    log_looks([run], table, "volume explorer")
+    return VolumeView(run, table, device)
 
 
 def check_volume_question(view: VolumeView, wanted: Mapping[str, Any]) -> None:
