@@ -37,7 +37,7 @@ from covid_workbench.widgets.asking import (
 from .content import check_hu_window, right_patterns, slice_list
 from .pane import RunPane, set_traits
 from .parts import DifferencePanel, RunHeader, SliceBrowser
-from .saved import page_of, picture_of
+from .saved import page_of, picture_of, told_slice
 from .state import ReturningView, StateGuard, one_of, quietly
 
 # %% ../../nbs/806_widgets.explorer.ipynb #9f806470
@@ -388,8 +388,12 @@ class SavedPage(ReopeningPage):
         return picture_of(self.panes, self.header.where)
 
     def page(self) -> str:
-        "The view as one HTML page that needs nothing else: everything but what-ifs works in it."
-        return page_of(self, f"{self.header.where}: {' and '.join(name for name, _ in self.header.runs)}")
+        """The view as one HTML page that needs nothing else: it holds all on/off answers of its slice.
+
+        Another order and another number of slots need the model.
+        """
+        title = f"{self.header.where}: {' and '.join(name for name, _ in self.header.runs)}"
+        return page_of(self, title, [told_slice(self, self.browser.slice)])
 
     def save(self, path: str | Path) -> None:
         "Write the view as .svg or .html. Raises `InputError` for another ending, `StorageError` when writing fails."

@@ -355,7 +355,7 @@ function render({ model, el }) {
       },
       double: (event) => {
         const id = regionAt(event);
-        if (id !== null && live.alive) put(model, { off: offAfter(model, id) });
+        if (id !== null && canSwitch(model, live, id)) put(model, { off: offAfter(model, id) });
         return id !== null;
       },
       lasso: ([left, top, right, bottom]) =>

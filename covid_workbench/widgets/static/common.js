@@ -141,6 +141,12 @@ function onPress(act) {
   };
 }
 
+/** What a saved page holds answers for, `players` and `modes`; undefined where a kernel answers. */
+const heldBy = (model) => model.get("held");
+
+/** Whether a region can be switched: with a kernel any, on a saved page those that its tables are about. */
+const canSwitch = (model, live, id) => live.alive && (heldBy(model)?.players.includes(id) ?? true);
+
 /** Regions switched off after turning one over; unchanged when that would be the last one on. */
 function offAfter(model, id) {
   const next = toggled(model.get("off"), id);

@@ -34,7 +34,7 @@ function render({ model, el }) {
       const own = results[model.get("own_order")] ?? named[0][1],
         others = named.filter(([, p]) => top(p) !== top(own)).map(([one]) => NAMES[one] ?? one),
         turned = drawn.filter((p) => top(p) !== top(own)).length,
-        still = !live.alive || Boolean(model.get("frozen"));
+        still = !live.alive || Boolean(model.get("frozen")) || Boolean(heldBy(model));
       const told = others.length
         ? `${others.join(" and ")} order ${others.length > 1 ? "change" : "changes"} the verdict`
         : turned
@@ -116,7 +116,7 @@ function render({ model, el }) {
     live.stop,
     onChange(
       model,
-      ["results", "classes", "effect_class", "order", "own_order", "frozen", "orderless", "empty_note"],
+      ["results", "held", "classes", "effect_class", "order", "own_order", "frozen", "orderless", "empty_note"],
       draw,
     ),
   ];

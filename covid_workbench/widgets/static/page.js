@@ -1,22 +1,43 @@
-// A saved page: what the parts showed, with a stand-in for the kernel's side of their traits.
+// A saved page: what the parts showed, with a stand-in for the kernel's side of their traits. Python puts common.js and
+// answers.js before this.
 const told = JSON.parse(document.getElementById("told").textContent);
 if (matchMedia("(prefers-color-scheme: dark)").matches) document.body.classList.add("theme-dark");
 
 const bytesOf = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 
-for (const { traits } of told.parts)
-  for (const [name, value] of Object.entries(traits))
-    if (value?.deflate) {
-      const stream = new Blob([bytesOf(value.deflate)]).stream().pipeThrough(new DecompressionStream("deflate"));
-      traits[name] = { base64: new Uint8Array(await new Response(stream).arrayBuffer()) };
-    }
+async function inflated(text) {
+  const stream = new Blob([bytesOf(text)]).stream().pipeThrough(new DecompressionStream("deflate"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
 
-function stand(traits) {
-  const values = {},
-    heard = {};
-  for (const [name, value] of Object.entries(traits))
-    values[name] =
-      value?.base64 === undefined ? value : new DataView(value.base64.buffer ?? bytesOf(value.base64).buffer);
+/** Traits with their bytes as a kernel sends them. */
+async function unpacked(traits) {
+  const values = {};
+  for (const [name, value] of Object.entries(traits)) {
+    const bytes = value?.deflate !== undefined ? await inflated(value.deflate) : value?.base64 && bytesOf(value.base64);
+    values[name] = bytes === undefined ? value : new DataView((bytes || bytesOf("")).buffer);
+  }
+  return values;
+}
+
+/** The answers of a slice, with their numbers as arrays. */
+async function opened(panes) {
+  for (const { tables } of panes)
+    for (const table of Object.values(tables ?? {}))
+      for (const name of ["logits", "branches", "weights", "slots"])
+        if (table[name]?.deflate) table[name] = new Uint16Array((await inflated(table[name].deflate)).buffer);
+  return panes;
+}
+
+/** What parts ask before they let anything be changed: the regions and the modes that a table answers for. */
+function heldOf({ tables }) {
+  const modes = Object.keys(tables ?? {});
+  return { modes, players: modes.length ? tables[modes[0]].players : [] };
+}
+
+function stand(values) {
+  const heard = {},
+    tell = (event, message) => [...(heard[event] ?? [])].forEach((run) => run(message));
   return {
     get: (name) => values[name],
     on: (event, run) => (heard[event] ??= []).push(run),
@@ -24,20 +45,117 @@ function stand(traits) {
       heard[event] = (heard[event] ?? []).filter((one) => one !== run);
     },
     save_changes() {},
-    send() {},
+    send(message) {
+      if (message?.ready && values.held) queueMicrotask(() => tell("msg:custom", { alive: true }));
+    },
     set(name, value) {
-      if (JSON.stringify(values[name]) === JSON.stringify(value)) return;
+      const plain = !(value instanceof DataView);
+      if (plain && JSON.stringify(values[name]) === JSON.stringify(value)) return;
       values[name] = value;
-      for (const run of heard[`change:${name}`] ?? []) run();
+      tell(`change:${name}`);
     },
   };
 }
 
-const models = told.parts.map(({ traits }) => stand(traits));
+let now = 0,
+  busy = false;
+const slices = told.slices ?? [],
+  models = [];
+for (const { traits } of told.parts) models.push(stand(await unpacked(traits)));
 for (const [a, name, b, other] of told.links) {
   models[a].on(`change:${name}`, () => models[b].set(other, models[a].get(name)));
   models[b].on(`change:${other}`, () => models[a].set(name, models[b].get(other)));
 }
+
+const panes = (slices[0]?.panes ?? []).map((_, number) => ({
+  answer: answering(models, () => slices[now].panes[number]),
+}));
+const holds = slices.some(({ panes }) => panes.some(({ tables }) => tables));
+
+/** Say what is held of the slice that is open, and begin with a mode that a table answers for. */
+function hold() {
+  if (!holds) return;
+  slices[now].panes.forEach((pane, number) => {
+    const held = heldOf(pane);
+    for (const part of ["canvas", "panel", "inspector", "orders"]) models[pane.parts[part]]?.set("held", held);
+    const panel = models[pane.parts.panel];
+    if (held.modes.length && !held.modes.includes(panel.get("off_mode")) && !panel.get("off").length) {
+      panel.set("off_mode", held.modes[0]);
+      panes[number].answer();
+    }
+  });
+}
+
+panes.forEach(({ answer }, number) => {
+  const panel = models[slices[0].panes[number].parts.panel];
+  for (const name of ["off", "off_mode", "effect_class"])
+    panel?.on(`change:${name}`, () => {
+      if (busy) return;
+      busy = true;
+      answer();
+      busy = false;
+    });
+});
+
+const KEPT = ["layers", "color_by", "window", "level", "hu_window", "camera", "link", "branch", "iou"]; // the reader's
+
+async function open(number) {
+  if (!slices[number] || number === now) return;
+  const traits = await Promise.all((number ? slices[number].traits : first).map(unpacked));
+  await opened(slices[number].panes);
+  busy = true;
+  now = number;
+  traits.forEach((values, part) => {
+    for (const [name, value] of Object.entries(values)) if (!KEPT.includes(name)) models[part].set(name, value);
+  });
+  hold();
+  busy = false;
+  list();
+}
+
+/** The slices to choose from, where there are several. */
+function list() {
+  if (slices.length < 2) return;
+  const nav = document.querySelector("nav"),
+    groups = [...new Set(slices.map(({ group }) => group))];
+  keepFocus(nav, () =>
+    nav.replaceChildren(
+      ...groups.map((group) =>
+        h(
+          "div",
+          {},
+          h("b", { text: group }),
+          ...slices.flatMap(({ name, words, group: own }, number) =>
+            own === group
+              ? h("button", {
+                  class: "cw-button",
+                  "data-key": `open-${number}`,
+                  "data-open": name,
+                  "aria-pressed": number === now,
+                  title: words,
+                  text: name,
+                  onclick: () => open(number),
+                })
+              : [],
+          ),
+        ),
+      ),
+      h("p", { class: "cw-words", text: slices[now].words }),
+    ),
+  );
+}
+
+const first = told.parts.map(({ traits }) => traits);
+await opened(slices[0]?.panes ?? []);
+busy = true;
+hold();
+busy = false;
+list();
+document.addEventListener("keydown", (event) => {
+  const step = { "[": -1, "]": 1 }[event.key];
+  if (step && !typing(event.target)) open(now + step);
+});
+
 const modules = {};
 for (const [kind, source] of Object.entries(told.modules))
   modules[kind] = await import(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));

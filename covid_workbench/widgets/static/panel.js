@@ -54,7 +54,7 @@ function render({ model, el }) {
   const drawHead = () =>
     keepFocus(head, () => {
       if (!model.get("regions").length) return head.replaceChildren();
-      const still = !live.alive || Boolean(model.get("frozen")),
+      const still = !live.alive || Boolean(model.get("frozen")) || Boolean(heldBy(model)),
         beta = model.get("beta"),
         fixed = model.get("beta_fixed") || still,
         why = model.get("beta_fixed")
@@ -153,7 +153,12 @@ function render({ model, el }) {
           rowSwitch(
             "region",
             region.name,
-            { isOff, last, still, flip: () => put(model, { off: offAfter(model, id) }) },
+            {
+              isOff,
+              last,
+              still: still || !canSwitch(model, live, id),
+              flip: () => put(model, { off: offAfter(model, id) }),
+            },
             { "data-switch": id, "data-key": `switch-${row}` },
           ),
           h(
@@ -216,7 +221,7 @@ function render({ model, el }) {
               class: "cw-row" + (isOff ? " off" : ""),
               role: "row",
               "aria-selected": false,
-              draggable: place !== null && !still,
+              draggable: place !== null && !still && !heldBy(model),
               "data-region": id,
               "data-slot": place === null ? null : place + 1,
               ...onPress((event) =>
@@ -267,7 +272,9 @@ function render({ model, el }) {
         ? "No kernel answers: looking goes on, what-ifs need it."
         : model.get("frozen")
           ? model.get("frozen")
-          : "",
+          : heldBy(model)?.players.length
+            ? "Saved: regions go off and on by the answers in this page; order and β need a kernel."
+            : "",
       model.get("note"),
       slots.length && !weights.length ? "This model gives no attention weights." : "",
       slots.length && different < slots.length ? `${different} regions fill ${slots.length} slots by repeats.` : "",
@@ -324,33 +331,34 @@ function render({ model, el }) {
     const slots = model.get("slots"),
       selected = model.get("selected"),
       asks = live.alive && !model.get("frozen"),
+      rearranges = asks && !heldBy(model),
       root = el.closest(".cw-explorer") ?? el;
     if (event.ctrlKey || event.metaKey || !slots.length) return false;
     if (chord === "o") {
       delete root.dataset.chord;
       const name = ORDER_KEYS[event.key];
-      if (asks && name && model.get("orders").includes(name)) ask(name);
+      if (rearranges && name && model.get("orders").includes(name)) ask(name);
       return true;
     }
     const forward = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (forward && event.altKey) {
       const from = slots.indexOf(selected.at(-1)),
         to = from + forward;
-      if (asks && from >= 0 && to >= 0 && to < slots.length) move(from, to);
+      if (rearranges && from >= 0 && to >= 0 && to < slots.length) move(from, to);
       return true;
     }
     if (event.altKey) return false;
     if (forward) step(event, forward);
     else if (event.key === " " && selected.length) {
-      if (!asks) return true;
+      if (!asks || !canSwitch(model, live, selected.at(-1))) return true;
       put(model, {
         off: event.shiftKey
-          ? [...new Set(model.get("all"))].filter((id) => !selected.includes(id))
+          ? [...new Set(model.get("all"))].filter((id) => !selected.includes(id) && canSwitch(model, live, id))
           : offAfter(model, selected.at(-1)),
       });
     } else if (event.key === "Escape" && selected.length) put(model, { selected: [] });
     else if (event.key === "o") beginOrder(root);
-    else if ((event.key === "-" || event.key === "+") && asks && !model.get("beta_fixed"))
+    else if ((event.key === "-" || event.key === "+") && rearranges && !model.get("beta_fixed"))
       number(event.key === "+" ? 1 : -1);
     else if (/^[0-9]$/.test(event.key)) {
       digits = event.timeStamp - typed < 600 ? digits + event.key : event.key;
@@ -363,7 +371,7 @@ function render({ model, el }) {
   const stops = [
     live.stop,
     explorerKeys(el, keys),
-    onChange(model, ["order", "orders", "beta", "beta_fixed", "beta_most", "frozen", "regions"], drawHead),
+    onChange(model, ["order", "orders", "beta", "beta_fixed", "beta_most", "frozen", "regions", "held"], drawHead),
     onChange(
       model,
       [
@@ -380,6 +388,7 @@ function render({ model, el }) {
         "all",
         "crops",
         "frozen",
+        "held",
       ],
       drawRows,
     ),

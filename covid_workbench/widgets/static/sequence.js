@@ -61,7 +61,7 @@ function rowSwitch(what, name, { isOff, last, still, flip }, attributes) {
     "aria-checked": !isOff,
     "aria-label": `${what} ${name} ${isOff ? "off" : "on"}`,
     disabled: last || still,
-    title: last ? `the last ${what} stays on` : still ? "needs the kernel" : isOff ? "switch on" : "switch off",
+    title: last ? `the last ${what} stays on` : still ? "needs a kernel" : isOff ? "switch on" : "switch off",
     onpointerdown: own(onpointerdown),
     onclick: own(onclick),
     ...attributes,
@@ -70,7 +70,9 @@ function rowSwitch(what, name, { isOff, last, still, flip }, attributes) {
 
 /** What off means, to choose. `help`: mode -> words; `words` follow the choice. */
 function offChoice(model, help, still, words) {
-  const mode = model.get("off_mode");
+  const mode = model.get("off_mode"),
+    held = heldBy(model)?.modes,
+    modes = Object.keys(help).filter((one) => !held || one === mode || held.includes(one));
   return h(
     "label",
     { class: "cw-group", title: help[mode] },
@@ -84,9 +86,7 @@ function offChoice(model, help, still, words) {
         disabled: still,
         onchange: (event) => put(model, { off_mode: event.target.value }),
       },
-      ...Object.keys(help).map((one) =>
-        h("option", { value: one, text: one, title: help[one], selected: one === mode }),
-      ),
+      ...modes.map((one) => h("option", { value: one, text: one, title: help[one], selected: one === mode })),
     ),
     ` ${words}`,
   );

@@ -1,0 +1,113 @@
+// What a saved page answers by itself: the rows of its tables. Python puts common.js before this.
+
+/** A number of half precision from its 16 bits. */
+function half(bits) {
+  const sign = bits & 0x8000 ? -1 : 1,
+    power = (bits >> 10) & 31,
+    part = bits & 1023;
+  return power ? sign * 2 ** (power - 25) * (1024 + part) : sign * 2 ** -24 * part;
+}
+
+/** `count` numbers of a row of a table. */
+const rowOf = (held, row, count) => Array.from({ length: count }, (_, at) => half(held[row * count + at]));
+
+/** A list cut into lists of `size`. */
+const cut = (list, size) =>
+  Array.from({ length: Math.round(list.length / size) }, (_, at) => list.slice(at * size, (at + 1) * size));
+
+/** Spearman's ρ; null for fewer than four values or where one is constant. */
+function spearman(x, y) {
+  if (x.length < 4 || new Set(x).size < 2 || new Set(y).size < 2) return null;
+  const centred = (values) => ranksOf(values).map((rank) => rank - (values.length + 1) / 2),
+    [a, b] = [centred(x), centred(y)],
+    dot = (one, two) => one.reduce((sum, value, at) => sum + value * two[at], 0);
+  return dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b));
+}
+
+/** The answer of one run to what is `off`, from the table of that mode: traits of its parts. */
+function answerTo(held, mode, off, effectClass) {
+  const table = held.tables[mode],
+    { players } = table,
+    { classes } = held.whole,
+    count = classes.length,
+    row = players.reduce((sum, id, at) => sum + (off.includes(id) ? 0 : 2 ** at), 0),
+    whole = row === 2 ** players.length - 1,
+    candidates = table.slots.slice(table.fixed ? 0 : row * held.beta, table.fixed ? held.beta : (row + 1) * held.beta),
+    slots = [...candidates].map((candidate) => held.ids[candidate]),
+    present = [...new Set(slots)].filter((id) => !off.includes(id)),
+    known = whole || table.weights !== null || held.heads === 0;
+  const logits = whole ? held.whole.logits : rowOf(table.logits, row, count),
+    branches = whole
+      ? held.whole.branches
+      : table.branches
+        ? cut(rowOf(table.branches, row, table.branches.length / 2 ** players.length), count)
+        : [logits],
+    weights =
+      whole || (!known && table.fixed)
+        ? held.whole.weights
+        : known
+          ? cut(rowOf(table.weights ?? [], row, held.heads * held.beta), held.beta)
+          : [];
+  const powers = logits.map((value) => Math.exp(value - Math.max(...logits))),
+    sum = powers.reduce((a, b) => a + b, 0),
+    number = classes.indexOf(effectClass),
+    logit = (at) => half(table.logits[at * count + number]),
+    effects = {};
+  if (present.length > 1)
+    for (const [at, id] of players.entries()) if (present.includes(id)) effects[id] = logit(row) - logit(row - 2 ** at);
+  return {
+    answer: { classes, logits, branches, probabilities: powers.map((value) => value / sum) },
+    slots,
+    weights,
+    known,
+    effects,
+    rho: known ? agreementOf(slots, weights, effects) : {},
+  };
+}
+
+/** Branch -> Spearman's ρ between the size of its attention, summed over a region's slots, and the effects. */
+function agreementOf(slots, weights, effects) {
+  const ids = Object.keys(effects).map(Number),
+    names = weights.length === 2 ? ["positive", "negative"] : weights.map(() => "attention"),
+    size = (branch, id) => Math.abs(slots.reduce((sum, one, at) => sum + (one === id ? weights[branch][at] : 0), 0));
+  return Object.fromEntries(
+    names.map((name, branch) => [
+      name,
+      spearman(
+        ids.map((id) => size(branch, id)),
+        ids.map((id) => effects[id]),
+      ),
+    ]),
+  );
+}
+
+/** Let the parts of a run answer by a table: `held()` is what the page holds of the slice that is open. */
+function answering(models, held) {
+  const of = (name) => models[held().parts[name]];
+  const set = (names, traits) => {
+    for (const name of names) for (const [trait, value] of Object.entries(traits)) of(name)?.set(trait, value);
+  };
+  return () => {
+    const own = held(),
+      panel = of("panel"),
+      [mode, off] = [panel.get("off_mode"), panel.get("off")];
+    if (!own.tables) return;
+    if (!own.tables[mode]) return panel.set("note", own.whys[mode] ?? "");
+    const effectClass = panel.get("effect_class"),
+      found = answerTo(own, mode, off, effectClass),
+      { slots, weights, effects } = found,
+      about = ["canvas", "panel", "inspector", "agreement", "affinity"],
+      as = own.saved.off_mode === mode && String([...own.saved.off].sort()) === String([...off].sort());
+    set(about, { slots, weights, effects, effect_class: effectClass, off, all: [...new Set([...slots, ...off])] });
+    const stale =
+      "The weights are those of the whole answer: this page holds answers to what is off, not their weights.";
+    set(["panel"], { note: [own.note, found.known ? "" : stale].filter(Boolean).join(" ") });
+    set(["agreement"], { rho: found.rho, weights: found.known ? weights : [] });
+    set(["verdict"], { answer: found.answer });
+    set(["orders"], {
+      effect_class: effectClass,
+      results: as ? own.saved.orders : {},
+      empty_note: as ? "" : "Other orders are held for the question as it was saved; asking anew needs a kernel.",
+    });
+  };
+}
