@@ -17,7 +17,14 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from . import __version__, bench_commands, data_commands, volume_commands
+from covid_workbench import (
+    __version__,
+    bench_commands,
+    card_commands,
+    data_commands,
+    score_commands,
+    volume_commands,
+)
 from .arguments import OneSentenceParser, device_word, name_word, number, whole_number
 from .ending import end, open_streams
 from .errors import InputError, StorageError, shown
@@ -431,6 +438,8 @@ COMMANDS = (  # in the order of the help
     (evaluate, evaluate_arguments),
     (predict, predict_arguments),
     (volume_commands.volumes, volume_commands.volumes_arguments),
+    (score_commands.scores, score_commands.scores_arguments),
+    (card_commands.card, card_commands.card_arguments),
     (demo, demo_arguments),
     (lab, lab_arguments),
     (study.ablate, study.ablate_arguments),

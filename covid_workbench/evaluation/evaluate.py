@@ -28,6 +28,7 @@ from ..ranks import process_group, rank, wait_for_all
 from ..runs.datasets import ExperimentData
 from ..runs.load import load_model
 from ..runs.run import Run, note_cost
+from ..runs.test_uses import log_test_use
 from ..runs.volume_data import volume_dataset
 from ..volumes.volume_rows import volumes_of
 
@@ -114,6 +115,7 @@ def _evaluate(run: Run, splits: Sequence[str], device: str | None, detections: b
         _write_answers(run.folder, found)
         _note_cost(run, next(model.parameters()).device, metrics, splits, seconds)
         run.save_metrics(metrics)
+        log_test_use(run, "evaluate", splits=splits)
     return metrics
 
 
