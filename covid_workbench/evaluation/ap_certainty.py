@@ -67,16 +67,18 @@ def drawn_ap(
 AP_NAMES = ("AP@0.5", "AP@0.75", "AP@[.5:.95]", "AR@100")
 
 
-def lesion_draws(found: FoundLesions, draws: Draws, lesions: Sequence[str] = ()) -> dict[str, Drawn]:
+def lesion_draws(found: FoundLesions, draws: Draws, lesions: Sequence[str] | None = None) -> dict[str, Drawn]:
     """`AP_NAMES` of the classes and of their mean over `draws` of the patients of the slices.
 
     Names are `AP@0.5` for the mean, and `AP@0.5 GGO` for each class where there are several; of one class the first
-    alone. `lesions`: the classes that the mean is over, all without it.
+    alone. `lesions`: the classes that the mean is over, None for all; without one of them there is no mean.
     """
     names = found.names.tolist()
     own = [_class_draws(found, label, draws) for label in range(1, len(names) + 1)]
-    counted = [label for label, name in enumerate(names, start=1) if name in (lesions or names)]
-    tables = [("", _mean_over([own[label - 1] for label in counted]), _with_target(found, counted))]
+    counted = [label for label, name in enumerate(names, start=1) if lesions is None or name in lesions]
+    tables = []
+    if counted:
+        tables.append(("", _mean_over([own[label - 1] for label in counted]), _with_target(found, counted)))
     if len(names) > 1:
         tables += [(f" {name}", own[at], _with_target(found, [at + 1])) for at, name in enumerate(names)]
     return {

@@ -32,7 +32,7 @@ class Answered:
 
     `predictions` has a row for each slice or scan with a label: id, label, predicted, p_CLASS of each of `classes`;
     `patients` (n,) of the rows, "" where unknown. `found`: reading -> lesions; `lesions`: the classes that the mean AP
-    is over. `weights` of the weighted F1, None for the shares.
+    is over, None for all. `weights` of the weighted F1, None for the shares.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Answered:
     predictions: pd.DataFrame
     patients: np.ndarray
     found: Mapping[str, FoundLesions] = field(default_factory=dict)
-    lesions: Sequence[str] = ()
+    lesions: Sequence[str] | None = None
     weights: Sequence[float] | None = None
 
     def drawn(self, repeats: int = DRAWS, seed: int = 0) -> dict[str, dict[str, Drawn]]:
@@ -55,7 +55,7 @@ class Answered:
             )
         for part, reading in zip(PARTS[1:], READINGS):
             if len(found := self.found.get(reading, ())):
-                own = self.lesions if reading == "classes" else ()
+                own = self.lesions if reading == "classes" else None
                 parts[part] = lesion_draws(found, Draws.of(found.patients, repeats, seed), own)
         return parts
 
@@ -71,7 +71,7 @@ def answered_of(
     *,
     found: Mapping[str, FoundLesions] | None = None,
     name: str = "",
-    lesions: Sequence[str] = (),
+    lesions: Sequence[str] | None = None,
     weights: Sequence[float] | None = None,
 ) -> Answered:
     """From the rows of a split (those without a label of `classes` are left out) and what was found in it.
@@ -84,7 +84,7 @@ def answered_of(
         known = predictions[predictions["label"].isin(list(classes))]
     who = np.array([patient_of.get(own, "") for own in known["id"]] if len(known) else [], str)
     weights = weights if weights is not None and len(weights) == len(classes) else None
-    return Answered(name, tuple(classes), known, who, dict(found or {}), tuple(lesions), weights)
+    return Answered(name, tuple(classes), known, who, dict(found or {}), lesions, weights)
 
 # %% ../../nbs/346_evaluation.run_certainty.ipynb #28fb9cdc
 def certainty(answered: Answered, repeats: int = DRAWS, seed: int = 0) -> dict[str, Any]:
