@@ -405,7 +405,7 @@ def test_a_reloaded_page_gets_what_is_shown(many):
         ({"cell": ["CP", "CP"]}, "'cell' is"),
         ({"decision": [3.0, 0.5, 0.5]}, "a class from 0 to 2"),
         ({"decision": [0.5, 0.5, 0.5]}, "a class from 0 to 2"),
-        ({"decision": [1, 0.5]}, "then threshold and prevalence from"),
+        ({"decision": [1, 0.5]}, "then threshold and prevalence"),
         ({"decision": [1, 0.5, 1.5]}, "from 0 to 1"),
         ({"decision": ["CP", 0.5, 0.5]}, "'decision' is"),
         ({"run": "", "cell": [], "decision": [1, 0.5, 0.5]}, "decision .* belongs to no run"),

@@ -173,7 +173,7 @@ def class_table(cases: Cases) -> pd.DataFrame:
     ]
     return pd.DataFrame(rows).rename(columns=lambda name: name.replace("_", " "))
 
-
+# %% ../../nbs/509_reports.curves_of_scores.ipynb #29475f33
 def lesion_table(scores: Mapping[str, Any]) -> pd.DataFrame:
     "One row for each class of `lesion_scores_of` in each reading, figures with their intervals in words."
     rows = []

@@ -292,7 +292,7 @@ def card_of(view: VisibleRuns, key: str, confusion: Confusion | str) -> dict[str
         card["confusion"] = {"classes": list(confusion.classes), "counts": confusion.counts, "linked": linked}
     return card | _thresholds(confusion)
 
-
+# %% ../../nbs/813_widgets.run_view.ipynb #a1e3eaa1
 CLICK = "Click a cell to open its slices."
 
 
@@ -394,7 +394,7 @@ def _check_cell(choices: RunChoices, comparison: Comparison) -> None:
             "or an empty list"
         )
 
-
+# %% ../../nbs/813_widgets.run_view.ipynb #7851afc2
 def _check_decision(choices: RunChoices, comparison: Comparison) -> None:
     if not choices.decision:
         return
@@ -405,8 +405,8 @@ def _check_decision(choices: RunChoices, comparison: Comparison) -> None:
     at, *shares = choices.decision
     if len(shares) != 2 or at not in range(count) or not all(0 <= share <= 1 for share in shares):
         raise InputError(
-            f"decision {list(choices.decision)}: give a class from 0 to {count - 1}, then threshold and prevalence from "
-            "0 to 1, or an empty list"
+            f"decision {list(choices.decision)}: give a class from 0 to {count - 1}, then threshold and prevalence "
+            "from 0 to 1, or an empty list"
         )
 
 # %% ../../nbs/813_widgets.run_view.ipynb #cf9536e9

@@ -342,7 +342,7 @@ function rocPicture({ curve, name }, { sensitivity, specificity }) {
   const at = ([x, y]) => `${(10 + 120 * x).toFixed(1)},${(130 - 120 * y).toFixed(1)}`;
   return h(
     "svg",
-    { class: "cwr-roc", viewBox: "0 0 140 150", role: "img", "aria-label": `ROC curve of ${name}` },
+    { class: "cwr-roc", viewBox: "0 -8 140 158", role: "img", "aria-label": `ROC curve of ${name}` },
     h("path", { d: "M10 10V130H130", class: "axis" }),
     h("path", { d: "M10 130L130 10", class: "guess" }),
     h("polyline", { points: curve.map(at).join(" ") }),
@@ -350,7 +350,7 @@ function rocPicture({ curve, name }, { sensitivity, specificity }) {
       ? null
       : h("circle", { cx: 10 + 120 * (1 - specificity), cy: 130 - 120 * sensitivity, r: 4.5 }),
     h("text", { x: 70, y: 145, "text-anchor": "middle", text: "1 − specificity" }),
-    h("text", { x: 14, y: 18, text: "sensitivity" }),
+    h("text", { x: 8, y: 2, text: "sensitivity" }),
   );
 }
 
