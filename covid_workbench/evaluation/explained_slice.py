@@ -255,7 +255,7 @@ def _regions(read: ReadSlice, piece: Slice, parts: _Parts) -> list[dict[str, Any
         corners = dict(zip(("left", "top", "right", "bottom"), boxes[at].round(2).tolist()))
         shares = dict(zip(PLACES, parts.places[at].round(4).tolist()))
         named = {f"attention_{name}": own for name, own in parts.weights.items()} | parts.scores
-        values = {name: round(float(own[at]), 6) for name, own in named.items()}
+        values = {name: float(f"{own[at]:.6g}") for name, own in named.items()}  # tiny weights have ranks, too
         found.append({"id": piece.id, "region": int(player)} | corners | shares | values)
     return found
 

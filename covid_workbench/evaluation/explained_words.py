@@ -40,7 +40,8 @@ assert verdict([0.1, 0.05, 0.2], 0, (-0.15, 0.15)) == "open" and verdict([0.9, N
 
 # %% ../../nbs/339_evaluation.explained_words.ipynb #c4de56cd
 def _rests_on(figures: Mapping[str, Any]) -> str:
-    return f"{figures['slices']} slices of {figures['patients']} patients"
+    slices, patients = figures["slices"], figures["patients"]
+    return f"{slices} slice{'s' * (slices != 1)} of {patients} patient{'s' * (patients != 1)}"
 
 
 def _agreement(found: Mapping[str, Any], stem: str, mode: str) -> str:
@@ -84,7 +85,7 @@ def _orders(found: Mapping[str, Any]) -> str:
     return (
         f"the order of the regions {word}: a random order gives another class in "
         f"{shown_figure([None if own is None else 100 * own for own in flips['all']], 1)} % of cases, and the "
-        f"probability of the class ranges over {shown_figure(reach['all'])}, over {_rests_on(flips)}."
+        f"probability of the class moves by {shown_figure(reach['all'])}, over {_rests_on(flips)}."
     )
 
 # %% ../../nbs/339_evaluation.explained_words.ipynb #c8202ba4
@@ -105,9 +106,9 @@ def _faithful(found: Mapping[str, Any], mode: str) -> str:
     own, other = (found["of_best"].get(f"deletion_{name}_{mode}") for name in ("attention", "shapley"))
     if not own or own[0] is None or not other:
         return ""
-    said = {"more": "faster", "less": "more slowly", "open": "not shown to fall faster or more slowly"}
+    said = {"more": "faster", "less": "more slowly", "open": "is not shown to fall faster or more slowly"}
     word = said[verdict(own, 0)]
-    falls = word if word.startswith("not") else f"falls {word}"
+    falls = word if word.startswith("is not") else f"falls {word}"
     return (
         f"without the regions of most attention the probability {falls} than without random ones: {shown_figure(own)} of "
         f"the most that an order can reach ({mode}), by Shapley values {shown_figure(other)}."
