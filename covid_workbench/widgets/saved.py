@@ -117,7 +117,7 @@ def picture_of(panes: Sequence[RunPane], where: str, width: int = 420) -> SliceP
     return svg_picture(*parts, width=total, height=bottom + 24, spoken=where)
 
 # %% ../../nbs/805_widgets.saved.ipynb #ca278a0d
-LARGE = ("hu", "volume", "lungs", "lesions")  # traits: HU of a slice, all slices of a volume, masks of it
+LARGE = ("hu", "volume", "lungs", "lesions", "pixels", "crops", "masks")  # traits: pictures, all slices of a volume
 
 
 def _plain(part: Part) -> dict:
@@ -205,16 +205,28 @@ class ToldSlice:
 
 
 def told_slice(explorer: W.Widget, name: str, words: str = "", group: str = "") -> ToldSlice:
-    "The slice open in an explorer whose `panes` are `RunPane`s, as it stands, with all its on/off answers."
+    """The slice open in an explorer whose `panes` are `RunPane`s, as it stands, with all its on/off answers.
+
+    Raises `InputError` as `held_answers` does.
+    """
     parts: list[Part] = []
     for child in explorer.children:
         _boxes(child, parts)
-    panes = [
-        held_answers(pane)
-        | {"parts": {one: parts.index(getattr(pane, one)) for one in PANE_PARTS if getattr(pane, one) in parts}}
-        for pane in explorer.panes
-    ]
-    return ToldSlice(name, words, group, [_plain(part) for part in parts], panes)
+    panes = []
+    for pane in explorer.panes:
+        numbers = {one: parts.index(getattr(pane, one)) for one in PANE_PARTS if getattr(pane, one) in parts}
+        panes.append(held_answers(pane) | {"parts": numbers})
+    return ToldSlice(name, words, group, _told_once([_plain(part) for part in parts]), panes)
+
+
+def _told_once(traits: list[dict]) -> list[dict]:
+    "Traits of parts where a picture or a list that an earlier part has is the number of that part."
+    for number, own in enumerate(traits):
+        for name in ("crops", "masks", "regions"):
+            same = (at for at in range(number) if own.get(name) and traits[at].get(name) == own[name])
+            if (earlier := next(same, None)) is not None:
+                own[name] = {"same": earlier}
+    return traits
 
 # %% ../../nbs/805_widgets.saved.ipynb #61539c68
 def _parts_as_json(
@@ -268,7 +280,8 @@ def page_of(explorer: W.Widget, title: str, slices: Sequence[ToldSlice] = ()) ->
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
         f"<style>{style}{PAGE_STYLE}</style></head>"
-        f'<body><div class="cw-explorer cw"><h1>{escape(title)}</h1><nav></nav>{layout}<p class="cw-note">{NOTICE}</p></div>'
+        f'<body><div class="cw-explorer cw"><h1>{escape(title)}</h1><nav></nav>{layout}'
+        f'<p class="cw-note">{NOTICE}</p></div>'
         f'<script type="application/json" id="told">{data}</script>'
         f'<script type="module">{script}</script></body></html>'
     )

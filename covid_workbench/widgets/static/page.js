@@ -10,10 +10,11 @@ async function inflated(text) {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
-/** Traits with their bytes as a kernel sends them. */
-async function unpacked(traits) {
+/** Traits of a part with their bytes as a kernel sends them; `all` are those of all parts. */
+async function unpacked(traits, all) {
   const values = {};
-  for (const [name, value] of Object.entries(traits)) {
+  for (const [name, told] of Object.entries(traits)) {
+    const value = told?.same === undefined ? told : all[told.same][name];
     const bytes = value?.deflate !== undefined ? await inflated(value.deflate) : value?.base64 && bytesOf(value.base64);
     values[name] = bytes === undefined ? value : new DataView((bytes || bytesOf("")).buffer);
   }
@@ -61,7 +62,8 @@ let now = 0,
   busy = false;
 const slices = told.slices ?? [],
   models = [];
-for (const { traits } of told.parts) models.push(stand(await unpacked(traits)));
+const first = told.parts.map(({ traits }) => traits);
+for (const traits of first) models.push(stand(await unpacked(traits, first)));
 for (const [a, name, b, other] of told.links) {
   models[a].on(`change:${name}`, () => models[b].set(other, models[a].get(name)));
   models[b].on(`change:${other}`, () => models[a].set(name, models[b].get(other)));
@@ -101,7 +103,8 @@ const KEPT = ["layers", "color_by", "window", "level", "hu_window", "camera", "l
 
 async function open(number) {
   if (!slices[number] || number === now) return;
-  const traits = await Promise.all((number ? slices[number].traits : first).map(unpacked));
+  const parts = number ? slices[number].traits : first,
+    traits = await Promise.all(parts.map((one) => unpacked(one, parts)));
   await opened(slices[number].panes);
   busy = true;
   now = number;
@@ -145,7 +148,6 @@ function list() {
   );
 }
 
-const first = told.parts.map(({ traits }) => traits);
 await opened(slices[0]?.panes ?? []);
 busy = true;
 hold();
