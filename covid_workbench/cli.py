@@ -22,6 +22,7 @@ from covid_workbench import (
     bench_commands,
     card_commands,
     data_commands,
+    page_commands,
     score_commands,
     volume_commands,
 )
@@ -440,6 +441,7 @@ COMMANDS = (  # in the order of the help
     (volume_commands.volumes, volume_commands.volumes_arguments),
     (score_commands.scores, score_commands.scores_arguments),
     (card_commands.card, card_commands.card_arguments),
+    (page_commands.page, page_commands.page_arguments),
     (demo, demo_arguments),
     (lab, lab_arguments),
     (study.ablate, study.ablate_arguments),
