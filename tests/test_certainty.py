@@ -300,16 +300,23 @@ def test_lists_that_do_not_fit_are_refused():
         class_draws([0, 1], [0, 1], np.ones((2, 3)) / 3, Draws.of(list("abc")), CLASSES)
 
 
-def test_the_table_of_coverage_ships_and_says_where_intervals_are_too_narrow():
+def test_the_table_of_coverage_ships():
     table = coverage_table()
     assert set(table["patients"]) == {10, 20, 50, 200} and table["repeats"].min() >= 1000
     assert {"accuracy", "weighted F1", "AUC", "sensitivity of a class", "AP@0.5", "AP@[.5:.95]"} <= set(table["figure"])
     assert (table["coverage"] > table["percentile"] - 0.02).all()
     few, many = (table[(table["figure"] == "AP@[.5:.95]") & (table["patients"] == n)].iloc[0] for n in (10, 200))
     assert few["percentile"] < 0.9 < few["coverage"] and few["width"] > 2 * many["width"]
-    low = table.loc[table["coverage"].idxmin()]
-    if low["coverage"] < 0.9:
-        assert certainty_words(low["figure"], round(low["with_a_say"])).endswith("so it is too narrow")
+
+
+def test_where_intervals_are_too_narrow_it_is_said(monkeypatch):
+    table = coverage_table()
+    low = table.assign(coverage=table["coverage"].where(table["figure"] != "accuracy", 0.852))
+    monkeypatch.setattr("covid_workbench.evaluation.certainty.coverage_table", lambda: low)
+    assert certainty_words("accuracy", 74).endswith("held the truth in 85 %, so it is too narrow")
+    assert "narrow" not in certainty_words("weighted F1", 74)
+    found = certainty(answers())["classification"]
+    assert found["too_narrow"] == ["accuracy"] and found["note"].endswith("less than 90 % for accuracy: too narrow.")
 
 
 def test_words_take_the_nearest_simulation_below():
