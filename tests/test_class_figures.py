@@ -180,6 +180,8 @@ def test_a_temperature_comes_from_validation_alone():
     once = fitted_temperature(validation)
     twice = fitted_temperature(warmed(validation, 0.5))
     assert twice == pytest.approx(2 * once, rel=1e-3)  # logits twice as large need twice the temperature
+    roots = np.sqrt(validation.shares)
+    assert warmed(validation, 2.0).shares == pytest.approx(roots / roots.sum(1, keepdims=True), abs=2e-3)
     for factor in (0.9, 1.1):
         assert judge.log_loss(validation.truth, warmed(validation, once).shares) < judge.log_loss(
             validation.truth, warmed(validation, factor * once).shares
