@@ -258,6 +258,7 @@ body{margin:16px;background:#fff}
 body.theme-dark{background:#111418;color:#e9ebee}
 h1{font-size:18px}
 .cw-slices{display:none}
+@media(max-width:899px){.cw-explorer .cw-grid.widget-box{grid-template-columns:minmax(0,1fr)}}
 nav{display:flex;flex-wrap:wrap;gap:4px 16px;margin:0 0 10px}
 nav:empty{display:none}
 nav>div{display:flex;flex-wrap:wrap;gap:4px;align-items:baseline}
