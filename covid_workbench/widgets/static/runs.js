@@ -422,6 +422,10 @@ function thresholds(model, rows, changed) {
     slider("decision-threshold", "from probability", threshold, moved("threshold"), save),
     slider("decision-prevalence", "prevalence", prevalence, moved("prevalence"), save),
     readout,
+    h("p", {
+      class: "cwr-soft",
+      text: "Counted on the test slices: a threshold that is chosen here has no test left. Choose it by validation.",
+    }),
   );
 }
 
