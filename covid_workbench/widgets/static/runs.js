@@ -364,7 +364,7 @@ function thresholds(model, rows, changed) {
   let [at, threshold, prevalence] = model.get("decision").length
     ? model.get("decision")
     : [first, 0.5, share(rows[first])];
-  const readout = h("div", { class: "cwr-decided", role: "status" });
+  const readout = h("div", { class: "cwr-decided", "aria-live": "polite" });
   const percent = (value) => (value === null ? "–" : `${(100 * value).toFixed(1)} %`);
   const show = () => {
     const row = rows[at],
