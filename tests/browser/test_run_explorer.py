@@ -54,6 +54,7 @@ def view(page) -> dict:
         "card": text(".cwr-part-card h3"),
         "cell": page.locator(".cwr-cell[aria-pressed=true]").all_inner_texts(),
         "slices": text(".cwr-slices h4"),
+        "decision": [one.input_value() for one in page.locator(".cwr-slider input").all()],
     }
 
 
@@ -93,7 +94,14 @@ def test_from_curves_to_slices(lab: Lab, runs):
     expect(page.locator(".cwr-part-card [role=status]")).to_have_text("opened below", timeout=60000)
     page.locator(".cw-explorer .cw-row[data-slot='1']").wait_for(timeout=30000)
     page.wait_for_timeout(1500)
+    threshold = page.locator(".cwr-slider input[data-key=decision-threshold]")
+    threshold.focus()
+    page.keyboard.press("Home")  # everybody is called ill
+    expect(page.locator(".cwr-decided dd").first).to_contain_text("100.0 %")
+    expect(threshold).to_be_focused()
+    page.wait_for_timeout(600)
     before = view(page)
+    assert before["decision"][0] == "0"
     page.keyboard.press("Control+s")
     page.wait_for_timeout(1500)
     page.reload()

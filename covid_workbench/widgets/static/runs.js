@@ -364,7 +364,7 @@ function thresholds(model, rows, changed) {
   let [at, threshold, prevalence] = model.get("decision").length
     ? model.get("decision")
     : [first, 0.5, share(rows[first])];
-  const readout = h("div", { class: "cwr-decided", role: "status" });
+  const readout = h("div", { class: "cwr-decided", "aria-live": "polite" });
   const percent = (value) => (value === null ? "–" : `${(100 * value).toFixed(1)} %`);
   const show = () => {
     const row = rows[at],
@@ -422,6 +422,10 @@ function thresholds(model, rows, changed) {
     slider("decision-threshold", "from probability", threshold, moved("threshold"), save),
     slider("decision-prevalence", "prevalence", prevalence, moved("prevalence"), save),
     readout,
+    h("p", {
+      class: "cwr-soft",
+      text: "Counted on the test slices: a threshold that is chosen here has no test left. Choose it by validation.",
+    }),
   );
 }
 
