@@ -75,7 +75,7 @@ def test_a_damaged_line_is_counted_and_the_next_one_is_whole(tmp_path, line):
     assert looks.log_test_use(tmp_path, "evaluate")
     uses = looks.test_uses(tmp_path)
     assert uses.unreadable == 1 and [use.what for use in uses.known] == ["evaluate"]
-    assert "1 lines of test_uses.jsonl cannot be read" in looks.uses_sentence(uses)
+    assert "1 line of test_uses.jsonl cannot be read" in looks.uses_sentence(uses)
 
 
 def test_no_look_fails_where_nothing_can_be_written(tmp_path, monkeypatch):

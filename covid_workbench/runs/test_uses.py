@@ -150,7 +150,8 @@ def uses_sentence(uses: TestUses, weights: str = "") -> str:
 
     "The test split was looked at 4 times: first on 2026-11-30 (evaluate), last on 2026-12-02 (explorer)."
     """
-    lost = f" {uses.unreadable:,} lines of {TEST_USES} cannot be read." * bool(uses.unreadable)
+    lines = "line" if uses.unreadable == 1 else "lines"
+    lost = f" {uses.unreadable:,} {lines} of {TEST_USES} cannot be read." * bool(uses.unreadable)
     if not uses.known:
         return "No look at the test split is logged in this run, which may be from before looks were logged." + lost
     first, last = uses.known[0], uses.known[-1]
