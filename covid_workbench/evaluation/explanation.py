@@ -64,7 +64,7 @@ def _plain(value: Any) -> Any:
 
 
 def _line(found: ExplainedSlice) -> str:
-    row, regions = ({name: _plain(own) for name, own in held.items()} for held in (found.row, {}))
+    row = {name: _plain(own) for name, own in found.row.items()}
     regions = [{name: _plain(own) for name, own in region.items()} for region in found.regions]
     return json.dumps({"row": row, "regions": regions, "curves": found.curves}, allow_nan=False)
 
@@ -167,10 +167,7 @@ def _data_of(run: Run, split: str) -> SliceDataset:
         raise InputError(f"{run.folder} is not complete: train it first")
     shared = run.folder.parent / "shared"
     parts = ExperimentData(run.experiment, run.scored_table(), shared=shared if shared.is_dir() else None)
-    table = parts.table.split(split)
-    if not len(table):
-        raise InputError(f"{run.folder}: the {shown(split)} split has no slice; choose another with --split")
-    return parts.dataset_of(table)
+    return parts.dataset(split)
 
 
 def _frame(dictionaries: Sequence[dict[str, Any]], texts: Sequence[str]) -> pd.DataFrame:
