@@ -22,6 +22,7 @@ from covid_workbench.evaluation.classification import (
     histogram_of_predictions,
     majority_baseline,
     patient_bootstrap,
+    share_interval,
 )
 from covid_workbench.evaluation.detection import (
     CocoScorer,
@@ -604,7 +605,7 @@ def test_bootstrap_draws_patients():
 
 
 def test_bootstrap_edges():
-    assert patient_bootstrap(TRUTH, TRUTH, range(10)) == (1, 1)
+    assert patient_bootstrap(TRUTH, TRUTH, range(10)) == share_interval(1.0, 0.0, 10)  # no fault, and ten patients only
     assert patient_bootstrap(TRUTH, CALLED, ["P1"] * 10) == (None, None)
     assert patient_bootstrap(TRUTH, CALLED, range(10), seed=1) == patient_bootstrap(TRUTH, CALLED, range(10), seed=1)
     assert patient_bootstrap(TRUTH, CALLED, range(10), seed=1) != patient_bootstrap(TRUTH, CALLED, range(10), seed=2)
@@ -620,9 +621,18 @@ def test_bootstrap_equals_the_slow_way():
     for draw in draws:
         at = np.concatenate([np.flatnonzero(patients == names[p]) for p in draw])
         slow.append(classification_scores(truth[at], called[at])["weighted_f1"])
-    assert patient_bootstrap(truth, called, patients, repeats=40, seed=3) == pytest.approx(
-        tuple(np.quantile(slow, [0.025, 0.975]))
-    )
+    f1 = classification_scores(truth, called)["weighted_f1"]
+    slow = share_interval(f1, np.sqrt(6 / 5) * np.std(slow, ddof=1), 6)
+    assert patient_bootstrap(truth, called, patients, repeats=40, seed=3) == pytest.approx(slow)
+
+
+def test_the_interval_is_of_the_f1_with_its_weights():
+    rng = np.random.default_rng(5)
+    truth, patients = rng.integers(0, 3, 60), np.repeat(np.arange(12), 5)
+    called = np.where(truth == 2, 2, np.where(rng.random(60) < 0.5, truth, 0))  # only the third class is found
+    low, high = patient_bootstrap(truth, called, patients, weights=(0.0, 0.0, 1.0))
+    f1 = classification_scores(truth, called, weights=(0.0, 0.0, 1.0))["weighted_f1"]
+    assert low < f1 == high == 1 and low > patient_bootstrap(truth, called, patients)[1]
 
 
 def test_majority_baseline():

@@ -33,7 +33,7 @@ def _metrics(predicted: np.ndarray, dataset: SliceDataset, parts: ExperimentData
     truth = list(dataset.table.frame["label"])
     weights = FIXED_WEIGHTS if parts.experiment.protocol.f1_weights == "fixed" else None
     scores = classification_scores(truth, predicted, dataset.classes, weights)
-    interval = interval_over_patients(truth, predicted, dataset.table, dataset.classes)
+    interval = interval_over_patients(truth, predicted, dataset.table, dataset.classes, weights=weights)
     return {"classification": scores | {"f1_interval": interval}, "detection": None}
 
 

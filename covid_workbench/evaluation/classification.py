@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FIXED_WEIGHTS', 'BLUES', 'class_numbers', 'classification_scores', 'confusion_figure', 'histogram_of_predictions',
-           'patient_bootstrap', 'majority_baseline', 'logistic_regression', 'grey_histograms',
+           'share_interval', 'patient_bootstrap', 'majority_baseline', 'logistic_regression', 'grey_histograms',
            'grey_histogram_baseline', 'histogram_baseline']
 
 # %% ../../nbs/302_evaluation.classification.ipynb #619dc8c4
@@ -14,6 +14,7 @@ from html import escape
 import numpy as np
 import plotly.graph_objects as go
 import torch
+from scipy.special import stdtrit
 from torch.nn.functional import cross_entropy
 
 from ..data.description import CLASS_NAMES
@@ -200,6 +201,18 @@ def histogram_of_predictions(scores: dict, title: str = "", unit: str = "slices"
     )
 
 # %% ../../nbs/302_evaluation.classification.ipynb #157cbaad
+def share_interval(value: float, error: float, patients: int) -> tuple[float, float]:
+    """The ends of Wilson's 95 % interval of a figure between 0 and 1 with a standard error over two patients or more.
+
+    Where `error` is 0 each patient counts as one case.
+    """
+    value, t = min(max(value, 0.0), 1.0), float(stdtrit(patients - 1, 0.975))
+    cases = value * (1 - value) / error**2 if error > 1e-9 and 1e-9 < value < 1 - 1e-9 else patients
+    middle = (value + t**2 / (2 * cases)) / (1 + t**2 / cases)
+    arm = t / (1 + t**2 / cases) * np.sqrt(value * (1 - value) / cases + (t / (2 * cases)) ** 2)
+    return max(float(middle - arm), 0.0), min(float(middle + arm), 1.0)
+
+
 def patient_bootstrap(
     truth,
     predicted,
@@ -207,10 +220,11 @@ def patient_bootstrap(
     repeats: int = 500,
     seed: int = 0,
     class_names: Sequence[str] = CLASS_NAMES,
+    weights: Sequence[float] | None = None,
 ) -> tuple[float | None, float | None]:
     """95 % interval (low, high) of the weighted F1 when patients are resampled; (None, None) for a single patient.
 
-    `truth`, `predicted` as in `classification_scores`; `patients` (n,) is the patient of each slice.
+    `truth`, `predicted`, `weights` as in `classification_scores`; `patients` (n,) is the patient of each slice.
     Raises `InputError` for different lengths or an unknown label.
     """
     truth, predicted = _paired(truth, predicted, class_names)
@@ -224,8 +238,10 @@ def patient_bootstrap(
     )  # (P, K, K)
     drawn = np.random.default_rng(seed).integers(len(names), size=(repeats, len(names)))
     times = np.stack([np.bincount(row, minlength=len(names)) for row in drawn])  # (repeats, P)
-    low, high = np.quantile(_weighted_f1(np.tensordot(times, confusion, axes=1)), [0.025, 0.975])
-    return float(low), float(high)
+    counts = np.concatenate([confusion.sum(0)[None], np.tensordot(times, confusion, axes=1)])  # as they are, then drawn
+    values = _weighted_f1(counts) if weights is None else _f1(counts) @ np.asarray(weights)
+    error = np.sqrt(len(names) / (len(names) - 1)) * values[1:].std(ddof=1)
+    return share_interval(values[0], error, len(names))
 
 # %% ../../nbs/302_evaluation.classification.ipynb #990da039
 def majority_baseline(train_labels, test_labels, class_names: Sequence[str] = CLASS_NAMES) -> np.ndarray:

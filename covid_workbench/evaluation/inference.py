@@ -293,12 +293,17 @@ def _class_scores(
     scores = classification_scores(truth, predicted, dataset.classes, weights)
     if bootstrap:
         part = dataset.table.where(dataset.table.frame.index.isin(labelled.index))
-        scores["f1_interval"] = interval_over_patients(truth, predicted, part, dataset.classes, bootstrap)
+        scores["f1_interval"] = interval_over_patients(truth, predicted, part, dataset.classes, bootstrap, weights)
     return scores
 
 
 def interval_over_patients(
-    truth: Sequence, predicted: Sequence, table: SliceTable, classes: Sequence[str], repeats: int = 500
+    truth: Sequence,
+    predicted: Sequence,
+    table: SliceTable,
+    classes: Sequence[str],
+    repeats: int = 500,
+    weights: Sequence[float] | None = None,
 ) -> list[float | None]:
     """95 % interval of the weighted F1 on the slices of a table, as `patient_bootstrap` gives it.
 
@@ -306,7 +311,8 @@ def interval_over_patients(
     """
     if table.unknown.any():
         return [None, None]
-    return list(patient_bootstrap(truth, predicted, list(table.patients), repeats=repeats, class_names=classes))
+    own = dict(repeats=repeats, class_names=classes, weights=weights)
+    return list(patient_bootstrap(truth, predicted, list(table.patients), **own))
 
 
 def counts_of(table: SliceTable) -> dict[str, int]:

@@ -194,7 +194,8 @@ def class_figures(
     own = np.asarray(patients, str)[known]
     interval = (None, None)
     if "" not in own:
-        interval = patient_bootstrap(truth, predicted, own, repeats=bootstrap, class_names=classes)
+        options = dict(repeats=bootstrap, class_names=classes, weights=weights)
+        interval = patient_bootstrap(truth, predicted, own, **options)
     chances = predictions.loc[known, [f"p_{name}" for name in classes]].to_numpy(float)
     figures = one_against_rest(truth, chances, Draws.of(own, bootstrap), classes, normal)
     return {"classification": scores | {"f1_interval": list(interval)}, "one_against_rest": figures}
