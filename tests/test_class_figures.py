@@ -26,6 +26,7 @@ from covid_workbench.evaluation.class_figures import (
     drawn_area,
     weighted_precision_area,
 )
+from covid_workbench.evaluation.classification import share_interval
 from covid_workbench.evaluation.over_patients import Draws
 from covid_workbench.evaluation.prevalence import Thresholds, prevalence_scores, threshold_figures
 from covid_workbench.runs.run import Run
@@ -172,7 +173,10 @@ def test_ece_of_a_draw_is_that_of_the_drawn_cases_in_the_same_bins():
     for times in draws.weights:
         rows = pd.DataFrame({"bin": number, "off": times * (cases.shares.max(1) - (cases.answers == cases.truth))})
         errors.append(rows.groupby("bin")["off"].sum().abs().sum() / times.sum())
-    assert calibration_figures(cases, 200)["ECE"][1:] == pytest.approx(np.quantile(errors, [0.025, 0.975]))
+    value, *ends = calibration_figures(cases, 200)["ECE"]
+    patients = draws.patients()
+    wanted = share_interval(value, np.sqrt(patients / (patients - 1)) * np.std(errors, ddof=1), patients)
+    assert ends == pytest.approx(wanted)
 
 
 def test_a_temperature_comes_from_validation_alone():

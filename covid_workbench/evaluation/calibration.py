@@ -72,8 +72,9 @@ def calibration_figures(cases: Cases, repeats: int = 500, bins: int = BINS) -> d
     rows, table = np.arange(len(cases)), reliability(cases, bins)
     square = ((cases.shares - np.eye(len(cases.classes))[cases.truth]) ** 2).sum(1)
     loss = -np.log(np.clip(cases.shares[rows, cases.truth], LEAST, 1))
-    figures: dict[str, Figure] = {"ECE": figure(_expected_error(held.sum(0)), _expected_error(sums))}
-    figures |= {"Brier": drawn_mean(square, draws), "log_loss": drawn_mean(loss, draws)}
+    ece = figure(_expected_error(held.sum(0)), _expected_error(sums), draws.patients())
+    figures: dict[str, Figure] = {"ECE": ece, "Brier": drawn_mean(square, draws)}
+    figures["log_loss"] = drawn_mean(loss, draws)
     return figures | {"parts": _parted(table), "table": table.to_dict("records")}
 
 # %% ../../nbs/317_evaluation.calibration.ipynb #89efffc4

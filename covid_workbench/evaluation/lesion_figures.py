@@ -62,9 +62,10 @@ def matches_at(found: FoundLesions, label: int, least: float = 0.5) -> tuple[np.
 def drawn_ratio(top: np.ndarray, bottom: np.ndarray, draws: Draws) -> Figure:
     "Sum of `top` (n,) over sum of `bottom` (n,) of the cases, with its interval; None where that is 0/0."
     counts = np.stack([np.asarray(top, float), np.asarray(bottom, float)], -1)
-    sums = draws.summed(counts)
+    sums, share = draws.summed(counts), bool(((counts[:, 0] >= 0) & (counts[:, 0] <= counts[:, 1])).all())
     with np.errstate(invalid="ignore", divide="ignore"):
-        return figure(np.divide(*counts.sum(0)), sums[:, 0] / sums[:, 1])
+        value, drawn = np.divide(*counts.sum(0)), sums[:, 0] / sums[:, 1]
+    return figure(value, drawn, draws.patients(counts[:, 1] > 0), share)
 
 
 def per_slice(found: FoundLesions, predictions: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
@@ -123,8 +124,9 @@ def froc_figures(found: FoundLesions, label: int, draws: Draws, least: float = 0
         for start in range(0, len(draws.times), AT_ONCE)
     ]
     drawn = np.concatenate([*parts, np.empty((0, len(RATES)))])
-    figures = {f"{rate:g}": figure(value[at], drawn[:, at]) for at, rate in enumerate(RATES)}
-    return figures | {"mean": figure(value.mean(), drawn.mean(1))}
+    says = draws.patients(targets_per_slice(found, label) > 0)
+    figures = {f"{rate:g}": figure(value[at], drawn[:, at], says) for at, rate in enumerate(RATES)}
+    return figures | {"mean": figure(value.mean(), drawn.mean(1), says)}
 
 # %% ../../nbs/315_evaluation.lesion_figures.ipynb #cd20e566
 def clear_figures(found: FoundLesions, label: int, draws: Draws) -> dict[str, Figure | int]:
@@ -167,6 +169,6 @@ def mask_figures(found: FoundLesions, draws: Draws) -> dict[str, Figure | int]:
     pairs |= {"iou_pooled": (both, either), "area_bias": (y - x, np.ones(len(found)))}
     pairs |= {"area_error": (np.abs(y - x), np.ones(len(found)))}
     moments = np.stack([np.ones(len(found)), x, y, x * x, y * y, x * y], -1)
-    r = figure(_correlation(moments.sum(0)), _correlation(draws.summed(moments)))
+    r = figure(_correlation(moments.sum(0)), _correlation(draws.summed(moments)), draws.patients(), share=False)
     figures = {name: drawn_ratio(*pair, draws) for name, pair in pairs.items()}
     return {"slices": int(ill.sum())} | figures | {"area_correlation": r}

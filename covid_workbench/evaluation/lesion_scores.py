@@ -107,7 +107,9 @@ def part_figures(found: FoundLesions, label: int, bounds: tuple[int, int], draws
     hit = target[(target >= 0) & (found.score[own] >= SURE)]
     hit = hit[(found.target_area[hit] >= bounds[0]) & (found.target_area[hit] <= bounds[1])]
     hits = np.bincount(found.target_slice[hit], minlength=len(found))
-    figures = {"ap50": figure(value[0, 0], drawn[:, 0]), "map50_95": figure(value[0].mean(), drawn.mean(1))}
+    says = draws.patients(part.targets > 0)
+    figures = {"ap50": figure(value[0, 0], drawn[:, 0], says)}
+    figures["map50_95"] = figure(value[0].mean(), drawn.mean(1), says)
     figures["sensitivity"] = drawn_ratio(hits, part.targets, draws)
     return {"from": int(bounds[0]), "to": int(bounds[1]), "targets": int(part.targets.sum())} | figures
 

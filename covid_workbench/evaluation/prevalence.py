@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .class_figures import Cases
+from .class_figures import Cases, patients_told_apart
 from .over_patients import Draws, decision_counts, decision_figures, figure
 
 # %% ../../nbs/318_evaluation.prevalence.ipynb #68cc70b1
@@ -39,11 +39,11 @@ def prevalence_scores(
     for at in cases.asked:
         counts = decision_counts(cases.truth == at, cases.answers == at)
         values, drawn = decision_figures(counts.sum(0)), decision_figures(draws.summed(counts))
-        scores[cases.classes[at]] = {}
+        scores[cases.classes[at]], says = {}, patients_told_apart(cases, at, draws)
         for share in prevalences:
             pairs = (predictive_values(own["sensitivity"], own["specificity"], share) for own in (values, drawn))
             found = dict(zip(("PPV", "NPV"), zip(*pairs)))
-            scores[cases.classes[at]][f"{share:g}"] = {name: figure(*own) for name, own in found.items()}
+            scores[cases.classes[at]][f"{share:g}"] = {name: figure(*own, says) for name, own in found.items()}
     return scores
 
 # %% ../../nbs/318_evaluation.prevalence.ipynb #a4982c85
