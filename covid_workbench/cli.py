@@ -456,7 +456,7 @@ COMMANDS = (  # in the order of the help
     (models, json_argument),
 )
 
-
+# %% ../nbs/950_cli.ipynb #d16d05dd
 def parser() -> argparse.ArgumentParser:
     "The arguments of every command."
     about = "One-shot chest-CT models: research software, not a medical device."

@@ -176,6 +176,10 @@ SLICE_ANSWERS = object_of(
     | {"auc_lungs?": list_of(maybe(SHARE), length=3)}
     | {"rules": map_of(map_of(_FIGURES))}
 )
+_CERTAIN = object_of(
+    {"method": TEXT, "patients": maybe(COUNT), "draws": COUNT, "figures": _FIGURES, "with_a_say": map_of(COUNT)}
+    | {"coverage": map_of(maybe(SHARE)), "too_narrow": list_of(TEXT), "note": TEXT}
+)
 _AP = object_of(dict.fromkeys(("ap50?", "ap75?", "map50_95?", "ceiling_ap50?"), maybe(NUMBER)) | {"rule?": TEXT})
 
 # %% ../nbs/006_schemas.ipynb #bf648fd5
@@ -186,6 +190,7 @@ SCORES = object_of(
         "patients_unknown?": COUNT,  # slices that name none
         "classification?": maybe(CLASSIFICATION),
         "detection?": maybe(map_of(_AP)),
+        "certainty?": object_of(dict.fromkeys(("classification", "detection", "merged"), maybe(_CERTAIN))),
         "orders?": object_of({"named": map_of(SHARE), "random": list_of(SHARE), "slices": COUNT}),
         "volumes?": COUNT,
         "slices_read?": COUNT,

@@ -1,4 +1,4 @@
-"""`covid-workbench scores`: every figure with its interval, of runs of all kinds; words where there is nothing to say."""
+"""`covid-workbench scores`: every figure with its interval, of runs of all kinds; words where nothing can be said."""
 
 import json
 import shutil

@@ -212,7 +212,7 @@ def share_interval(value: float, error: float, patients: int) -> tuple[float, fl
     arm = t / (1 + t**2 / cases) * np.sqrt(value * (1 - value) / cases + (t / (2 * cases)) ** 2)
     return max(float(middle - arm), 0.0), min(float(middle + arm), 1.0)
 
-
+# %% ../../nbs/302_evaluation.classification.ipynb #db963b84
 def patient_bootstrap(
     truth,
     predicted,

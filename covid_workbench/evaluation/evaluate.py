@@ -19,6 +19,7 @@ from ..data.survey import SURVEY, known_facts
 from .baselines import simple_baselines
 from .found_lesions import FoundLesions, found_lesions, save_found
 from .inference import score_slices
+from .run_certainty import answered_by, certainty
 from .volume_baselines import source_notes, volume_baselines
 from .volumes import scored_volumes
 from ..files import write_atomic
@@ -46,8 +47,8 @@ def evaluate(
     What a detector found beside the masks is kept in `lesions.npz` (`evaluation.found_lesions`).
 
     Returns the metrics: `regime`, `parameters`, those of `score_slices` (of a volume-level model: of `scored_volumes`,
-    which also writes `slice_answers.csv`) by split, `baselines` where there are classes, and `notes`, sentences that
-    belong beside every figure. Without `detections` only the classes are scored, for a run whose detector was scored
+    which also writes `slice_answers.csv`) by split, each with the `certainty` of its figures, `baselines` where there
+    are classes, and `notes`, sentences that belong beside every figure. Without `detections` only the classes are scored, for a run whose detector was scored
     elsewhere. The processes of `torchrun` share the slices, or the volumes. Raises `InputError` for a run that is not
     complete, or whose settings, weights or data are not those of its training.
     """
@@ -113,6 +114,8 @@ def _evaluate(run: Run, splits: Sequence[str], device: str | None, detections: b
     metrics["notes"] = run.notes + parts.missing_classes() + _source_notes(parts)
     if rank() == 0:
         _write_answers(run.folder, found)
+        for split in splits:  # from what was just written
+            metrics[split]["certainty"] = certainty(answered_by(run, split))
         _note_cost(run, next(model.parameters()).device, metrics, splits, seconds)
         run.save_metrics(metrics)
         log_test_use(run, "evaluate", splits=splits)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['QUESTION', 'KEPT', 'RegionQuestion', 'History', 'known_predictions', 'LoadedRun', 'OpenSlice', 'SliceAnswer',
            'rank_agreement', 'RunOnSlice', 'RunView', 'SliceReader', 'first_slice', 'place_of', 'PairedRuns',
-           'AttentionView', 'difference_rows', 'check_view']
+           'RunsOnOneClass', 'AttentionView', 'difference_rows', 'check_view']
 
 # %% ../../nbs/803_widgets.asking.ipynb #14b6023a
 import contextlib
@@ -385,17 +385,12 @@ class PairedRuns:
         return ids, {first_region: overlap for first_region, overlap in pairs.values()}
 
 # %% ../../nbs/803_widgets.asking.ipynb #5ab2ac2c
-class AttentionView(PairedRuns):
-    "One to three runs on one slice, what the reader asks of each, and the questions before."
-
-    def __init__(self, runs: Sequence[Run], table: SliceTable, device: str = "cpu"):
-        super().__init__(runs, table, device)
-        self.history = History()
+class RunsOnOneClass(PairedRuns):
+    "Runs on one slice whose effects are on one class."
 
     def open_slice(self, slice_id: str) -> None:
         super().open_slice(slice_id)
         self._agree_on_a_class()
-        self.history.clear()
 
     def _agree_on_a_class(self) -> None:
         "Runs side by side show effects on one class: the verdict of the first that has one, until the reader chooses."
@@ -410,6 +405,24 @@ class AttentionView(PairedRuns):
         "The class that the effects of all runs are on; empty where they are on different ones."
         names = {view.effect_class for view in self.runs}
         return names.pop() if len(names) == 1 else ""
+
+    def choose_class(self, name: str) -> None:
+        "Effects of all runs that know it on a class that the reader chose; `name` empty: on the verdict from now on."
+        for view in self.runs:
+            known = name in view.classes
+            view.class_chosen, view.effect_class = known, name if known else view.effect_class
+
+# %% ../../nbs/803_widgets.asking.ipynb #2b3a01fd
+class AttentionView(RunsOnOneClass):
+    "One to three runs on one slice, what the reader asks of each, and the questions before."
+
+    def __init__(self, runs: Sequence[Run], table: SliceTable, device: str = "cpu"):
+        super().__init__(runs, table, device)
+        self.history = History()
+
+    def open_slice(self, slice_id: str) -> None:
+        super().open_slice(slice_id)
+        self.history.clear()
 
     @property
     def questions(self) -> list[dict[str, Any]]:
@@ -432,12 +445,6 @@ class AttentionView(PairedRuns):
         before, self.questions = self.questions, questions
         if self.questions != before:
             self.history.remember(before)
-
-    def choose_class(self, name: str) -> None:
-        "Effects of all runs that know it on a class that the reader chose; `name` empty: on the verdict from now on."
-        for view in self.runs:
-            known = name in view.classes
-            view.class_chosen, view.effect_class = known, name if known else view.effect_class
 
 # %% ../../nbs/803_widgets.asking.ipynb #250d71dc
 def difference_rows(view: AttentionView) -> list[dict[str, Any]]:
