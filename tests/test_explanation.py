@@ -24,7 +24,7 @@ from covid_workbench.evaluation.explained_words import explained_words
 from covid_workbench.evaluation.explanation import chosen_rows, explain_run, explained_of, modes_of
 from covid_workbench.evaluation.other_weights import branches_of, equal_weights, untrained_head
 from covid_workbench.evaluation.rank_checks import along, best_gains, chance_of, finds, gain, random_area, rho
-from covid_workbench.evaluation.region_places import lungs_of, region_places
+from covid_workbench.evaluation.region_places import lungs_of, places_in, region_places
 from covid_workbench.evaluation.shapley import deletion, insertion
 from covid_workbench.evaluation.whatif import OFF_MODES, Question, ReadSlice, answer, effects, orders
 from covid_workbench.explain_commands import explain, explain_arguments
@@ -57,6 +57,15 @@ def test_places_of_regions_are_shares_of_their_pixels():
     np.testing.assert_allclose(shares, [[1, 0, 0], [0, 1, 0], [0, 0, 1]], atol=0.1)
     np.testing.assert_allclose(shares.sum(1), 1, atol=1e-6)
     assert np.isnan(region_places(read, (0,), dataclasses.replace(piece_of(), mask=None))).all()
+
+
+def test_a_lesion_is_no_lung_beside_it(monkeypatch):
+    "Also where the lungs are found in the grey values, with the lesion in them."
+    mask = np.where(piece_of().mask == 2, 2, 0).astype(np.uint8)
+    found = SimpleNamespace(ok=True, lungs=np.ones((100, 100), bool))
+    monkeypatch.setitem(lungs_of.__globals__, "lung_mask_of_plane", lambda *_, **__: found)
+    lesion, lung, outside = places_in(dataclasses.replace(piece_of(), mask=mask))
+    assert lesion.sum() == 24 * 30 and lung.sum() == 100 * 100 - 24 * 30 and outside.sum() == 0
 
 
 def test_the_lungs_are_those_of_the_mask_and_none_where_none_are_found():
