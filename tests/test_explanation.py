@@ -22,7 +22,7 @@ from covid_workbench.evaluation.explained_runs import agreement_of_runs, box_ove
 from covid_workbench.evaluation.explained_slice import Answers, explain_slice
 from covid_workbench.evaluation.explained_words import explained_words
 from covid_workbench.evaluation.explanation import chosen_rows, explain_run, explained_of, modes_of
-from covid_workbench.evaluation.other_weights import branches_of, equal_weights, untrained_head
+from covid_workbench.evaluation.other_weights import branches_of, equal_weights, shuffled_labels, untrained_head
 from covid_workbench.evaluation.rank_checks import along, best_gains, chance_of, finds, gain, random_area, rho
 from covid_workbench.evaluation.region_places import lungs_of, places_in, region_places
 from covid_workbench.evaluation.shapley import deletion, insertion
@@ -136,6 +136,17 @@ def test_an_untrained_head_keeps_regions_and_forgets_the_rest(slices):
     weights = [own.image_head.aggregator.positive.query.weight for own in (model, one, again, other)]
     assert torch.equal(weights[1], weights[2])
     assert not torch.equal(weights[0], weights[1]) and not torch.equal(weights[1], weights[3])
+
+
+def test_shuffled_labels_are_the_same_ones_elsewhere(finished):
+    table = finished.table
+    one, again, other = (shuffled_labels(table, seed).frame for seed in (0, 0, 1))
+    pd.testing.assert_frame_equal(one, again)
+    for split, own in table.frame.groupby("split"):
+        dealt = one.loc[own.index, "label"]
+        assert sorted(dealt) == sorted(own["label"]) and ((dealt == "") == (own["label"] == "")).all()
+        assert (dealt == own["label"]).all() == (split == "test")
+    assert (one["label"] != other["label"]).any()
 
 
 # -- a slice
