@@ -22,9 +22,9 @@ from covid_workbench.evaluation.explained_runs import agreement_of_runs, box_ove
 from covid_workbench.evaluation.explained_slice import Answers, explain_slice
 from covid_workbench.evaluation.explained_words import explained_words
 from covid_workbench.evaluation.explanation import chosen_rows, explain_run, explained_of, modes_of
-from covid_workbench.evaluation.other_weights import branches_of, equal_weights, untrained_head
+from covid_workbench.evaluation.other_weights import branches_of, equal_weights, shuffled_labels, untrained_head
 from covid_workbench.evaluation.rank_checks import along, best_gains, chance_of, finds, gain, random_area, rho
-from covid_workbench.evaluation.region_places import lungs_of, region_places
+from covid_workbench.evaluation.region_places import lungs_of, places_in, region_places
 from covid_workbench.evaluation.shapley import deletion, insertion
 from covid_workbench.evaluation.whatif import OFF_MODES, Question, ReadSlice, answer, effects, orders
 from covid_workbench.explain_commands import explain, explain_arguments
@@ -57,6 +57,15 @@ def test_places_of_regions_are_shares_of_their_pixels():
     np.testing.assert_allclose(shares, [[1, 0, 0], [0, 1, 0], [0, 0, 1]], atol=0.1)
     np.testing.assert_allclose(shares.sum(1), 1, atol=1e-6)
     assert np.isnan(region_places(read, (0,), dataclasses.replace(piece_of(), mask=None))).all()
+
+
+def test_a_lesion_is_no_lung_beside_it(monkeypatch):
+    "Also where the lungs are found in the grey values, with the lesion in them."
+    mask = np.where(piece_of().mask == 2, 2, 0).astype(np.uint8)
+    found = SimpleNamespace(ok=True, lungs=np.ones((100, 100), bool))
+    monkeypatch.setitem(lungs_of.__globals__, "lung_mask_of_plane", lambda *_, **__: found)
+    lesion, lung, outside = places_in(dataclasses.replace(piece_of(), mask=mask))
+    assert lesion.sum() == 24 * 30 and lung.sum() == 100 * 100 - 24 * 30 and outside.sum() == 0
 
 
 def test_the_lungs_are_those_of_the_mask_and_none_where_none_are_found():
@@ -127,6 +136,17 @@ def test_an_untrained_head_keeps_regions_and_forgets_the_rest(slices):
     weights = [own.image_head.aggregator.positive.query.weight for own in (model, one, again, other)]
     assert torch.equal(weights[1], weights[2])
     assert not torch.equal(weights[0], weights[1]) and not torch.equal(weights[1], weights[3])
+
+
+def test_shuffled_labels_are_the_same_ones_elsewhere(finished):
+    table = finished.table
+    one, again, other = (shuffled_labels(table, seed).frame for seed in (0, 0, 1))
+    pd.testing.assert_frame_equal(one, again)
+    for split, own in table.frame.groupby("split"):
+        dealt = one.loc[own.index, "label"]
+        assert sorted(dealt) == sorted(own["label"]) and ((dealt == "") == (own["label"] == "")).all()
+        assert (dealt == own["label"]).all() == (split == "test")
+    assert (one["label"] != other["label"]).any()
 
 
 # -- a slice

@@ -29,9 +29,9 @@ def mean_over_patients(values: np.ndarray, patients: np.ndarray, repeats: int = 
 def group_figures(rows: pd.DataFrame, column: str, repeats: int = 500) -> dict[str, Any]:
     "Mean of a column over `all` slices, those answered `right` and `wrong`, and by label; how many slices, patients."
     values, patients = rows[column].to_numpy(float), rows["patient"].to_numpy(str)
-    known = rows["label"].to_numpy(str) != ""
-    right = rows["label"].to_numpy(str) == rows["predicted"].to_numpy(str)
-    groups = {"all": np.ones(len(rows), bool), "right": known & right, "wrong": known & ~right}
+    labels = rows["label"].to_numpy(str)
+    right, known = labels == rows["predicted"].to_numpy(str), labels != ""
+    groups = {"all": np.ones(len(rows), bool), "right": right, "wrong": known & ~right}
     found = {name: mean_over_patients(values[own], patients[own], repeats) for name, own in groups.items()}
     named = {label: rows["label"].to_numpy(str) == label for label in dict.fromkeys(rows["label"]) if label}
     found["classes"] = {
@@ -79,8 +79,8 @@ def explanation_figures(
     """The figures of explained slices, as `explanation.json` holds them.
 
     `rows` as `ExplainedSlice.row` (patient "" where unknown: no intervals then), `curves`: slice id -> name -> curve.
-    `figures`: column -> `group_figures`; `chance`: column of rho -> `chance_figures`; `of_best`: column of a gain -> its
-    share of the best order's; `curves`: name -> a figure for each 10 % of the regions.
+    `figures`: column -> `group_figures`; `chance`: column of rho -> `chance_figures`; `of_best`: column of a gain ->
+    its share of the best order's; `curves`: name -> a figure for each 10 % of the regions.
     """
     explained = rows[rows["regions"] > 0].reset_index(drop=True)
     numbers = [name for name in explained.columns if name not in (*TEXTS, "regions") and "chance_" not in name]

@@ -60,7 +60,7 @@ def _shared_columns(one: Explained, other: Explained) -> dict[str, str]:
     firsts = [[name for name in own.regions.columns if name.startswith("attention_")][:1] for own in (one, other)]
     return dict(zip(*firsts)) | found
 
-
+# %% ../../nbs/345_evaluation.explained_runs.ipynb #64ed646e
 def agreement_of_runs(one: Explained, other: Explained, repeats: int = 500) -> dict[str, Any]:
     """How alike two runs rank the regions of the slices that both explained.
 
@@ -92,7 +92,7 @@ def _words(found: dict[str, Any]) -> list[str]:
             word = said[verdict(figure, 0, tuple(ends) if None not in ends else None)]
             what = name.replace("attention_attention", "attention").replace("_", " ")
             sentences.append(
-                f"By {what} the two runs {word}: rho {shown_figure(figure)} over {found['slices']} slices, {by_chance}; "
-                f"{shown_figure(found['paired'])} of the regions have a counterpart."
+                f"By {what} the two runs {word}: rho {shown_figure(figure)} over {found['slices']} slices, {by_chance}"
+                f"; {shown_figure(found['paired'])} of the regions have a counterpart."
             )
     return sentences

@@ -60,7 +60,7 @@ def _agreement(found: Mapping[str, Any], stem: str, mode: str) -> str:
         f"{shown_figure(value)} over {_rests_on(figures)}, by chance {reach}; {passed} % of slices pass the 5 % level."
     )
 
-
+# %% ../../nbs/339_evaluation.explained_words.ipynb #914b099d
 def _lesions(found: Mapping[str, Any], stem: str, mode: str) -> str:
     own, other = (found["figures"].get(name) for name in (f"{stem}auc_attention", f"auc_shapley_{mode}"))
     inside, even = (found["figures"].get(name) for name in (f"{stem}attention_lesion", "regions_lesion"))
@@ -76,7 +76,7 @@ def _lesions(found: Mapping[str, Any], stem: str, mode: str) -> str:
         f"{_rests_on(own)}{shapley}{shares}."
     )
 
-
+# %% ../../nbs/339_evaluation.explained_words.ipynb #14059a62
 def _orders(found: Mapping[str, Any]) -> str:
     flips, reach = (found["figures"].get(name) for name in ("order_flips", "order_range"))
     if not flips or not reach or reach["all"][0] is None:
@@ -96,12 +96,12 @@ def _polarity(found: Mapping[str, Any]) -> str:
         return ""
     word = {"less": "speaks against", "more": "speaks for", "open": "is not shown to speak for or against"}
     return (
-        f"what the negative branch attends to {word[verdict(signed['all'], 0)]} the class: rho of its attention and the "
-        f"signed effect is {shown_figure(signed['all'])}; the branch itself {word[verdict(says['all'], 0)]} it, with "
-        f"{shown_figure(says['all'])} logits, over {_rests_on(says)}."
+        f"what the negative branch attends to {word[verdict(signed['all'], 0)]} the class: rho of its attention and "
+        f"the signed effect is {shown_figure(signed['all'])}; the branch itself {word[verdict(says['all'], 0)]} it, "
+        f"with {shown_figure(says['all'])} logits, over {_rests_on(says)}."
     )
 
-
+# %% ../../nbs/339_evaluation.explained_words.ipynb #b4c4e38a
 def _faithful(found: Mapping[str, Any], mode: str) -> str:
     own, other = (found["of_best"].get(f"deletion_{name}_{mode}") for name in ("attention", "shapley"))
     if not own or own[0] is None or not other:
@@ -110,11 +110,11 @@ def _faithful(found: Mapping[str, Any], mode: str) -> str:
     word = said[verdict(own, 0)]
     falls = word if word.startswith("is not") else f"falls {word}"
     return (
-        f"without the regions of most attention the probability {falls} than without random ones: {shown_figure(own)} of "
-        f"the most that an order can reach ({mode}), by Shapley values {shown_figure(other)}."
+        f"without the regions of most attention the probability {falls} than without random ones: {shown_figure(own)} "
+        f"of the most that an order can reach ({mode}), by Shapley values {shown_figure(other)}."
     )
 
-
+# %% ../../nbs/339_evaluation.explained_words.ipynb #86d857a4
 def _sanity(found: Mapping[str, Any]) -> str:
     figures = found["figures"]
     flip, own = figures.get("uniform_flip"), figures.get("untrained_attention")
@@ -126,9 +126,9 @@ def _sanity(found: Mapping[str, Any]) -> str:
         said.append(f"a head that learned nothing ranks the regions with rho {shown_figure(own['all'])} to this one")
     return f"{'; '.join(said)}." if said else ""
 
-
+# %% ../../nbs/339_evaluation.explained_words.ipynb #b5c0ec34
 def explained_words(found: Mapping[str, Any], mode: str) -> list[str]:
-    "Answers to the questions of an explanation (`explanation_figures`), a sentence each; a figure without basis is none."
+    "Answers to the questions of `explanation_figures`, a sentence each; none where there is no figure."
     stems = ("", "negative_")
     said = [_agreement(found, stem, mode) for stem in stems] + [_lesions(found, stem, mode) for stem in stems]
     said += [_orders(found), _faithful(found, mode), _polarity(found), _sanity(found)]

@@ -68,7 +68,7 @@ def _line(found: ExplainedSlice) -> str:
     regions = [{name: _plain(own) for name, own in region.items()} for region in found.regions]
     return json.dumps({"row": row, "regions": regions, "curves": found.curves}, allow_nan=False)
 
-
+# %% ../../nbs/344_evaluation.explanation.ipynb #37bec603
 def _done(path: Path, key: dict[str, Any]) -> dict[str, ExplainedSlice]:
     "Slice id -> what a part file holds of it; {} for one of another key."
     lines = read_file(path).split(b"\n")[:-1] if path.exists() else []  # what follows the last line break is cut off
@@ -105,7 +105,7 @@ def _key(run: Run, ids: Sequence[str], split: str, modes: Sequence[str], seed: i
     held = {"format": FORMAT, "weights": weights, "slices": slices, "split": split}
     return held | {"modes": list(modes), "seed": seed}
 
-
+# %% ../../nbs/344_evaluation.explanation.ipynb #f713366d
 def _explained(run: Run, data: SliceDataset, rows: Sequence[int], device: str, key: dict, file, progress: bool):
     "The explanations of rows of a data set, each added to the part file as it is done."
     experiment, table = run.experiment, data.table
@@ -121,7 +121,7 @@ def _explained(run: Run, data: SliceDataset, rows: Sequence[int], device: str, k
         file.flush()
         yield found
 
-
+# %% ../../nbs/344_evaluation.explanation.ipynb #cc602eed
 def explain_run(
     run: Run,
     split: str = "test",
@@ -134,7 +134,7 @@ def explain_run(
     repeats: int = 500,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Explain the slices of a split, or `slices` of them drawn with `seed`; writes the three files, returns the summary.
+    """Explain the slices of a split, or `slices` of them drawn with `seed`; writes three files, returns the summary.
 
     `modes`: ways of switching off, the first of them for curves and sentences; `out`: a folder instead of the run's.
     Resumes after a kill. Raises `InputError` for a run that is not complete, whose model decides without regions or
@@ -213,7 +213,7 @@ EXPLANATION = object_of(
     | {"chance": map_of(object_of({"mean": _FIGURE, "passed": _FIGURE})), "curves": map_of(list_of(_FIGURE))}
 )
 
-
+# %% ../../nbs/344_evaluation.explanation.ipynb #f6daa10c
 @dataclass(frozen=True, eq=False)
 class Explained:
     "The explanations of a run: `rows` of slices, `regions` of them, and the `summary` with figures and answers."
@@ -240,9 +240,9 @@ def _table(path: Path, texts: Sequence[str], needed: Sequence[str]) -> pd.DataFr
         frame[column] = pd.to_numeric(frame[column], errors="coerce")
     return frame
 
-
+# %% ../../nbs/344_evaluation.explanation.ipynb #54d02943
 def explained_of(run: Run | str | Path) -> Explained:
-    "What `explain_run` wrote into a run, or another folder. Raises `InputError` where it did not, or for damaged files."
+    "What `explain_run` wrote into a run or a folder. Raises `InputError` where it did not, or for damaged files."
     folder = run.folder if isinstance(run, Run) else Path(run)
     path = folder / SUMMARY
     if not path.exists():

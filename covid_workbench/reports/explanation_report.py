@@ -40,7 +40,7 @@ def _row(at: int, name: str, figure: Figure, band: Sequence[float | None], place
         parts.append(tag("circle", cx=place(value), cy=y, r=4.0, fill=POSITIVE))
     return "".join([*parts, text(WIDTH - 130, 38 + ROW * at, shown_figure(figure, digits))])
 
-
+# %% ../../nbs/520_reports.explanation_report.ipynb #b74d1fe6
 def interval_plot(
     rows: Mapping[str, tuple[Figure, Sequence[float | None]]], ends: tuple[float, float], title: str, digits: int = 2
 ) -> str:
@@ -105,7 +105,7 @@ def _finds(summary: Mapping[str, Any]) -> str:
     }
     return interval_plot(rows, (0, 1), "AUC for regions on a lesion") if rows else ""
 
-
+# %% ../../nbs/520_reports.explanation_report.ipynb #2e56af15
 def places_table(summary: Mapping[str, Any]) -> pd.DataFrame:
     "Share of lesion, lung and outside in each branch's attention, and of equal weights over the regions."
     places, rows = ("lesion", "lung", "outside"), []
@@ -132,7 +132,7 @@ def groups_table(summary: Mapping[str, Any], columns: Sequence[str]) -> pd.DataF
         ]
     )
 
-# %% ../../nbs/520_reports.explanation_report.ipynb #2e56af15
+# %% ../../nbs/520_reports.explanation_report.ipynb #02bb0f96
 CHANCE = "<p>Grey: where the mean would lie by chance in 95 of 100 cases. Lines: 95 % intervals over patients.</p>"
 LESIONS = "<p>Of regions half of which or more is lesion, against the others of the slice; 0.5 is chance.</p>"
 
@@ -156,7 +156,7 @@ def explanation_sections(held: Explained) -> list[tuple[str, str]]:
     }
     return [(heading, content) for heading, content in parts.items() if content]
 
-
+# %% ../../nbs/520_reports.explanation_report.ipynb #d7b7878c
 def write_explanation(held: Explained, folder: str | Path, model: str) -> Path:
     "Write `explanation.html` into a folder; returns its path. Raises `StorageError`."
     summary = held.summary
