@@ -105,7 +105,7 @@ def answer_table(read: ReadSlice, off_mode: str, question: Question = Question()
     if not rich:
         return AnswerTable(players, off_mode, _half(found), None, None, slots)
     logits, of_branches, weights = np.split(found, np.cumsum([classes, branches * classes]), 1)
-    parts = (of_branches.reshape(-1, branches, classes), weights.reshape(-1, heads, beta))
+    parts = (of_branches.reshape(len(on), branches, classes), weights.reshape(len(on), heads, beta))
     return AnswerTable(players, off_mode, _half(logits), *map(_half, parts), slots)
 
 # %% ../../nbs/340_evaluation.answer_tables.ipynb #f69e2430

@@ -354,7 +354,8 @@ function render({ model, el }) {
         put(model, { selected: id === undefined ? [] : event.shiftKey ? toggled(model.get("selected"), id) : [id] });
       },
       double: (event) => {
-        const id = regionAt(event);
+        // the stage holds the pointer, so that the event is its own
+        const id = regionAt({ target: document.elementFromPoint(event.clientX, event.clientY) });
         if (id !== null && canSwitch(model, live, id)) put(model, { off: offAfter(model, id) });
         return id !== null;
       },

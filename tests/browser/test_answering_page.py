@@ -1,0 +1,131 @@
+"""A saved page in Chromium without a network: what it answers is what the model answers, to half precision."""
+
+import json
+import re
+import subprocess
+
+import pytest
+from lab import ROOT
+
+MAKE = """
+import json, sys, torch
+torch.set_num_threads(1)
+from covid_workbench.evaluation.whatif import Question, answer, attention_of_regions, effects
+from covid_workbench.runs.run import Run
+from covid_workbench.widgets.answering_page import write_page
+from covid_workbench.widgets.explorer import AttentionExplorer
+
+run, out = Run.open(sys.argv[1]), sys.argv[2]
+ids = list(run.scored_table().split("test").frame["id"])[:2]
+write_page(run, out + "/page.html", ids=ids, progress=False)
+explorer, told = AttentionExplorer(run), {}
+for slice_id in ids:
+    explorer.browser.slice = slice_id
+    view, told[slice_id] = explorer.view.runs[0], []
+    players = sorted(set(explorer.panes[0].panel.slots))
+    for mode in ("dropped", "refilled", "zeroed"):
+        for off in (players[:1], players[1:3], players[1:]):
+            question = Question(off=tuple(off), off_mode=mode)
+            evidence, number = answer(view.read, question), view.classes.index(view.effect_class)
+            told[slice_id].append({
+                "mode": mode, "off": off,
+                "p": evidence.probabilities[0].tolist(), "logits": evidence.logits[0].tolist(),
+                "slots": evidence.rois.regions[0].tolist(), "weights": evidence.attention[0].tolist(),
+                "effects": {one: float(by[number]) for one, by in effects(view.read, question).items()},
+            })
+json.dump(told, open(out + "/told.json", "w"))
+"""
+
+
+@pytest.fixture(scope="module")
+def made(runs, tmp_path_factory):
+    "A page of two slices, and what the model answers to nine questions of each."
+    folder = tmp_path_factory.mktemp("page")
+    python = str(ROOT / ".venv/bin/python")
+    subprocess.run([python, "-c", MAKE, str(runs / "lstm2"), str(folder)], check=True, cwd=ROOT)
+    return folder / "page.html", json.loads((folder / "told.json").read_text())
+
+
+@pytest.fixture
+def page(made, browser):
+    "The page, opened from its file with the network off; nothing went wrong in it and it asked for nothing."
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True)
+    found, trouble, asked = context.new_page(), [], []
+    found.on("console", lambda message: trouble.append(message.text) if message.type == "error" else None)
+    found.on("pageerror", lambda error: trouble.append(str(error)))
+    found.on("request", lambda request: asked.append(request.url))
+    found.goto(made[0].as_uri())
+    found.locator(".cw-row[data-slot='1']").first.wait_for(timeout=20000)
+    yield found
+    assert trouble == [] and all(url.startswith(("file:", "blob:", "data:")) for url in asked)
+    context.close()
+
+
+def figure(text: str) -> float:
+    return float(text.replace("−", "-").replace("+", "") or "nan")
+
+
+def ask(page, mode: str, off: list[int]) -> None:
+    "Switch regions on and off as a reader does."
+    page.locator("[data-off-mode]").select_option(mode)
+    for wanted in ("true", "false"):  # all on first, so that the last one on is never in the way
+        for region in page.locator(".cw-row[data-region]").evaluate_all("rows => rows.map(row => row.dataset.region)"):
+            switch = page.locator(f"[data-switch='{region}']").first
+            if (int(region) in off or wanted == "true") and switch.count() and not switch.is_disabled():
+                if switch.get_attribute("aria-checked") != wanted:
+                    switch.click()
+                    page.wait_for_timeout(60)
+
+
+def test_what_is_off_is_answered_as_the_model_does(page, made):
+    for slice_id, questions in made[1].items():
+        page.locator(f"[data-open='{slice_id}']").click()
+        page.locator(f"[data-open='{slice_id}'][aria-pressed='true']").wait_for(timeout=5000)
+        for question in questions:
+            ask(page, question["mode"], question["off"])
+            rows = page.locator(".cw-row[data-slot]")
+            slots = rows.evaluate_all("rows => rows.map(row => Number(row.dataset.region))")
+            assert slots == question["slots"], (slice_id, question)
+            shown = [figure(one) for one in page.locator(".cw-class[data-class] .cw-probability").all_inner_texts()]
+            assert shown == pytest.approx(question["p"], abs=2e-3)
+            logits = [figure(one) for one in page.locator(".cw-class[data-class] .cw-logit-value").all_inner_texts()]
+            assert logits == pytest.approx(question["logits"], abs=0.012, rel=1e-3)
+            cells = rows.evaluate_all(
+                "rows => rows.map(row => [...row.querySelectorAll('.cw-cell i')].map(one => one.textContent))"
+            )
+            weights = [[figure(one[1]), figure(one[0])] for one in cells]  # the negative branch is on the left
+            for branch, wanted in enumerate(question["weights"]):
+                assert [one[branch] for one in weights] == pytest.approx(wanted, abs=2e-3)
+            for region, wanted in question["effects"].items():
+                text = page.locator(f".cw-row[data-region='{region}'] .cw-cell b").first.inner_text()
+                if text:  # a candidate that came in for another has none
+                    assert figure(text) == pytest.approx(wanted, abs=0.03)
+
+
+def test_a_click_on_a_region_switches_it_off_and_the_last_stays_on(page, made):
+    box = page.locator(".cw-hit").last
+    region = box.get_attribute("data-region")
+    box.dblclick()
+    page.locator(f"[data-switch='{region}'][aria-checked='false']").wait_for(timeout=3000)
+    page.locator(".cw-said", has_text=re.compile("→")).wait_for(timeout=3000)
+    assert "order and β need a kernel" in page.content()
+    assert page.locator("[data-order='score'][role='radio']").is_disabled()  # what a page cannot answer is shut
+    for _ in range(20):
+        switch = page.locator("[data-switch][aria-checked='true']:not([disabled])")
+        if not switch.count():
+            break
+        switch.first.click()
+        page.wait_for_timeout(60)
+    left = page.locator(".cw-row:not(.off)[data-region]").evaluate_all("rows => rows.map(row => row.dataset.region)")
+    assert len(set(left)) == 1
+
+
+def test_slices_change_by_button_and_key(page, made):
+    first, second = made[1]
+    where = page.locator(".cw-hit").count(), page.locator(".cw-row[data-slot='1']").inner_text()
+    page.keyboard.press("]")
+    page.locator(f"[data-open='{second}'][aria-pressed='true']").wait_for(timeout=5000)
+    page.locator(f"[data-open='{first}']").click()
+    page.locator(f"[data-open='{first}'][aria-pressed='true']").wait_for(timeout=5000)
+    page.wait_for_timeout(200)
+    assert where == (page.locator(".cw-hit").count(), page.locator(".cw-row[data-slot='1']").inner_text())
