@@ -48,9 +48,10 @@ def evaluate(
 
     Returns the metrics: `regime`, `parameters`, those of `score_slices` (of a volume-level model: of `scored_volumes`,
     which also writes `slice_answers.csv`) by split, each with the `certainty` of its figures, `baselines` where there
-    are classes, and `notes`, sentences that belong beside every figure. Without `detections` only the classes are scored, for a run whose detector was scored
-    elsewhere. The processes of `torchrun` share the slices, or the volumes. Raises `InputError` for a run that is not
-    complete, or whose settings, weights or data are not those of its training.
+    are classes, and `notes`, sentences that belong beside every figure. Without `detections` only the classes are
+    scored, for a run whose detector was scored elsewhere. The processes of `torchrun` share the slices, or the volumes.
+    Raises `InputError` for a run that is not complete, or whose settings, weights or data are not those of its
+    training.
     """
     with process_group():
         metrics = _evaluate(run, splits, device, detections, progress)

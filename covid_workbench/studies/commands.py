@@ -24,7 +24,19 @@ if TYPE_CHECKING:
     from covid_workbench.studies.study import Study
 
 # %% ../../nbs/619_studies.commands.ipynb #607c9ad3
-WITH_MODELS = ("train", "evaluate", "predict", "volumes", "lab", "ablate", "status", "report", "models")
+WITH_MODELS = (
+    "train",
+    "evaluate",
+    "predict",
+    "volumes",
+    "explain",
+    "page",
+    "lab",
+    "ablate",
+    "status",
+    "report",
+    "models",
+)
 
 
 def models_argument(parser: argparse.ArgumentParser) -> None:
