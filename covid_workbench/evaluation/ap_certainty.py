@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..average_precision import RECALLS, THRESHOLDS
+from ..average_precision import RECALLS
 from .certainty import Drawn
 from .found_lesions import FoundLesions, hits_of
 from .over_patients import Draws
