@@ -267,7 +267,7 @@ nav .cw-words{flex-basis:100%;margin:0}
 .cw-explorer .cw-grid.widget-box{grid-template-columns:minmax(0,1fr) minmax(0,1fr)}
 """
 
-
+# %% ../../nbs/805_widgets.saved.ipynb #d9d4e17c
 def page_of(explorer: W.Widget, title: str, slices: Sequence[ToldSlice] = ()) -> str:
     """A widget made of parts, as it stands, as one HTML page. `explorer.links` are (part, trait, part, trait).
 

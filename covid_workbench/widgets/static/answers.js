@@ -81,6 +81,31 @@ function agreementOf(slots, weights, effects) {
   );
 }
 
+/**
+ * Regions by how differently runs use them, as `share_rows` of Python gives them: of each run the effects and slots.
+ * `iou`: region -> overlap of the regions paired in it.
+ */
+function shareRows(runs, iou) {
+  const size = ({ effects }) => Object.values(effects).reduce((sum, value) => sum + Math.abs(value), 0) || 1,
+    ids = [...new Set(runs.flatMap(({ effects }) => Object.keys(effects).map(Number)))].sort((a, b) => a - b);
+  const ranks = ({ slots }, id) => slots.flatMap((one, place) => (one === id ? [place + 1] : [])).join("·") || null;
+  return ids
+    .map((id) => {
+      const shares = runs.map((run) => (id in run.effects ? run.effects[id] / size(run) : null)),
+        there = shares.filter((share) => share !== null),
+        [low, high] = [Math.min(...there), Math.max(...there)];
+      return {
+        id,
+        labels: runs.map((run) => ranks(run, id)),
+        iou: there.length > 1 ? (iou[id] ?? null) : null,
+        shares,
+        gap: there.length > 1 ? high - low : Math.abs(low),
+        opposite: low < -0.02 && high > 0.02,
+      };
+    })
+    .sort((a, b) => b.gap - a.gap);
+}
+
 /** Let the parts of a run answer by a table: `held()` is what the page holds of the slice that is open. */
 function answering(models, held) {
   const of = (name) => models[held().parts[name]];

@@ -88,13 +88,30 @@ function hold() {
   });
 }
 
-panes.forEach(({ answer }, number) => {
-  const panel = models[slices[0].panes[number].parts.panel];
+const panels = panes.map((_, number) => models[slices[0].panes[number].parts.panel]),
+  difference = models[told.parts.findIndex(({ kind }) => kind === "DifferencePanel")];
+
+let paired = {}; // region -> IoU of the regions paired in it, kept while one of them is off
+
+/** What the runs side by side differ in, from the effects that their panels show. */
+function compare() {
+  if (panels.length < 2 || !difference) return;
+  for (const { id, iou } of difference.get("rows")) if (iou !== null) paired[id] = iou;
+  const runs = panels.map((panel) => ({ effects: panel.get("effects"), slots: panel.get("slots") }));
+  difference.set("effect_class", panels[0].get("effect_class"));
+  difference.set("rows", shareRows(runs, paired));
+}
+
+panels.forEach((panel, number) => {
   for (const name of ["off", "off_mode", "effect_class"])
-    panel?.on(`change:${name}`, () => {
+    panel.on(`change:${name}`, () => {
       if (busy) return;
       busy = true;
-      answer();
+      if (name === "effect_class") {
+        for (const other of panels) other.set(name, panel.get(name)); // as with a kernel, of all runs
+        for (const { answer } of panes) answer();
+      } else panes[number].answer();
+      compare();
       busy = false;
     });
 });
@@ -107,7 +124,7 @@ async function open(number) {
     traits = await Promise.all(parts.map((one) => unpacked(one, parts)));
   await opened(slices[number].panes);
   busy = true;
-  now = number;
+  [now, paired] = [number, {}];
   traits.forEach((values, part) => {
     for (const [name, value] of Object.entries(values)) if (!KEPT.includes(name)) models[part].set(name, value);
   });
