@@ -187,6 +187,16 @@ def held_answers(pane: RunPane) -> dict[str, Any]:
     }
 
 # %% ../../nbs/805_widgets.saved.ipynb #edcf9e72
+def _told_once(traits: list[dict]) -> list[dict]:
+    "Traits of parts where a picture or a list that an earlier part has is the number of that part."
+    for number, own in enumerate(traits):
+        for name in ("crops", "masks", "regions"):
+            same = (at for at in range(number) if own.get(name) and traits[at].get(name) == own[name])
+            if (earlier := next(same, None)) is not None:
+                own[name] = {"same": earlier}
+    return traits
+
+# %% ../../nbs/805_widgets.saved.ipynb #3c5809c8
 PANE_PARTS = ("canvas", "panel", "verdict", "inspector", "agreement", "orders", "affinity")
 
 
@@ -217,16 +227,6 @@ def told_slice(explorer: W.Widget, name: str, words: str = "", group: str = "") 
         numbers = {one: parts.index(getattr(pane, one)) for one in PANE_PARTS if getattr(pane, one) in parts}
         panes.append(held_answers(pane) | {"parts": numbers})
     return ToldSlice(name, words, group, _told_once([_plain(part) for part in parts]), panes)
-
-
-def _told_once(traits: list[dict]) -> list[dict]:
-    "Traits of parts where a picture or a list that an earlier part has is the number of that part."
-    for number, own in enumerate(traits):
-        for name in ("crops", "masks", "regions"):
-            same = (at for at in range(number) if own.get(name) and traits[at].get(name) == own[name])
-            if (earlier := next(same, None)) is not None:
-                own[name] = {"same": earlier}
-    return traits
 
 # %% ../../nbs/805_widgets.saved.ipynb #61539c68
 def _parts_as_json(
