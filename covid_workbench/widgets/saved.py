@@ -213,7 +213,7 @@ class ToldSlice:
     traits: list[dict] = field(default_factory=list)
     panes: list[dict] = field(default_factory=list)
 
-
+# %% ../../nbs/805_widgets.saved.ipynb #d84570a2
 def told_slice(explorer: W.Widget, name: str, words: str = "", group: str = "") -> ToldSlice:
     """The slice open in an explorer whose `panes` are `RunPane`s, as it stands, with all its on/off answers.
 
@@ -258,13 +258,13 @@ body{margin:16px;background:#fff}
 body.theme-dark{background:#111418;color:#e9ebee}
 h1{font-size:18px}
 .cw-slices{display:none}
-@media(max-width:899px){.cw-explorer .cw-grid.widget-box{grid-template-columns:minmax(0,1fr)}}
 nav{display:flex;flex-wrap:wrap;gap:4px 16px;margin:0 0 10px}
 nav:empty{display:none}
 nav>div{display:flex;flex-wrap:wrap;gap:4px;align-items:baseline}
 nav b{flex:none}
 nav .cw-words{flex-basis:100%;margin:0}
 .cw-explorer .cw-grid.widget-box{grid-template-columns:minmax(0,1fr) minmax(0,1fr)}
+@media(max-width:899px){.cw-explorer .cw-grid.widget-box{grid-template-columns:minmax(0,1fr)}}
 """
 
 # %% ../../nbs/805_widgets.saved.ipynb #d9d4e17c
