@@ -31,6 +31,7 @@ from covid_workbench.explain_commands import explain, explain_arguments
 from covid_workbench.runs.load import build_model
 
 CLASSES = ("Normal", "CP", "COVID-19")
+from covid_workbench.runs.test_uses import test_uses as looks_of
 
 
 def piece_of(lesion=(slice(20, 44), slice(10, 40))) -> Slice:
@@ -274,6 +275,7 @@ def explained(finished, tmp_path_factory):
     "Three slices of the tiny run, explained in a folder of their own."
     folder = tmp_path_factory.mktemp("explained")
     explain_run(finished, slices=3, modes=("zeroed",), out=folder, progress=False)
+    assert looks_of(finished).known[-1].what == "explain"  # a look at the test split, written down
     return folder
 
 

@@ -19,6 +19,7 @@ from covid_workbench.data.dataset import SliceDataset
 from covid_workbench.data.slices import SliceTable
 from covid_workbench.data.splits import split_by_patient
 from covid_workbench.errors import InputError, StorageError
+from covid_workbench.evaluation.inference import ScoredSlices
 from covid_workbench.files import load_tensors
 from covid_workbench.models import sampling
 from covid_workbench.prefetch import read_ahead
@@ -341,7 +342,7 @@ def test_validation_looks_for_lesions_only_where_masks_say_which_are_right(table
 
     def score(model, dataset, **words):
         asked.append(words)
-        return {"classification": None, "detection": None}, None
+        return ScoredSlices({"classification": None, "detection": None}, None, None)
 
     monkeypatch.setattr(stages, "score_slices", score)
     stages.stages_of(build_model(data.experiment), data, CPU)[0].validate()

@@ -34,6 +34,7 @@ from ..progress import progress_bar
 from ..runs.datasets import ExperimentData
 from ..runs.load import load_model
 from ..runs.run import Run
+from ..runs.test_uses import log_test_use
 from ..schemas import COUNT, NUMBER, TEXT, Misfit, list_of, map_of, maybe, object_of
 
 # %% ../../nbs/344_evaluation.explanation.ipynb #e9073bef
@@ -141,6 +142,7 @@ def explain_run(
     reads volumes, for a split without slices, and for logits that are no numbers.
     """
     data = _data_of(run, split)
+    log_test_use(run, "explain", splits=[split])
     folder = Path(out) if out else run.folder
     with storage("making", folder):
         folder.mkdir(parents=True, exist_ok=True)
