@@ -29,9 +29,9 @@ from covid_workbench.evaluation.shapley import deletion, insertion
 from covid_workbench.evaluation.whatif import OFF_MODES, Question, ReadSlice, answer, effects, orders
 from covid_workbench.explain_commands import explain, explain_arguments
 from covid_workbench.runs.load import build_model
+from covid_workbench.runs.test_uses import test_uses as looks_of
 
 CLASSES = ("Normal", "CP", "COVID-19")
-from covid_workbench.runs.test_uses import test_uses as looks_of
 
 
 def piece_of(lesion=(slice(20, 44), slice(10, 40))) -> Slice:
