@@ -102,7 +102,7 @@ test-kill: $(BIN)/.stamp  ## a hundred kills at random moments over train, evalu
 test-audit: $(BIN)/.stamp  ## faults planted in 200 small data sets, and what the audit finds of them (about 10 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.heavy.audit_planted --seed $(SEED) --processes $(WORKERS)
 
-test-browser: $(BIN)/.stamp .venv-browser/.stamp  ## the explorers in JupyterLab and Chromium (about 5 minutes)
+test-browser: $(BIN)/.stamp .venv-browser/.stamp  ## the explorers in JupyterLab and Chromium (about 10 minutes)
 	command -v chromium chromium-browser google-chrome > /dev/null || { $$(test $$(id -u) = 0 || echo sudo) apt-get update -qq && $$(test $$(id -u) = 0 || echo sudo) apt-get install -y -qq chromium; }
 	.venv-browser/bin/python -m pytest -q --rootdir=tests/browser --confcutdir=tests/browser tests/browser
 
