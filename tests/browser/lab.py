@@ -175,9 +175,7 @@ class Lab:
 
     def press(self, part: Locator) -> None:
         "A click of the mouse during which `part` is drawn anew, as happens where an answer comes in between."
-        part.scroll_into_view_if_needed()
-        box = part.bounding_box()
-        self.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        part.hover()  # tries again where the part is drawn anew meanwhile
         self.page.wait_for_timeout(150)
         self.page.mouse.down()
         part.evaluate("part => part.replaceWith((window.cwAnew = part.cloneNode(true), window.cwWas = part, cwAnew))")
