@@ -72,6 +72,7 @@ export: $(BIN)/.stamp  ## formatted notebooks -> package
 	$(BIN)/ruff format -q nbs tests docs setup.py
 	$(BIN)/oxfmt --write covid_workbench
 	$(BIN)/nbdev_export
+	@$(BIN)/python docs/index_of_names.py
 	$(BIN)/nbdev_clean
 
 readme: $(BIN)/.stamp  ## nbs/index.ipynb -> README.md

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ from covid_workbench.data.phantom import PhantomSettings, write_phantom
 from covid_workbench.evaluation.evaluate import evaluate
 from covid_workbench.models.oneshot import MODELS, VOLUME_MODEL
 from covid_workbench.runs.experiment import Experiment
+from covid_workbench.runs.run import Run
+from covid_workbench.runs.test_uses import TEST_USES
 from covid_workbench.training.train import train
 
 SHARED = Path(__file__).parents[2] / "shared"  # research material beside a checkout; tests that need it skip without it
@@ -80,6 +83,19 @@ def finished(tmp_path_factory):
     run = train(tiny(model="attention"), tmp_path_factory.mktemp("runs") / "attention", progress=False)
     evaluate(run, progress=False)
     return run
+
+
+@pytest.fixture
+def scored(finished, tmp_path) -> Run:
+    "A copy of the finished run to write into, at whose test split nobody has looked yet."
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for path in finished.folder.iterdir():
+        if path.is_file() and path.name != TEST_USES:
+            shutil.copy(path, folder / path.name)
+    detector = (finished.folder / json.loads((folder / "warm_start.json").read_text())["detector"]).resolve()
+    (folder / "warm_start.json").write_text(json.dumps({"detector": os.path.relpath(detector, folder)}))
+    return Run.open(folder)
 
 
 @pytest.fixture

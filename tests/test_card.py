@@ -2,9 +2,7 @@
 
 import argparse
 import json
-import os
 import re
-import shutil
 import subprocess
 import sys
 
@@ -18,19 +16,6 @@ from covid_workbench.reports.croissant import CONFORMS_TO, REQUIRED
 from covid_workbench.reports.run_facts import NOT_SCORED, STATUSES, RunFacts
 from covid_workbench.runs.run import Run
 from covid_workbench.runs.test_uses import log_test_use
-
-
-@pytest.fixture
-def scored(finished, tmp_path):
-    "A copy of an evaluated run, to change."
-    folder = tmp_path / "run"
-    folder.mkdir()
-    for path in finished.folder.iterdir():
-        if path.is_file() and path.name != "test_uses.jsonl":
-            shutil.copy(path, folder / path.name)
-    detector = (finished.folder / json.loads((folder / "warm_start.json").read_text())["detector"]).resolve()
-    (folder / "warm_start.json").write_text(json.dumps({"detector": os.path.relpath(detector, folder)}))
-    return Run.open(folder)
 
 
 def found(run, name):

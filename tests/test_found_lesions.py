@@ -12,12 +12,12 @@ from covid_workbench.evaluation.detection import CocoScorer, Detections, _of_pla
 from covid_workbench.evaluation.found_lesions import FIELDS, LESIONS, ap_of, found_lesions, load_found, save_found
 
 
-def blobs(chance: np.random.Generator, count: int, size: int = 48) -> np.ndarray:
-    "Rectangles (count, size, size) bool."
+def blobs(chance: np.random.Generator, count: int, size: int = 48, longest: int = 19) -> np.ndarray:
+    "Rectangles (count, size, size) bool with sides of 5 to `longest` pixels."
     masks = np.zeros((count, size, size), bool)
     for mask in masks:
         top, left = chance.integers(0, size - 6, 2)
-        mask[top : top + chance.integers(5, 20), left : left + chance.integers(5, 20)] = True
+        mask[top : top + chance.integers(5, longest + 1), left : left + chance.integers(5, longest + 1)] = True
     return masks
 
 

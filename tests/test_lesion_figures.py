@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from test_found_lesions import blobs
 
 from covid_workbench.data.description import OBJECT_CLASSES, STANDARD
 from covid_workbench.data.targets import lesion_targets
@@ -37,26 +38,17 @@ from covid_workbench.evaluation.over_patients import Draws
 from covid_workbench.evaluation.reference import reference_average_precision
 
 
-def boxes(chance: np.random.Generator, count: int, size: int = 160) -> np.ndarray:
-    "Rectangles (count, size, size) bool of sides 5 to 120, so that all sizes of COCO occur."
-    masks = np.zeros((count, size, size), bool)
-    for mask in masks:
-        top, left = chance.integers(0, size - 6, 2)
-        mask[top : top + chance.integers(5, 121), left : left + chance.integers(5, 121)] = True
-    return masks
-
-
 @pytest.fixture(scope="module")
 def scored():
     "Forty slices, predictions near their truth and far from it, some of equal score; also as the released rule takes."
     chance, scorer, released = np.random.default_rng(5), CocoScorer(OBJECT_CLASSES["lesions"], min_area=4), []
     for number in range(40):
-        truth = boxes(chance, chance.integers(0, 4))
+        truth = blobs(chance, chance.integers(0, 4), 160, 120)
         mask = np.zeros((160, 160), np.uint8)
         for own in truth:
             mask[own] = chance.choice(STANDARD.lesions)
         near = np.roll(truth, chance.integers(-4, 5), axis=2)
-        masks = np.concatenate([near, boxes(chance, chance.integers(0, 4))])
+        masks = np.concatenate([near, blobs(chance, chance.integers(0, 4), 160, 120)])
         scores, labels = chance.choice([0.2, 0.5, 0.7, 0.9], len(masks)), chance.integers(1, 3, len(masks))
         found = Detections(np.zeros((len(masks), 4)), labels, scores, masks)
         scorer.add(f"s{number:02d}", found, mask)

@@ -1,22 +1,13 @@
 """`covid-workbench scores`: every figure with its interval, of runs of all kinds; words where nothing can be said."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
 
 from covid_workbench.evaluation.evaluate import evaluate
 from covid_workbench.reports.scores_page import scores_json, write_scores
-from covid_workbench.runs.run import Run
 from covid_workbench.runs.test_uses import test_uses as looks_of
-
-
-@pytest.fixture
-def copied(finished, tmp_path):
-    "A copy of the finished run, whose files may be changed."
-    shutil.copytree(finished.folder, tmp_path / "run")
-    return Run.open(tmp_path / "run")
 
 
 def numbers(part, way=""):
@@ -48,43 +39,43 @@ def test_figures_are_those_of_the_metrics(finished, command):
         assert set(own["coverage"]) == set(own["figures"]) == set(own["with_a_say"])
 
 
-def test_the_page_holds_every_figure_with_its_interval(copied, command):
-    code, out, _ = command("scores", copied.folder)
-    page = (copied.folder / "scores.html").read_text()
-    figure = scores_json(copied)["certainty"]["classification"]["figures"]["weighted F1"]
+def test_the_page_holds_every_figure_with_its_interval(scored, command):
+    code, out, _ = command("scores", scored.folder)
+    page = (scored.folder / "scores.html").read_text()
+    figure = scores_json(scored)["certainty"]["classification"]["figures"]["weighted F1"]
     words = "{:.3f} ({:.3f} to {:.3f})".format(*figure)
     assert code == 0 and words in page and words in out and "scores.html" in out
     assert "not a medical device" in page and "Lesions of the test slices" in page
-    other = write_scores(copied, copied.folder / "elsewhere", "validation")
+    other = write_scores(scored, scored.folder / "elsewhere", "validation")
     assert other.name == "scores-validation.html" and "validation" in other.read_text()
 
 
-def test_evaluating_is_a_look_at_the_test_split(copied):
-    before = len(looks_of(copied).known)
-    evaluate(copied, splits=("validation",), progress=False)
-    assert len(looks_of(copied).known) == before
-    evaluate(copied, progress=False)
-    assert [own.what for own in looks_of(copied).known][before:] == ["evaluate"]
-    page = write_scores(copied).read_text()
+def test_evaluating_is_a_look_at_the_test_split(scored):
+    before = len(looks_of(scored).known)
+    evaluate(scored, splits=("validation",), progress=False)
+    assert len(looks_of(scored).known) == before
+    evaluate(scored, progress=False)
+    assert [own.what for own in looks_of(scored).known][before:] == ["evaluate"]
+    page = write_scores(scored).read_text()
     assert "The test split was looked at" in page
 
 
-def test_a_run_from_before_says_what_it_lacks(copied, command):
-    (copied.folder / "lesions.npz").unlink()
-    found = scores_json(copied)
+def test_a_run_from_before_says_what_it_lacks(scored, command):
+    (scored.folder / "lesions.npz").unlink()
+    found = scores_json(scored)
     assert found["certainty"]["merged"] is None and "evaluate" in found["lesions"]["note"]
-    assert found["lesions"]["note"] in write_scores(copied).read_text()
-    (copied.folder / "predictions.csv").unlink()
-    code, _, error = command("scores", copied.folder)
+    assert found["lesions"]["note"] in write_scores(scored).read_text()
+    (scored.folder / "predictions.csv").unlink()
+    code, _, error = command("scores", scored.folder)
     assert code == 2 and "evaluate" in error and "\n" not in error
 
 
-def test_probabilities_that_are_none_are_refused_with_the_slice(copied, command):
-    path = copied.folder / "predictions.csv"
+def test_probabilities_that_are_none_are_refused_with_the_slice(scored, command):
+    path = scored.folder / "predictions.csv"
     lines = path.read_text().splitlines()
     at = next(n for n, line in enumerate(lines) if line.endswith(",test"))
     names, cells = lines[0].split(","), lines[at].split(",")
     cells[next(n for n, name in enumerate(names) if name.startswith("p_"))] = "nan"
     path.write_text("\n".join([*lines[:at], ",".join(cells), *lines[at + 1 :]]) + "\n")
-    code, _, error = command("scores", copied.folder)
+    code, _, error = command("scores", scored.folder)
     assert code == 2 and cells[0] in error and "not a number" in error

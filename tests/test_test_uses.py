@@ -11,21 +11,6 @@ from covid_workbench.data.slices import SliceTable
 from covid_workbench.reports.answer_files import write_answers
 from covid_workbench.reports.run_report import looks_html
 from covid_workbench.runs import test_uses as looks
-from covid_workbench.runs.run import Run
-
-
-@pytest.fixture
-def scored(finished, tmp_path):
-    "A copy of the links of an evaluated run, to write into."
-    folder = tmp_path / "run"
-    folder.mkdir()
-    for path in finished.folder.iterdir():
-        if path.is_file() and path.name != looks.TEST_USES:
-            (folder / path.name).write_bytes(path.read_bytes())
-    content = json.loads((folder / "warm_start.json").read_text())
-    detector = (finished.folder / content["detector"]).resolve()
-    (folder / "warm_start.json").write_text(json.dumps({"detector": os.path.relpath(detector, folder)}))
-    return Run.open(folder)
 
 
 def test_a_look_says_when_what_and_with_which_weights(scored):
