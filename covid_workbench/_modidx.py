@@ -1110,7 +1110,9 @@ d = {
    'covid_workbench.demo._lead': ('demo.html#_lead', 'covid_workbench/demo.py'),
    'covid_workbench.demo._refuse_fixed': ('demo.html#_refuse_fixed', 'covid_workbench/demo.py'),
    'covid_workbench.demo._results_section': ('demo.html#_results_section', 'covid_workbench/demo.py'),
+   'covid_workbench.demo._score_words': ('demo.html#_score_words', 'covid_workbench/demo.py'),
    'covid_workbench.demo._spread': ('demo.html#_spread', 'covid_workbench/demo.py'),
+   'covid_workbench.demo._to_ask_next': ('demo.html#_to_ask_next', 'covid_workbench/demo.py'),
    'covid_workbench.demo.compare': ('demo.html#compare', 'covid_workbench/demo.py'),
    'covid_workbench.demo.demo_report': ('demo.html#demo_report', 'covid_workbench/demo.py'),
    'covid_workbench.demo.epochs_in': ('demo.html#epochs_in', 'covid_workbench/demo.py'),
@@ -1215,6 +1217,7 @@ d = {
    'covid_workbench.evaluation.certainty.certainty_words': ('evaluation.certainty.html#certainty_words', 'covid_workbench/evaluation/certainty.py'),
    'covid_workbench.evaluation.certainty.class_draws': ('evaluation.certainty.html#class_draws', 'covid_workbench/evaluation/certainty.py'),
    'covid_workbench.evaluation.certainty.coverage_table': ('evaluation.certainty.html#coverage_table', 'covid_workbench/evaluation/certainty.py'),
+   'covid_workbench.evaluation.certainty.kept_interval': ('evaluation.certainty.html#kept_interval', 'covid_workbench/evaluation/certainty.py'),
    'covid_workbench.evaluation.certainty.simulated': ('evaluation.certainty.html#simulated', 'covid_workbench/evaluation/certainty.py'),
   },
   'covid_workbench.evaluation.class_figures': {
@@ -2583,7 +2586,9 @@ d = {
   'covid_workbench.reports.result_facts': {
    'covid_workbench.reports.result_facts._of': ('reports.result_facts.html#_of', 'covid_workbench/reports/result_facts.py'),
    'covid_workbench.reports.result_facts._probabilities': ('reports.result_facts.html#_probabilities', 'covid_workbench/reports/result_facts.py'),
+   'covid_workbench.reports.result_facts._simulated': ('reports.result_facts.html#_simulated', 'covid_workbench/reports/result_facts.py'),
    'covid_workbench.reports.result_facts._unseen': ('reports.result_facts.html#_unseen', 'covid_workbench/reports/result_facts.py'),
+   'covid_workbench.reports.result_facts._with_interval': ('reports.result_facts.html#_with_interval', 'covid_workbench/reports/result_facts.py'),
    'covid_workbench.reports.result_facts.baselines': ('reports.result_facts.html#baselines', 'covid_workbench/reports/result_facts.py'),
    'covid_workbench.reports.result_facts.by_class': ('reports.result_facts.html#by_class', 'covid_workbench/reports/result_facts.py'),
    'covid_workbench.reports.result_facts.by_source': ('reports.result_facts.html#by_source', 'covid_workbench/reports/result_facts.py'),
