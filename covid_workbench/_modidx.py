@@ -1366,11 +1366,14 @@ d = {
    'covid_workbench.evaluation.explained_figures.share_of_best': ('evaluation.explained_figures.html#share_of_best', 'covid_workbench/evaluation/explained_figures.py'),
   },
   'covid_workbench.evaluation.explained_runs': {
+   'covid_workbench.evaluation.explained_runs._against_chance': ('evaluation.explained_runs.html#_against_chance', 'covid_workbench/evaluation/explained_runs.py'),
    'covid_workbench.evaluation.explained_runs._by_slice': ('evaluation.explained_runs.html#_by_slice', 'covid_workbench/evaluation/explained_runs.py'),
+   'covid_workbench.evaluation.explained_runs._figures': ('evaluation.explained_runs.html#_figures', 'covid_workbench/evaluation/explained_runs.py'),
    'covid_workbench.evaluation.explained_runs._shared_columns': ('evaluation.explained_runs.html#_shared_columns', 'covid_workbench/evaluation/explained_runs.py'),
    'covid_workbench.evaluation.explained_runs._words': ('evaluation.explained_runs.html#_words', 'covid_workbench/evaluation/explained_runs.py'),
    'covid_workbench.evaluation.explained_runs.agreement_of_runs': ('evaluation.explained_runs.html#agreement_of_runs', 'covid_workbench/evaluation/explained_runs.py'),
    'covid_workbench.evaluation.explained_runs.box_overlaps': ('evaluation.explained_runs.html#box_overlaps', 'covid_workbench/evaluation/explained_runs.py'),
+   'covid_workbench.evaluation.explained_runs.explained_over_runs': ('evaluation.explained_runs.html#explained_over_runs', 'covid_workbench/evaluation/explained_runs.py'),
    'covid_workbench.evaluation.explained_runs.paired_regions': ('evaluation.explained_runs.html#paired_regions', 'covid_workbench/evaluation/explained_runs.py'),
   },
   'covid_workbench.evaluation.explained_slice': {
