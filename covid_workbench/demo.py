@@ -154,8 +154,8 @@ def _in_common(runs: dict[str, Run]) -> dict[str, str]:
         "class of each ranked region and no picture; a logistic regression, fitted in a moment.",
         display_name("classifier"): "our slices, labels and flips; no masks and no detector. A whole "
         f"{lstm2.detector.backbone}, with as many epochs ({plain.experiment.training.epochs:g}) as take the time of "
-        "the slowest of ours with its detector, by steps of both timed in turn (computing the features of the "
-        f"regions, done once, is not counted). By the clock, which sees other work as well: {plain.training_seconds:,.0f} s, "
+        "the slowest of ours with its detector, by steps of both timed in turn (the features of the regions, computed "
+        f"once, are not counted). By the clock, which sees other work as well: {plain.training_seconds:,.0f} s "
         f"and {slowest:,.0f} s.",
         "grey histogram": "our slices and labels; no masks, no detector, no position: shares of 32 greys. "
         "Fitted in a moment.",
