@@ -5,12 +5,15 @@ import shutil
 
 import pytest
 
+from covid_workbench.api import open_run
 from covid_workbench.data.description import STANDARD
 from covid_workbench.data.phantom import PhantomSettings, write_phantom
 from covid_workbench.data.slices import SPLITS, SliceTable
 from covid_workbench.errors import InputError
 from covid_workbench.evaluation import external
 from covid_workbench.evaluation.external import PART, evaluate_on
+from covid_workbench.reports.card import card_json
+from covid_workbench.reports.scores_page import write_scores
 from covid_workbench.runs.external import DATA, EXTERNAL, as_trained, external_answers, seen_before, seen_words
 
 
@@ -116,4 +119,29 @@ def test_a_damaged_folder_is_named(scored, elsewhere):
     about = json.loads((answers.folder / DATA).read_text())
     (answers.folder / DATA).write_text(json.dumps(about | {"seen": 3}))
     with pytest.raises(InputError, match="data.json: field 'seen'"):
-        answers.notes
+        answers.about  # noqa: B018
+
+
+def test_the_command_scores_elsewhere_and_the_pages_say_so(scored, elsewhere, command):
+    code, out, _ = command("evaluate", scored.folder, "--data", elsewhere.root, "--device", "cpu")
+    assert code == 0 and "its own test set" in out and "hospital-b" in out
+    assert "trained the run" in out and "Pictures were not compared" in out  # no survey beside this copy
+    own = scored.folder / EXTERNAL / "hospital-b"
+    assert "How sure the figures are" in (own / "scores-external.html").read_text()
+    page = write_scores(scored).read_text()
+    assert "On other data: hospital-b" in page and 'href="external/hospital-b/scores-external.html"' in page
+    assert page.index("How sure the figures are") < page.index("On other data: hospital-b")
+    items = card_json(scored)["checklists"]["claim"]["items"]
+    item = next(item for item in items if item["item"] == "33")
+    assert item["status"] == "filled" and "Scored on other data, hospital-b, 20 slices" in item["text"]
+    assert item["evidence"] == ["external/hospital-b/metrics.json"]
+    code, out, _ = command("evaluate", scored.folder, "--data", elsewhere.root, "--json", "--name", "b2")
+    assert code == 0 and json.loads(out)[EXTERNAL]["slices"] == 20 and len(external_answers(scored)) == 2
+    code, _, said = command("evaluate", scored.folder, "--name", "b")
+    assert code == 2 and "--data" in said
+
+
+def test_the_front_door_takes_folders_and_tables(scored, elsewhere):
+    run = open_run(scored.folder)
+    metrics = run.evaluate(data=elsewhere.root, progress=False)
+    assert run.evaluate(data=elsewhere, name="table", progress=False)[EXTERNAL] == metrics[EXTERNAL]

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+# %% ../../nbs/349_evaluation.external.ipynb #a495593b
 import covid_workbench
 from ..data.description import as_json
 from ..data.slices import SliceTable

@@ -137,7 +137,7 @@ _METRICS = object_of({EXTERNAL: SCORES, "regime": TEXT, "notes": list_of(TEXT)})
 
 
 def data_name(given: Sequence[str | Path], name: str = "") -> str:
-    "The name of a folder in `external/`: `name`, or that of the first data folder. Raises `InputError` for an unfit one."
+    "The name of a folder in `external/`: `name`, or that of the first data folder; `InputError` for an unfit one."
     if name:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
             raise InputError(f"name '{shown(name)}': give up to 64 letters, digits, dots, dashes or underscores")
@@ -150,11 +150,8 @@ def data_name(given: Sequence[str | Path], name: str = "") -> str:
 assert data_name(["lesions=data/My hospital!"]) == "My-hospital" and data_name([], "b_2") == "b_2"
 
 # %% ../../nbs/211_runs.external.ipynb #13ae8a0d
-class ExternalAnswers(Run):
-    """What a run answered on other data, from the files of `external/NAME`; everything else is the run's own.
-
-    `run`: that run; `about`: what `data.json` says. Raises `InputError` that names file and field of what is damaged.
-    """
+class _ExternalFiles(Run):
+    "The files of `external/NAME`, and the run that they are of."
 
     def __init__(self, run: Run, folder: str | Path):
         super().__init__(folder, run.experiment)
@@ -189,6 +186,13 @@ class ExternalAnswers(Run):
         about, path = self.about, self.folder / "slices.csv"
         roots = roots_of(about | {"data_root": about["data_roots"][0]}, self.folder)
         return SliceTable.from_csv(path, roots, description_of(about["dataset"]))
+
+# %% ../../nbs/211_runs.external.ipynb #6e5e8773
+class ExternalAnswers(_ExternalFiles):
+    """What a run answered on other data, from the files of `external/NAME`; everything else is the run's own.
+
+    `run`: that run; `about`: what `data.json` says. Raises `InputError` that names file and field of what is damaged.
+    """
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -239,11 +243,8 @@ def answers_on(run: Run, known: pd.DataFrame | None, table: SliceTable) -> pd.Da
             continue
     for source, rows in held:
         try:
-            ids = {
-                own: places[file]
-                for own, file in zip(source.table.frame["id"], files_of(source.table))
-                if file in places
-            }
+            rows_of = zip(source.table.frame["id"], files_of(source.table))
+            ids = {own: places[file] for own, file in rows_of if file in places}
         except WorkbenchError:
             continue
         part = rows[rows.index.isin(list(ids))]
