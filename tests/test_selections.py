@@ -77,9 +77,7 @@ def _save(folder, number, names, results):
 def test_readers_at_once_lose_nothing(tmp_path):
     context = multiprocessing.get_context("fork")
     results, names = context.Queue(), [f"common {number}" for number in range(6)]
-    readers = [
-        context.Process(target=_save, args=(tmp_path, own, [*names, f"own {own}"], results)) for own in range(4)
-    ]
+    readers = [context.Process(target=_save, args=(tmp_path, own, [*names, f"own {own}"], results)) for own in range(4)]
     for one in readers:
         one.start()
     told = [results.get(timeout=60) for _ in range(4 * 7)]
