@@ -662,9 +662,9 @@ function render({ model: outer, el }) {
       ? ""
       : entry.error
         ? entry.error
-        : live.alive
-          ? "reading this slice …"
-          : "No kernel answers, and this slice was not sent yet. Run the cell again.";
+        : live.words
+          ? `${live.words} This slice was not sent yet.`
+          : "reading this slice …";
     const want = NEIGHBOURS.map((far) => entries[number + far]?.id).filter(
       (id) => id && !kept.has(id) && !asked.has(id),
     );
