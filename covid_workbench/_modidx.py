@@ -1184,6 +1184,17 @@ d = {
    'covid_workbench.evaluation.ap_certainty.drawn_ap': ('evaluation.ap_certainty.html#drawn_ap', 'covid_workbench/evaluation/ap_certainty.py'),
    'covid_workbench.evaluation.ap_certainty.lesion_draws': ('evaluation.ap_certainty.html#lesion_draws', 'covid_workbench/evaluation/ap_certainty.py'),
   },
+  'covid_workbench.evaluation.apart': {
+   'covid_workbench.evaluation.apart._mean_words': ('evaluation.apart.html#_mean_words', 'covid_workbench/evaluation/apart.py'),
+   'covid_workbench.evaluation.apart.change_words': ('evaluation.apart.html#change_words', 'covid_workbench/evaluation/apart.py'),
+   'covid_workbench.evaluation.apart.classes_apart': ('evaluation.apart.html#classes_apart', 'covid_workbench/evaluation/apart.py'),
+   'covid_workbench.evaluation.apart.finding': ('evaluation.apart.html#finding', 'covid_workbench/evaluation/apart.py'),
+   'covid_workbench.evaluation.apart.groups_apart': ('evaluation.apart.html#groups_apart', 'covid_workbench/evaluation/apart.py'),
+   'covid_workbench.evaluation.apart.parted': ('evaluation.apart.html#parted', 'covid_workbench/evaluation/apart.py'),
+   'covid_workbench.evaluation.apart.pattern_words': ('evaluation.apart.html#pattern_words', 'covid_workbench/evaluation/apart.py'),
+   'covid_workbench.evaluation.apart.patterns_told': ('evaluation.apart.html#patterns_told', 'covid_workbench/evaluation/apart.py'),
+   'covid_workbench.evaluation.apart.points_of': ('evaluation.apart.html#points_of', 'covid_workbench/evaluation/apart.py'),
+  },
   'covid_workbench.evaluation.baselines': {
    'covid_workbench.evaluation.baselines._histograms': ('evaluation.baselines.html#_histograms', 'covid_workbench/evaluation/baselines.py'),
    'covid_workbench.evaluation.baselines._metrics': ('evaluation.baselines.html#_metrics', 'covid_workbench/evaluation/baselines.py'),
@@ -1536,13 +1547,6 @@ d = {
    'covid_workbench.evaluation.paired.signed': ('evaluation.paired.html#signed', 'covid_workbench/evaluation/paired.py'),
    'covid_workbench.evaluation.paired.swap_test': ('evaluation.paired.html#swap_test', 'covid_workbench/evaluation/paired.py'),
   },
-  'covid_workbench.evaluation.parted_runs': {
-   'covid_workbench.evaluation.parted_runs.change_words': ('evaluation.parted_runs.html#change_words', 'covid_workbench/evaluation/parted_runs.py'),
-   'covid_workbench.evaluation.parted_runs.parted': ('evaluation.parted_runs.html#parted', 'covid_workbench/evaluation/parted_runs.py'),
-   'covid_workbench.evaluation.parted_runs.pattern_words': ('evaluation.parted_runs.html#pattern_words', 'covid_workbench/evaluation/parted_runs.py'),
-   'covid_workbench.evaluation.parted_runs.patterns_told': ('evaluation.parted_runs.html#patterns_told', 'covid_workbench/evaluation/parted_runs.py'),
-   'covid_workbench.evaluation.parted_runs.points_of': ('evaluation.parted_runs.html#points_of', 'covid_workbench/evaluation/parted_runs.py'),
-  },
   'covid_workbench.evaluation.prevalence': {
    'covid_workbench.evaluation.prevalence.Thresholds': ('evaluation.prevalence.html#thresholds', 'covid_workbench/evaluation/prevalence.py'),
    'covid_workbench.evaluation.prevalence.Thresholds.counts': ('evaluation.prevalence.html#thresholds.counts', 'covid_workbench/evaluation/prevalence.py'),
@@ -1683,12 +1687,6 @@ d = {
    'covid_workbench.evaluation.slice_figures.strip_of': ('evaluation.slice_figures.html#strip_of', 'covid_workbench/evaluation/slice_figures.py'),
    'covid_workbench.evaluation.slice_figures.strips_of': ('evaluation.slice_figures.html#strips_of', 'covid_workbench/evaluation/slice_figures.py'),
    'covid_workbench.evaluation.slice_figures.with_sign': ('evaluation.slice_figures.html#with_sign', 'covid_workbench/evaluation/slice_figures.py'),
-  },
-  'covid_workbench.evaluation.statistics_words': {
-   'covid_workbench.evaluation.statistics_words._mean_words': ('evaluation.statistics_words.html#_mean_words', 'covid_workbench/evaluation/statistics_words.py'),
-   'covid_workbench.evaluation.statistics_words.classes_apart': ('evaluation.statistics_words.html#classes_apart', 'covid_workbench/evaluation/statistics_words.py'),
-   'covid_workbench.evaluation.statistics_words.finding': ('evaluation.statistics_words.html#finding', 'covid_workbench/evaluation/statistics_words.py'),
-   'covid_workbench.evaluation.statistics_words.groups_apart': ('evaluation.statistics_words.html#groups_apart', 'covid_workbench/evaluation/statistics_words.py'),
   },
   'covid_workbench.evaluation.volume_answers': {
    'covid_workbench.evaluation.volume_answers.KeptRule': ('evaluation.volume_answers.html#keptrule', 'covid_workbench/evaluation/volume_answers.py'),

@@ -15,16 +15,21 @@ from typing import Any
 import pandas as pd
 
 from ..errors import InputError, WorkbenchError, nearest, shown, storage
-from .explained_figures import mean_over_patients
-from .explanation import Explained, explained_of
-from .paired import difference_words
-from covid_workbench.evaluation.parted_runs import (
+from covid_workbench.evaluation.apart import (
+    LABELS,
+    OPTION_WORDS,
     change_words,
+    classes_apart,
+    finding,
+    groups_apart,
     parted,
     pattern_words,
     patterns_told,
     points_of,
 )
+from .explained_figures import mean_over_patients
+from .explanation import Explained, explained_of
+from .paired import difference_words
 from covid_workbench.evaluation.slice_figures import (
     FIGURES,
     check_choice,
@@ -37,7 +42,6 @@ from covid_workbench.evaluation.slice_figures import (
     strips_of,
     with_sign,
 )
-from .statistics_words import LABELS, OPTION_WORDS, classes_apart, finding, groups_apart
 from ..files import open_to_read
 from ..runs.run import Run
 

@@ -202,7 +202,7 @@ def strip_of(rows: pd.DataFrame, choice: Mapping[str, str], group: str, classes:
     bins = _bins(held["id"].to_numpy(str), values, marks, own.ends)
     return {"group": group, **counts, "mean": mean, "chance": chance, "level": level, "bins": bins}
 
-
+# %% ../../nbs/341_evaluation.slice_figures.ipynb #65f42acb
 def strips_of(rows: pd.DataFrame, choice: Mapping[str, str], classes: Sequence[str] = ()) -> list[dict[str, Any]]:
     "`strip_of` each group; none where the table lacks the figure."
     if not _there(rows, choice):
