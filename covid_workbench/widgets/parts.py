@@ -187,9 +187,11 @@ class SliceBrowser(Part):
     """All slices, a line for each patient, a bar for each slice.
 
     `slices`: entries of `slice_list`. `filter`: text, label, kind (all, right, wrong, disagree, pattern:10), low, high.
+    `answering`: `BackgroundAnswers.progress`; sends `act`: stop, go on.
     """
 
-    _esm = script_of("browser")
+    _esm = script_of("answering", "browser")
+    answering = T.Dict().tag(sync=True)
     slices = T.List().tag(sync=True)
     slice = T.Unicode("").tag(sync=True)
     filter = T.Dict({"kind": "all"}).tag(sync=True)

@@ -4,16 +4,18 @@ const ROW = 46;
 /** The slices that a filter leaves, in the order asked for. */
 function filtered(slices, filter, order) {
   const text = (filter.text ?? "").trim().toLowerCase(),
-    wrong = ({ said, label }, run = 0) => said[run] !== undefined && label && said[run] !== label;
+    wrong = (one) => judgement(one) === "wrong";
   const fits =
     {
-      right: (one) => one.said[0] && one.label && !wrong(one),
+      right: (one) => judgement(one) === "right",
       wrong: (one) => wrong(one),
       disagree: (one) => new Set(one.said).size > 1,
     }[filter.kind] ??
     (filter.kind?.startsWith("pattern:")
       ? (one) =>
-          one.label && `pattern:${one.said.map((said) => (said === one.label ? "1" : "0")).join("")}` === filter.kind
+          one.label &&
+          one.judged !== false &&
+          `pattern:${one.said.map((said) => (said === one.label ? "1" : "0")).join("")}` === filter.kind
       : () => true);
   const left = slices.filter(
     (one) =>
@@ -45,7 +47,9 @@ function render({ model, el }) {
       "aria-label": `${model.get("noun")}s by patient`,
       "data-key": "patients",
     }),
-    space = h("div", { class: "cw-space" });
+    space = h("div", { class: "cw-space" }),
+    answering = h("div", {}),
+    key = h("span", {});
   view.append(space);
   el.append(
     h(
@@ -53,28 +57,23 @@ function render({ model, el }) {
       { class: "cw-card cw-browser" },
       tools,
       count,
+      answering,
       view,
       h(
         "div",
         { class: "cw-note" },
-        h(
-          "span",
-          {},
-          h("i", { class: "cw-swatch" }),
-          " right ",
-          h("i", { class: "cw-swatch wrong" }),
-          " wrong; height: p",
-        ),
+        key,
         h("span", { text: `[ ] ${model.get("noun")}, { } patient, w next wrong, j disagreement` }),
       ),
     ),
   );
-  const live = connection(model),
-    wrong = (one) => one.said[0] !== undefined && one.label && one.said[0] !== one.label;
+  const live = connection(model, () => drawAnswering()),
+    wrong = (one) => judgement(one) === "wrong",
+    drawAnswering = () => keepFocus(answering, () => answering.replaceChildren(answeringLine(model, live)));
   const titleOf = (one) => {
     const label = one.label ? `, labelled ${one.label}` : "",
       said = one.said[0] ? `, ${one.said[0]} ${one.p?.toFixed(2)}` : "";
-    return one.id + label + said + (said && wrong(one) ? " ✗" : "");
+    return one.id + label + (said || ", not answered") + (wrong(one) ? " ✗" : "");
   };
   let left = [],
     patients = [];
@@ -97,9 +96,11 @@ function render({ model, el }) {
           wrong: filtered(slices, { ...filter, kind: "wrong" }).length,
           disagree: filtered(slices, { ...filter, kind: "disagree" }).length,
         };
-      const bins = Array.from({ length: 16 }, () => [0, 0]);
-      for (const one of slices) if (one.p !== null) bins[Math.min(15, Math.floor(one.p * 16))][wrong(one) ? 1 : 0]++;
-      const most = Math.max(1, ...bins.map(([a, b]) => a + b)),
+      const stacked = ["unjudged", "right", "wrong"],
+        bins = Array.from({ length: 16 }, () => [0, 0, 0]);
+      for (const one of slices)
+        if (one.p !== null) bins[Math.min(15, Math.floor(one.p * 16))][stacked.indexOf(judgement(one))]++;
+      const most = Math.max(1, ...bins.map(([a, b, c]) => a + b + c)),
         range = (name, value) =>
           h("input", {
             type: "range",
@@ -182,22 +183,17 @@ function render({ model, el }) {
               h(
                 "svg",
                 { viewBox: "0 0 160 30", preserveAspectRatio: "none", "aria-hidden": "true" },
-                ...bins.flatMap(([a, b], n) => [
-                  h("rect", {
-                    x: n * 10 + 0.5,
-                    width: 9,
-                    y: 30 - (28 * (a + b)) / most,
-                    height: (28 * a) / most,
-                    class: "cw-right",
-                  }),
-                  h("rect", {
-                    x: n * 10 + 0.5,
-                    width: 9,
-                    y: 30 - (28 * b) / most,
-                    height: (28 * b) / most,
-                    class: "cw-wrong",
-                  }),
-                ]),
+                ...bins.flatMap((counts, n) =>
+                  counts.map((count, at) =>
+                    h("rect", {
+                      x: n * 10 + 0.5,
+                      width: 9,
+                      y: 30 - (28 * counts.slice(at).reduce((sum, one) => sum + one, 0)) / most,
+                      height: (28 * count) / most,
+                      class: `cw-${stacked[at]}`,
+                    }),
+                  ),
+                ),
               ),
               h("span", { class: "cw-ranges" }, range("low", filter.low ?? 0), range("high", filter.high ?? 1)),
             )
@@ -253,7 +249,7 @@ function render({ model, el }) {
               h(
                 "span",
                 {
-                  class: "cw-slice" + (wrong(one) ? " wrong" : "") + (one.id === now ? " now" : ""),
+                  class: `cw-slice ${judgement(one)}` + (one.id === now ? " now" : ""),
                   role: "option",
                   "aria-selected": one.id === now,
                   "data-slice": one.id,
@@ -307,6 +303,23 @@ function render({ model, el }) {
   const stepped = (event) => (el.closest(".cw-explorer") ?? el).contains(event.target) && step(event.detail);
   document.addEventListener("cw-step", stepped);
   view.addEventListener("scroll", drawRows);
+  // answers arrive while the reader presses: what is pressed must not be drawn anew before it is let go
+  let pressed = false,
+    late = false;
+  const redraw = () => {
+    late = pressed;
+    if (pressed) return;
+    drawTools();
+    sift();
+  };
+  const released = () =>
+    setTimeout(() => {
+      pressed = false;
+      if (late) redraw();
+    });
+  el.addEventListener("pointerdown", () => (pressed = true));
+  document.addEventListener("pointerup", released);
+  document.addEventListener("pointercancel", released);
   let seen = false;
   const watch = new ResizeObserver(() => {
     if (!seen && view.clientHeight) {
@@ -318,11 +331,11 @@ function render({ model, el }) {
   const stops = [
     live.stop,
     explorerKeys(el, keys),
-    onChange(model, ["slices", "filter", "browser_order"], () => {
-      drawTools();
-      sift();
-    }),
+    onChange(model, ["slices", "filter", "browser_order"], redraw),
+    () => ["pointerup", "pointercancel"].forEach((name) => document.removeEventListener(name, released)),
     onChange(model, ["slice"], reveal),
+    onChange(model, ["answering"], drawAnswering),
+    onChange(model, ["slices"], () => key.replaceChildren(judgementKey(model.get("slices")))),
     () => watch.disconnect(),
     () => document.removeEventListener("cw-step", stepped),
   ];
