@@ -7,6 +7,7 @@ __all__ = ['EXTERNAL', 'DATA', 'ABOUT', 'as_trained', 'pixels_hash', 'seen_befor
            'external_answers', 'files_of', 'answers_on']
 
 # %% ../../nbs/211_runs.external.ipynb #c7cce32c
+import contextlib
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,18 @@ from ..progress import progress_bar
 from .datasets import relabelled
 from .meaning import refuse_other_masks
 from .run import Run, roots_of
-from ..schemas import COUNT, OBJECT, SCORES, TEXT, Misfit, list_of, map_of, maybe, object_of
+from covid_workbench.schemas import (
+    COUNT,
+    OBJECT,
+    SCORES,
+    TEXT,
+    Misfit,
+    list_of,
+    map_of,
+    maybe,
+    object_of,
+    read_checked_csv,
+)
 
 # %% ../../nbs/211_runs.external.ipynb #538e7d1c
 def as_trained(run: Run, table: SliceTable) -> SliceTable:
@@ -181,6 +193,13 @@ class _ExternalFiles(Run):
         return [*self.run.notes, *self.about["notes"]]
 
     @property
+    def predictions(self) -> pd.DataFrame:
+        "The answer for every slice; `InputError` for a damaged file."
+        texts = dict.fromkeys(("id", "patient", "label", "predicted"), str)
+        path = self.folder / "predictions.csv"
+        return read_checked_csv(path, "predictions", keep_default_na=False, dtype=texts)
+
+    @property
     def table(self) -> SliceTable:
         "The slices that were answered; their files may have moved together with the run."
         about, path = self.about, self.folder / "slices.csv"
@@ -229,25 +248,27 @@ def files_of(table: SliceTable) -> list[tuple[str, int]]:
     return [(str(roots[folder] / image), frame) for folder, image, frame in rows]
 
 
+def _same_slices(there: SliceTable, here: SliceTable) -> dict[str, str]:
+    "Id in one table -> id of the same slice in another: of the same file or, where files have moved, file name."
+    moved = not all(root.is_dir() for root in there.roots)
+    names = (lambda table: list(zip(table.frame["image"], table.frame["frame"]))) if moved else files_of
+    places = dict(zip(names(here), here.frame["id"]))
+    return {own: places[name] for own, name in zip(there.frame["id"], names(there)) if name in places}
+
+
 def answers_on(run: Run, known: pd.DataFrame | None, table: SliceTable) -> pd.DataFrame | None:
     """What a run said of slices of `table`, by their ids there; None where it said nothing of any.
 
     `known`: its own predictions by slice id. Answers on other data that cannot be read are left out.
     """
-    places, parts = dict(zip(files_of(table), table.frame["id"])), []
-    held = [(run, known)] if known is not None else []
+    held, parts = [(run, known)] if known is not None else [], []
     for other in external_answers(run):
-        try:
+        with contextlib.suppress(WorkbenchError):
             held.append((other, other.predictions.set_index("id")))
-        except WorkbenchError:
-            continue
     for source, rows in held:
-        try:
-            rows_of = zip(source.table.frame["id"], files_of(source.table))
-            ids = {own: places[file] for own, file in rows_of if file in places}
-        except WorkbenchError:
-            continue
-        part = rows[rows.index.isin(list(ids))]
-        parts.append(part.set_axis([ids[own] for own in part.index], axis=0))
+        with contextlib.suppress(WorkbenchError):
+            ids = _same_slices(source.table, table)
+            part = rows[rows.index.isin(list(ids))]
+            parts.append(part.set_axis([ids[own] for own in part.index], axis=0))
     found = pd.concat(parts) if parts else pd.DataFrame()
     return found[~found.index.duplicated()].rename_axis("id") if len(found) else None

@@ -38,6 +38,7 @@ from covid_workbench.evaluation.whatif import (
 from ..models.aggregators import Evidence
 from ..models.rois import RANKINGS
 from ..runs.datasets import ExperimentData
+from ..runs.external import answers_on
 from ..runs.load import load_model
 from ..runs.run import Run
 from ..schemas import read_checked_csv
@@ -125,7 +126,7 @@ def known_predictions(run: Run) -> pd.DataFrame | None:
 
 # %% ../../nbs/803_widgets.asking.ipynb #64773362
 class LoadedRun:
-    """A run with its model, and what it said of each slice when it was evaluated (`known`, None where it was not).
+    """A run with its model, and what it said of slices when it was evaluated on them (`known`, None where it was not).
 
     Raises `InputError` for a run that is not complete.
     """
@@ -351,6 +352,8 @@ class PairedRuns:
 
     def __init__(self, runs: Sequence[Run], table: SliceTable, device: str = "cpu"):
         self.runs = [RunView(run, device) for run in runs]
+        for view in self.runs:  # another data set may call its slices as the run's own are called
+            view.known = answers_on(view.run, view.known, table)
         self.slices = SliceReader(self.runs, table)
         self.slice, self.iou = "", 0.5
         self.overlaps: list[dict[int, float]] = [{} for _ in runs]

@@ -188,11 +188,13 @@ class SliceBrowser(Part):
 
     `slices`: entries of `slice_list`. `filter`: text, label, kind (all, right, wrong, disagree, pattern:10), low, high,
     among (marked, in:NAME of a selection). `selections`: name, note, slices (that are here), gone (how many are not).
-    Sends `keep` (name, note, slices), `change` (a name), `look`.
+    `answering`: `BackgroundAnswers.progress`. Sends `keep` (name, note, slices), `change` (a name), `look`, and `act`:
+    stop, go on.
     """
 
-    _esm = script_of("marks", "browser")
+    _esm = script_of("marks", "answering", "browser")
     _css = Part._css + (STATIC / "marks.css").read_text(encoding="utf-8")
+    answering = T.Dict().tag(sync=True)
     slices = T.List().tag(sync=True)
     slice = T.Unicode("").tag(sync=True)
     filter = T.Dict({"kind": "all"}).tag(sync=True)

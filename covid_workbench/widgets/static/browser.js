@@ -4,16 +4,18 @@ const ROW = 46;
 /** The slices that a filter leaves, in the order asked for; `among`: a set of ids, or null for any. */
 function filtered(slices, filter, order, among = null) {
   const text = (filter.text ?? "").trim().toLowerCase(),
-    wrong = ({ said, label }, run = 0) => said[run] !== undefined && label && said[run] !== label;
+    wrong = (one) => judgement(one) === "wrong";
   const fits =
     {
-      right: (one) => one.said[0] && one.label && !wrong(one),
+      right: (one) => judgement(one) === "right",
       wrong: (one) => wrong(one),
       disagree: (one) => new Set(one.said).size > 1,
     }[filter.kind] ??
     (filter.kind?.startsWith("pattern:")
       ? (one) =>
-          one.label && `pattern:${one.said.map((said) => (said === one.label ? "1" : "0")).join("")}` === filter.kind
+          one.label &&
+          one.judged !== false &&
+          `pattern:${one.said.map((said) => (said === one.label ? "1" : "0")).join("")}` === filter.kind
       : () => true);
   const left = slices.filter(
     (one) =>
@@ -49,8 +51,13 @@ function render({ model, el }) {
       "data-key": "patients",
     }),
     space = h("div", { class: "cw-space" }),
-    live = connection(model, () => marks.draw()),
-    marks = marking(model, live, { listed: () => left, choose: (among) => set({ among }) });
+    live = connection(model, () => {
+      marks.draw();
+      drawAnswering();
+    }),
+    marks = marking(model, live, { listed: () => left, choose: (among) => set({ among }) }),
+    answering = h("div", {}),
+    key = h("span", {});
   view.append(space);
   el.append(
     h(
@@ -58,27 +65,22 @@ function render({ model, el }) {
       { class: "cw-card cw-browser" },
       h("div", { class: "cw-tools" }, tools, marks.element),
       count,
+      answering,
       view,
       h(
         "div",
         { class: "cw-note" },
-        h(
-          "span",
-          {},
-          h("i", { class: "cw-swatch" }),
-          " right ",
-          h("i", { class: "cw-swatch wrong" }),
-          " wrong; height: p",
-        ),
+        key,
         h("span", { text: `[ ] ${model.get("noun")}, { } patient, w next wrong, j disagreement` }),
       ),
     ),
   );
-  const wrong = (one) => one.said[0] !== undefined && one.label && one.said[0] !== one.label;
+  const wrong = (one) => judgement(one) === "wrong",
+    drawAnswering = () => keepFocus(answering, () => answering.replaceChildren(answeringLine(model, live)));
   const titleOf = (one) => {
     const label = one.label ? `, labelled ${one.label}` : "",
       said = one.said[0] ? `, ${one.said[0]} ${one.p?.toFixed(2)}` : "";
-    return one.id + label + said + (said && wrong(one) ? " ✗" : "");
+    return one.id + label + (said || ", not answered") + (wrong(one) ? " ✗" : "");
   };
   // without a kernel there is no other slice to show
   const go = (slice) => {
@@ -98,9 +100,11 @@ function render({ model, el }) {
           wrong: filtered(slices, { ...filter, kind: "wrong" }, "", amongOf(model)).length,
           disagree: filtered(slices, { ...filter, kind: "disagree" }, "", amongOf(model)).length,
         };
-      const bins = Array.from({ length: 16 }, () => [0, 0]);
-      for (const one of slices) if (one.p !== null) bins[Math.min(15, Math.floor(one.p * 16))][wrong(one) ? 1 : 0]++;
-      const most = Math.max(1, ...bins.map(([a, b]) => a + b)),
+      const stacked = ["unjudged", "right", "wrong"],
+        bins = Array.from({ length: 16 }, () => [0, 0, 0]);
+      for (const one of slices)
+        if (one.p !== null) bins[Math.min(15, Math.floor(one.p * 16))][stacked.indexOf(judgement(one))]++;
+      const most = Math.max(1, ...bins.map(([a, b, c]) => a + b + c)),
         range = (name, value) =>
           h("input", {
             type: "range",
@@ -183,22 +187,17 @@ function render({ model, el }) {
               h(
                 "svg",
                 { viewBox: "0 0 160 30", preserveAspectRatio: "none", "aria-hidden": "true" },
-                ...bins.flatMap(([a, b], n) => [
-                  h("rect", {
-                    x: n * 10 + 0.5,
-                    width: 9,
-                    y: 30 - (28 * (a + b)) / most,
-                    height: (28 * a) / most,
-                    class: "cw-right",
-                  }),
-                  h("rect", {
-                    x: n * 10 + 0.5,
-                    width: 9,
-                    y: 30 - (28 * b) / most,
-                    height: (28 * b) / most,
-                    class: "cw-wrong",
-                  }),
-                ]),
+                ...bins.flatMap((counts, n) =>
+                  counts.map((count, at) =>
+                    h("rect", {
+                      x: n * 10 + 0.5,
+                      width: 9,
+                      y: 30 - (28 * counts.slice(at).reduce((sum, one) => sum + one, 0)) / most,
+                      height: (28 * count) / most,
+                      class: `cw-${stacked[at]}`,
+                    }),
+                  ),
+                ),
               ),
               h("span", { class: "cw-ranges" }, range("low", filter.low ?? 0), range("high", filter.high ?? 1)),
             )
@@ -257,8 +256,7 @@ function render({ model, el }) {
                 "span",
                 {
                   class:
-                    "cw-slice" +
-                    (wrong(one) ? " wrong" : "") +
+                    `cw-slice ${judgement(one)}` +
                     (one.id === now ? " now" : "") +
                     (marked.has(one.id) ? " marked" : ""),
                   role: "option",
@@ -315,6 +313,23 @@ function render({ model, el }) {
   const stepped = (event) => (el.closest(".cw-explorer") ?? el).contains(event.target) && step(event.detail);
   document.addEventListener("cw-step", stepped);
   view.addEventListener("scroll", drawRows);
+  // answers arrive while the reader presses: what is pressed must not be drawn anew before it is let go
+  let pressed = false,
+    late = false;
+  const redraw = () => {
+    late = pressed;
+    if (pressed) return;
+    drawTools();
+    sift();
+  };
+  const released = () =>
+    setTimeout(() => {
+      pressed = false;
+      if (late) redraw();
+    });
+  el.addEventListener("pointerdown", () => (pressed = true));
+  document.addEventListener("pointerup", released);
+  document.addEventListener("pointercancel", released);
   let seen = false;
   const watch = new ResizeObserver(() => {
     if (!seen && view.clientHeight) {
@@ -327,14 +342,14 @@ function render({ model, el }) {
     live.stop,
     explorerKeys(el, keys),
     marks.stop,
-    onChange(model, ["slices", "filter", "browser_order", "marked", "selections", "markable"], () => {
-      drawTools();
-      sift();
-    }),
+    onChange(model, ["slices", "filter", "browser_order", "marked", "selections", "markable"], redraw),
+    () => ["pointerup", "pointercancel"].forEach((name) => document.removeEventListener(name, released)),
     onChange(model, ["slice"], () => {
       marks.draw();
       reveal();
     }),
+    onChange(model, ["answering"], drawAnswering),
+    onChange(model, ["slices"], () => key.replaceChildren(judgementKey(model.get("slices")))),
     () => watch.disconnect(),
     () => document.removeEventListener("cw-step", stepped),
   ];
