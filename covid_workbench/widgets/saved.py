@@ -131,7 +131,7 @@ def _plain(part: Part) -> dict:
     names = [name for name in part.keys if not name.startswith("_") and name not in ("layout", "tabbable", "tooltip")]
     traits = {name: getattr(part, name) for name in names}
     for name in LARGE:
-        if traits.get(name):
+        if isinstance(traits.get(name), (bytes, memoryview)) and traits[name]:
             traits[name] = packed(traits[name])
     plain = {
         name: {"base64": base64.b64encode(value).decode()} if isinstance(value, (bytes, memoryview)) else value
