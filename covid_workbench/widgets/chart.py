@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['SYMBOL_OF', 'MODEL_STYLES', 'PALETTE', 'SYMBOLS', 'DASHES', 'GREY', 'SVG_DASHES', 'Style', 'styles_of', 'Line',
-           'traces_of', 'LastingFigure', 'Chart', 'nice_ticks', 'text_of', 'curves_svg']
+           'traces_of', 'lasting_script', 'LastingFigure', 'Chart', 'nice_ticks', 'text_of', 'curves_svg']
 
 # %% ../../nbs/812_widgets.chart.ipynb #23be19c6
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ import traitlets as T
 from ..reports.run_report import MODEL_COLOURS
 from ..reports.svg import FONT, flow, tag, text, words_width
 from .curves import Curve
+from .parts import script_of
 
 # %% ../../nbs/812_widgets.chart.ipynb #c9f27424
 SYMBOL_OF = {
@@ -164,8 +166,34 @@ def _layout(x: str, y: str, log: bool, legend: bool) -> dict[str, Any]:
     )
 
 # %% ../../nbs/812_widgets.chart.ipynb #88fdb7d3
+def lasting_script(plotly: str) -> str:
+    """Plotly's browser module with `lasting.js` around its widget.
+
+    Raises `ValueError` where the module does not say which of its names is the default export.
+    """
+    found = None
+    for found in re.finditer(r"(?<=[{,])([\w$]+) as default(?=[,}])", plotly):
+        pass  # the last: earlier ones belong to modules inside texts
+    if not found:
+        raise ValueError("plotly's browser module has no default export: use a release from requirements.lock")
+    exported = f"{plotly[: found.start()]}cwLasting as default{plotly[found.end() :]}"
+    return f"{exported}\nconst cwLasting = (() => {{\n{script_of('lasting')}\nreturn lasting;\n}})()({found[1]});\n"
+
+# %% ../../nbs/812_widgets.chart.ipynb #9e3b2fab
 class LastingFigure(go.FigureWidget):
     "A figure that shows a reloaded or a second page what it shows now."
+
+    _esm = lasting_script(str(go.FigureWidget._esm))
+
+    def __init__(self, *args, **traits):
+        super().__init__(*args, **traits)
+        self.on_msg(self._appeared)
+
+    def _appeared(self, _, content, __) -> None:
+        if content.get("ready"):
+            self._keep()
+            self.send_state(["_widget_layout", "_widget_data", "_config", "_dom_classes"])
+            self.send({"alive": True})
 
     def redraw(self, traces: Sequence[dict], layout: dict[str, Any], *, same: bool) -> None:
         "Show these traces; `same`: they are those shown now, with other points or another look."

@@ -35,7 +35,7 @@ from covid_workbench.widgets.lesion_reader import (
     words_of_run,
 )
 from .parts import STATIC, Part, SliceView, enclosed, script_of
-from .saved import packed, page_of
+from .saved import RESEARCH, packed, page_of
 from .state import ReturningView, StateGuard, one_of, quietly
 
 # %% ../../nbs/817_widgets.lesions.ipynb #6b42a511
@@ -323,12 +323,13 @@ class _SavedView(_CountedView):
                     told[f"{name} {place}"] = packed(content)
                     left -= len(told[f"{name} {place}"]["deflate"])
             held[ids[place]] = [place, more]
-        return told | {"held_slices": held, "saved": True}
+        return told | {"held_slices": held}
 
     def page(self) -> str:
         "The volume on show as one HTML page that needs nothing else; the rest of it is read first."
         self.read_volume()
-        return page_of(SimpleNamespace(children=[self], links=[]), f"{self.volume}: {' '.join(self.about)}")
+        title, alone = f"{self.volume}: {' '.join(self.about)}", SimpleNamespace(children=[self], links=[])
+        return page_of(alone, title, notice=RESEARCH)
 
     def save(self, path: str | Path) -> None:
         "Write the view as .svg or .html. Raises `InputError` for another ending, `StorageError` when writing fails."

@@ -43,7 +43,7 @@ class Part(anywidget.AnyWidget):
 
     def _appeared(self, _, content, __) -> None:
         if content.get("ready"):
-            self.send_state()
+            self.send_state([name for name in self.keys if name not in ("_esm", "_css")])  # those it has
             self.send({"alive": True})
 
     def page_traits(self) -> dict[str, Any]:

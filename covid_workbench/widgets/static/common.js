@@ -65,27 +65,80 @@ function put(model, changes) {
   model.save_changes();
 }
 
+/** The widget itself: anywidget shows a part only some of it, and a change of a trait tells of the whole. */
+function wholeOf(model) {
+  let whole = null;
+  const told = (one) => (whole = one ?? null);
+  model.on("change:_asked", told);
+  model.set("_asked", (model.get("_asked") ?? 0) + 1);
+  model.off("change:_asked", told);
+  return whole?.comm === undefined && whole?.widget_manager === undefined ? null : whole;
+}
+
+/**
+ * Hear the kernel also where anywidget gave up. It waits two seconds for a part's module, and refuses every message to
+ * a part whose module came later, which stays as it was made: empty. Here the module is there, so that messages go to
+ * where anywidget would hand them on. What was refused before is lost: the part asks for it with `ready`.
+ */
+function hearLate(whole) {
+  const handlers = [];
+  for (let kind = whole; kind; kind = Object.getPrototypeOf(kind))
+    if (Object.hasOwn(kind, "_handle_comm_msg")) handlers.push(kind._handle_comm_msg);
+  if (handlers.length > 1) whole.comm?.on_msg?.((message) => handlers[1].call(whole, message));
+}
+
+const BUSY = "The kernel is busy. Looking goes on; what is asked is answered when it is free.",
+  SILENT = "No kernel answers. Looking goes on; other slices, what-ifs and saving need it: run the cell again.",
+  SAVED = "A saved page: looking goes on, what-ifs need the notebook.",
+  PATIENCE = 10; // seconds in which a kernel that is free answers
+
+/** What a front end says of its kernel: "busy", "idle", "none", or "unknown" where it does not say. */
+function kernelOf(whole) {
+  if (whole?.comm_live === false) return "none";
+  const kernel = whole?.widget_manager?.kernel;
+  if (!kernel?.status) return "unknown";
+  if (kernel.isDisposed || kernel.status === "dead") return "none";
+  return kernel.connectionStatus === "connected" && kernel.status === "idle" ? "idle" : "busy";
+}
+
 /**
  * Whether a kernel answers. It is asked when a part appears; it then sends the part's traits again, since a change
  * before the part was drawn may have been missed, and says that it is there. `changed` runs when that becomes known or
- * ends. Without an answer, everything that only changes the view still works.
+ * ends. Without an answer, everything that only changes the view still works; `words` then say why there is none: the
+ * kernel is busy, or it is free and has not answered for a while.
  */
 function connection(model, changed) {
-  const state = { alive: false };
-  const set = (alive) => {
-    if (state.alive !== alive) {
-      state.alive = alive;
-      changed?.();
-    }
+  const whole = wholeOf(model),
+    state = { alive: false, words: model.saved ? SAVED : "" };
+  let free = 0;
+  const set = (alive, words = "") => {
+    if (state.alive === alive && state.words === words) return;
+    Object.assign(state, { alive, words });
+    changed?.();
   };
-  const heard = (message) => message?.alive && set(true),
-    lost = () => set(false);
+  const heard = (message) => message?.alive && set(true);
+  const look = () => {
+    if (state.alive || model.saved) return;
+    const kernel = kernelOf(whole);
+    free = kernel === "busy" ? 0 : free + 1;
+    if (kernel === "busy") set(false, BUSY);
+    else if (kernel === "none" || free > PATIENCE) set(false, SILENT);
+  };
+  const turned = () => {
+    free = 0;
+    set(false);
+    if (whole?.comm_live) model.send({ ready: true });
+    else look();
+  };
   model.on("msg:custom", heard);
-  model.on("comm_live_update", lost);
+  model.on("comm_live_update", turned);
+  hearLate(whole);
   model.send({ ready: true });
+  const looking = setInterval(look, 1000);
   state.stop = () => {
+    clearInterval(looking);
     model.off("msg:custom", heard);
-    model.off("comm_live_update", lost);
+    model.off("comm_live_update", turned);
   };
   return state;
 }

@@ -13,9 +13,6 @@ const HELP = [
   ["this sheet", "?"],
 ];
 
-const STILL =
-  "No kernel answers. Looking goes on; other slices, what-ifs and saving need the kernel: run the cell again.";
-
 async function download(name, content, type) {
   const address = URL.createObjectURL(new Blob([content], { type }));
   h("a", { href: address, download: name }).click();
@@ -64,7 +61,7 @@ function render({ model, el }) {
       told.textContent = words;
     };
   const act = (what, more = {}) =>
-    live.alive ? model.send({ act: what, ...more }) : say("No kernel answers: run the cell again for this.");
+    live.alive ? model.send({ act: what, ...more }) : say(live.words || "The kernel has not answered yet.");
   const draw = () =>
     keepFocus(bar, () => {
       const dirty = model.get("dirty"),
@@ -149,19 +146,11 @@ function render({ model, el }) {
     );
     say(`${message.save} is in your downloads.`);
   };
-  const known = () => {
-    // said at the top when it lasts, taken back when the kernel is there
-    clearTimeout(waiting);
-    if (live.alive) {
-      if (told.textContent === STILL) say("");
-    } else waiting = setTimeout(() => say(STILL), 3000);
-  };
-  let waiting = 0;
   const live = connection(model, () => {
     draw();
-    known();
+    if (live.words) say(live.words);
+    else if ([BUSY, SILENT].includes(told.textContent)) say(""); // taken back when the kernel is there
   });
-  known();
   model.on("msg:custom", hear);
   // JupyterLab drops the end of its address while it loads; the first navigation still has it
   const opened = performance.getEntriesByType("navigation")[0]?.name ?? "";
@@ -185,7 +174,6 @@ function render({ model, el }) {
   };
   const stops = [
     live.stop,
-    () => clearTimeout(waiting),
     explorerKeys(el, keys, window),
     onChange(model, ["runs", "where", "dirty", "can_undo", "can_redo"], draw),
     () => model.off("msg:custom", hear),

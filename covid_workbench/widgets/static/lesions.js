@@ -668,11 +668,11 @@ function render({ model: outer, el }) {
       ? ""
       : entry.error
         ? entry.error
-        : live.alive
-          ? "reading this slice …"
-          : outer.get("saved")
-            ? `This page holds the pictures of ${Object.keys(held).length} slices; this one is not among them.`
-            : "No kernel answers, and this slice was not sent yet. Run the cell again.";
+        : outer.saved
+          ? `This page holds the pictures of ${Object.keys(held).length} slices; this one is not among them.`
+          : live.words
+            ? `${live.words} This slice was not sent yet.`
+            : "reading this slice …";
     const want = NEIGHBOURS.map((far) => entries[number + far]?.id).filter(
       (id) => id && !kept.has(id) && !asked.has(id),
     );
@@ -725,7 +725,7 @@ function render({ model: outer, el }) {
       key_note: "Keys act while the browser has the focus. Research software, not a medical device.",
       reset_words: ["Reset", "score, IoU and classes as at first"],
     },
-    leave = outer.get("saved") ? () => {} : header.render({ model: within(outer, { ...own, ...words }), el: tools });
+    leave = outer.saved ? () => {} : header.render({ model: within(outer, { ...own, ...words }), el: tools });
   const button = (key, text, label, onclick, more = {}) =>
     h("button", { class: "cw-button", "data-key": key, text, title: label, "aria-label": label, onclick, ...more });
   const run = h("span", { class: "cw-run" }),

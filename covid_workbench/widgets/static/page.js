@@ -40,6 +40,7 @@ function stand(values) {
   const heard = {},
     tell = (event, message) => [...(heard[event] ?? [])].forEach((run) => run(message));
   return {
+    saved: true,
     get: (name) => values[name],
     on: (event, run) => (heard[event] ??= []).push(run),
     off: (event, run) => {

@@ -269,7 +269,7 @@ function render({ model, el }) {
       mode = model.get("off_mode");
     const words = [
       !live.alive
-        ? "No kernel answers: looking goes on, what-ifs need it."
+        ? live.words
         : model.get("frozen")
           ? model.get("frozen")
           : heldBy(model)?.players.length

@@ -604,11 +604,11 @@ function render({ model, el }) {
   const [part, names] = DRAWN[model.get("part")];
   el.classList.add("cw", "cwr", `cwr-part-${model.get("part")}`);
   const stops = [
+    connection(model).stop,
     onChange(model, names, part(model, el)),
     ownKeys(el),
     ...(model.get("part") === "table" ? [watchWidth(el)] : []),
   ];
-  model.send({ ready: true });
   return () => stops.forEach((stop) => stop());
 }
 

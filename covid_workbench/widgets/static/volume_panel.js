@@ -160,7 +160,7 @@ function render({ model, el }) {
   };
   const drawFoot = () => {
     const mode = model.get("off_mode"),
-      words = [live.alive ? "" : "No kernel answers: looking goes on, what-ifs need it.", ...model.get("notes")];
+      words = [live.words, ...model.get("notes")];
     foot.replaceChildren(
       ...(model.get("reading").length ? [offChoice(model, SLICE_OFF_HELP, still(), SLICE_OFF_HELP[mode])] : []),
       ...words.filter(Boolean).map((text) => h("span", { text })),

@@ -1,0 +1,69 @@
+"""Explorers where the browser is slow: anywidget gives up on a part whose module takes more than two seconds."""
+
+from lab import Lab, expect
+from test_attention_explorer import OPEN, answered, shown
+
+# what a slow browser does now and then, every time
+GIVE_UP = """
+const after = AbortSignal.timeout;
+AbortSignal.timeout = (milliseconds) => after(milliseconds === 2000 ? 0 : milliseconds);
+"""
+GAVE_UP = "Failed to initialize model"  # what anywidget writes in the console then
+PARTS = {  # what each part of the attention explorer shows once it has heard of the slice
+    "header": ".cw-where:not(:empty)",
+    "slices": ".cw-slice.now",
+    "canvas": ".cw-hit",
+    "rows": ".cw-row[data-slot='1']",
+    "effects": ".cw-row[data-slot='1'] .cw-cell:last-child b:not(:empty)",
+    "verdict": ".cw-class[data-class] .cw-probability",
+    "inspector": ".cw-inspector img",
+    "agreement": ".cw-plot",
+    "orders": ".cw-order .cw-dot",
+}
+
+
+def opened(lab: Lab, code: str, timeout: int):
+    "The explorer of `code` with every part filled; returns its page."
+    lab.open(lab.server.notebook("x.ipynb", OPEN + code, "ex", "None"))
+    return filled(lab, timeout)
+
+
+def filled(lab: Lab, timeout: int):
+    lab.run_all()
+    for part, selector in PARTS.items():
+        lab.page.locator(selector).first.wait_for(timeout=timeout, state="attached")
+        print(part)
+    lab.idle()
+    return lab.page
+
+
+def asked(lab: Lab, page, timeout: int) -> None:
+    "A what-if is answered as Python answers it, and every part goes on."
+    row = page.locator(".cw-row[data-slot='2']").first
+    region = row.get_attribute("data-region")
+    row.locator(".cw-switch").click(timeout=timeout)
+    page.locator(".cw-said", has_text="→").wait_for(timeout=timeout)
+    page.locator(".cw-order .cw-dot").first.wait_for(timeout=timeout)
+    lab.idle()
+    assert shown(page) == answered(lab, f"Question(off=({region},))")
+    expect(page.locator(".cw-message", has_text="No kernel")).to_have_count(0)
+
+
+def forget(lab: Lab) -> None:
+    "What anywidget says of its own giving up is no trouble of the page."
+    lab.trouble[:] = [one for one in lab.trouble if GAVE_UP not in one]
+
+
+def test_parts_that_anywidget_gave_up_are_filled_and_answer(lab, runs):
+    lab.page.add_init_script(GIVE_UP)
+    page = opened(lab, f"ex = AttentionExplorer('{runs}/lstm2')", 60000)
+    asked(lab, page, 30000)
+    forget(lab)
+
+
+def test_no_part_is_blank_in_a_browser_six_times_as_slow(lab, runs):
+    lab.open(lab.server.notebook("x.ipynb", OPEN + f"ex = AttentionExplorer('{runs}/lstm2')", "ex", "None"))
+    lab.context.new_cdp_session(lab.page).send("Emulation.setCPUThrottlingRate", {"rate": 6})
+    page = filled(lab, 120000)
+    asked(lab, page, 60000)
+    forget(lab)
