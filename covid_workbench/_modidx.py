@@ -4239,6 +4239,7 @@ d = {
    'covid_workbench.widgets.lesions._UndoingView._listen': ('widgets.lesions.html#_undoingview._listen', 'covid_workbench/widgets/lesions.py'),
    'covid_workbench.widgets.lesions._UndoingView._put': ('widgets.lesions.html#_undoingview._put', 'covid_workbench/widgets/lesions.py'),
    'covid_workbench.widgets.lesions._UndoingView._told': ('widgets.lesions.html#_undoingview._told', 'covid_workbench/widgets/lesions.py'),
+   'covid_workbench.widgets.lesions._UndoingView.apply_state': ('widgets.lesions.html#_undoingview.apply_state', 'covid_workbench/widgets/lesions.py'),
    'covid_workbench.widgets.lesions._UndoingView.redo': ('widgets.lesions.html#_undoingview.redo', 'covid_workbench/widgets/lesions.py'),
    'covid_workbench.widgets.lesions._UndoingView.reset': ('widgets.lesions.html#_undoingview.reset', 'covid_workbench/widgets/lesions.py'),
    'covid_workbench.widgets.lesions._UndoingView.undo': ('widgets.lesions.html#_undoingview.undo', 'covid_workbench/widgets/lesions.py'),

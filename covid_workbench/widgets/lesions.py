@@ -244,6 +244,12 @@ class _UndoingView(_ReturningView):
         self.observe(lambda _: self._note_state(), [name for name in LESION_STATE.kinds if name != "run"])
         self._told()
 
+    def apply_state(self, wanted: Mapping[str, Any]) -> None:
+        "Show a checked state; what came before it is not undone."
+        super().apply_state(wanted)
+        self.history.clear()
+        self._told()
+
     def _choices(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in CHOSEN}
 
