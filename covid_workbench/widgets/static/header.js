@@ -48,8 +48,9 @@ function render({ model, el }) {
       h("p", {
         class: "cw-note",
         text:
+          model.get("key_note") ??
           "Keys act while the explorer has the focus. Attention is where the model looked, not why it decided. " +
-          "Research software, not a medical device.",
+            "Research software, not a medical device.",
       }),
     );
   el.append(bar, told, sheet);
@@ -64,6 +65,7 @@ function render({ model, el }) {
   const draw = () =>
     keepFocus(bar, () => {
       const dirty = model.get("dirty"),
+        [reset, back] = model.get("reset_words") ?? ["Reset what-if Esc", "the run as evaluated"],
         button = (key, text, title, onclick, more = {}) =>
           h("button", { class: "cw-button", "data-key": key, title, text, onclick, ...more });
       bar.replaceChildren(
@@ -78,20 +80,22 @@ function render({ model, el }) {
               h("span", { class: "cw-soft", text: ` ${name[1]}` }),
             ),
           ),
-        h(
-          "span",
-          { class: "cw-group" },
-          button("back", "‹", `the ${noun} before, [`, () => step(-1), { "aria-label": `the ${noun} before` }),
-          h("b", { class: "cw-where", text: model.get("where") }),
-          button("on", "›", `the next ${noun}, ]`, () => step(1), { "aria-label": `the next ${noun}` }),
-        ),
+        model.get("where") === null
+          ? "" // a part that has its own
+          : h(
+              "span",
+              { class: "cw-group" },
+              button("back", "‹", `the ${noun} before, [`, () => step(-1), { "aria-label": `the ${noun} before` }),
+              h("b", { class: "cw-where", text: model.get("where") }),
+              button("on", "›", `the next ${noun}, ]`, () => step(1), { "aria-label": `the next ${noun}` }),
+            ),
         h("span", { class: "cw-grow" }),
         button("undo", "↶ Undo", "Ctrl Z", () => act("undo"), { disabled: !model.get("can_undo") || !live.alive }),
         button("redo", "↷", "Ctrl Shift Z", () => act("redo"), {
           disabled: !model.get("can_redo") || !live.alive,
           "aria-label": "redo",
         }),
-        button("reset", dirty ? "Reset what-if Esc" : "Reset", "the run as evaluated", () => act("reset"), {
+        button("reset", dirty ? reset : "Reset", back, () => act("reset"), {
           disabled: !dirty || !live.alive,
           class: "cw-button" + (dirty ? " cw-strong" : ""),
         }),

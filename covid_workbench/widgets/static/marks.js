@@ -22,14 +22,7 @@ function marking(model, live, { listed, choose }) {
     note = h("textarea", { class: "cw-search", rows: 2, "aria-label": "note on the selection" }),
     keep = h("button", { class: "cw-button", "data-key": "keep", text: "Keep" }),
     told = h("div", { class: "cw-note", role: "status" }),
-    form = h(
-      "details",
-      { class: "cw-keep" },
-      h("summary", { text: "Keep the marked slices beside the run" }),
-      name,
-      note,
-      keep,
-    ),
+    form = h("details", { class: "cw-keep" }, h("summary", { text: "Keep the marked slices" }), name, note, keep),
     element = h("div", { class: "cw-marks", hidden: !model.get("markable") }, bar, menu, form, told);
   name.placeholder = "name, such as: edge of the lung";
   note.placeholder = "note: what is to be seen";
