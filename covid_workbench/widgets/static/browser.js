@@ -69,7 +69,14 @@ function render({ model, el }) {
       ),
     ),
   );
-  const live = connection(model),
+  /** What is shown is dim while it is not what the list and the reader have chosen. */
+  const opening = () => {
+    const root = el.closest(".cw-explorer") ?? el,
+      waits = live.alive && Boolean(model.get("opened")) && model.get("opened") !== model.get("slice");
+    root.toggleAttribute("data-opening", waits);
+    root.setAttribute("aria-busy", waits);
+  };
+  const live = connection(model, () => opening()),
     wrong = (one) => one.said[0] !== undefined && one.label && one.said[0] !== one.label;
   const titleOf = (one) => {
     const label = one.label ? `, labelled ${one.label}` : "",
@@ -323,6 +330,7 @@ function render({ model, el }) {
       sift();
     }),
     onChange(model, ["slice"], reveal),
+    onChange(model, ["slice", "opened"], opening),
     () => watch.disconnect(),
     () => document.removeEventListener("cw-step", stepped),
   ];
