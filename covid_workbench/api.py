@@ -20,9 +20,9 @@ from torch import nn
 
 # %% auto #0
 __all__ = ['OBJECTS_OF_COUNT', 'list_models', 'create_model', 'class_names', 'register_model', 'open_slices', 'check_data',
-           'phantom', 'cache_folder', 'Answers', 'answer_picture', 'AttentionTable', 'OpenRun', 'predict_any',
-           'attention_table', 'explore_run', 'open_run', 'compare_volumes', 'data_settings', 'train', 'experiment_of',
-           'run_study']
+           'phantom', 'cache_folder', 'Answers', 'answer_picture', 'AttentionTable', 'OpenRun', 'evaluate_elsewhere',
+           'predict_any', 'attention_table', 'explore_run', 'open_run', 'compare_volumes', 'data_settings', 'train',
+           'experiment_of', 'run_study']
 
 # %% ../nbs/902_api.ipynb #e123e8da
 from .data.colours import class_colours
@@ -42,6 +42,7 @@ from covid_workbench.evaluation.answers import (
     region_frame,
     surely,
 )
+from .evaluation.external import evaluate_on
 from .evaluation.inference import Prediction, no_region_note, predict_slices
 from .evaluation.volume_answers import KeptRule, reads_volumes, rule_of
 from .evaluation.volume_inputs import VolumeAnswers, answer_volumes, join_slices
@@ -52,6 +53,7 @@ from .models.cards import CARDS, display_name
 from .reports.pictures import SlicePicture, slice_picture
 from .runs.datasets import relabelled
 from .runs.experiment import GROUP_OF, Experiment, source_description
+from .runs.external import ExternalAnswers
 from .runs.load import load_model
 from .runs.run import Run
 from .runs.test_uses import log_looks
@@ -338,8 +340,13 @@ class OpenRun(Run):
         "The trained model in evaluation mode; `InputError` for a run that is not complete."
         return load_model(self, "auto")
 
-    def evaluate(self, splits: Sequence[str] = ("validation", "test"), **options: Any) -> dict[str, Any]:
-        "Score the run on whole splits; the metrics, which are written into the run. `options`: `device`, `progress`."
+    def evaluate(self, splits: Sequence[str] = ("validation", "test"), data: Any = None, **options: Any) -> dict:
+        """Score the run on whole splits; the metrics, which are written into the run. `options`: `device`, `progress`.
+
+        `data`: a table or folders to score it on instead, in `external/NAME` within the run (and `name` an option).
+        """
+        if data is not None:
+            return evaluate_elsewhere(self, data, **options).metrics
         return scoring.evaluate(self, splits=splits, **options)
 
     def predict(self, inputs: Inputs, *, score: float = 0.5, batch: int = 8, rule: str = "") -> Answers | VolumeAnswers:
@@ -360,6 +367,16 @@ class OpenRun(Run):
     def explore(self, data: SliceTable | str | Path | None = None) -> Any:
         "The attention explorer on this run, for a notebook; `data`: other slices than its test patients."
         return explore_run(self, data)
+
+# %% ../nbs/902_api.ipynb #d7076ea2
+def evaluate_elsewhere(
+    run: Run, data: SliceTable | str | Path | Sequence[str | Path], name: str = "", **options: Any
+) -> ExternalAnswers:
+    "Score a run on a table or on folders (see `evaluate_on`). Raises `InputError` for data that do not fit the run."
+    if isinstance(data, SliceTable):
+        return evaluate_on(run, data, name, **options)
+    given = [data] if isinstance(data, str | Path) else list(data)
+    return evaluate_on(run, open_slices(given), name, given=given, **options)
 
 # %% ../nbs/902_api.ipynb #f240d98d
 def predict_any(run: OpenRun, inputs: Inputs, score: float, batch: int, rule: str = "") -> Answers | VolumeAnswers:

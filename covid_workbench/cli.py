@@ -23,6 +23,7 @@ from covid_workbench import (
     card_commands,
     data_commands,
     explain_commands,
+    external_commands,
     page_commands,
     score_commands,
     volume_commands,
@@ -206,12 +207,16 @@ def train_arguments(command: argparse.ArgumentParser) -> None:
 
 # %% ../nbs/950_cli.ipynb #6c2a0e9e
 def evaluate(args: argparse.Namespace) -> None:
-    "score a complete run on its validation and test patients"
+    "score a complete run on its validation and test patients, or on other data"
     from covid_workbench.api import open_run
     from covid_workbench.ranks import process_group, rank
     from covid_workbench.reports.run_report import score_table
     from covid_workbench.reports.volume_report import slice_sentence
 
+    if args.data:
+        external_commands.evaluate_elsewhere(args)
+        return
+    external_commands.refuse_without_data(args)
     run = open_run(args.run)
     with process_group():
         metrics, first = run.evaluate(device=args.device), rank() == 0
@@ -231,6 +236,7 @@ def evaluate_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("run", type=name_word)
     command.add_argument("--device", type=device_word, help="auto, cpu or cuda (default: as in training)")
     command.add_argument("--json", action="store_true", help="print all figures as JSON")
+    external_commands.external_arguments(command)
 
 # %% ../nbs/950_cli.ipynb #943c3d64
 def settings(args: argparse.Namespace) -> None:

@@ -14,11 +14,15 @@ from .arguments import device_word, name_word, whole_number
 def page(args: argparse.Namespace) -> None:
     "write a run's most telling slices as one HTML page that answers what is off"
     from covid_workbench.runs.run import Run
+    from covid_workbench.runs.selections import selection_named
     from covid_workbench.widgets.answering_page import write_page
 
     run = Run.open(args.run)
     options = dict(split=args.split, ids=args.ids or (), count=args.count, look=args.look, device=args.device)
-    path, chosen = write_page(run, args.out, **options)
+    selection = selection_named(run, args.selection) if args.selection else None
+    path, chosen = write_page(run, args.out, selection=selection, **options)
+    if selection and (gone := selection.words_of_missing(run.shown_table().frame["id"])):
+        print(f"Note: {gone}")
     for one in chosen:
         print(f"{one.group}: {one.id}. {one.words}")
     print(f"Page: {path.resolve()}, {len(chosen)} slices, {path.stat().st_size / 1e6:.1f} MB")
@@ -27,9 +31,10 @@ def page(args: argparse.Namespace) -> None:
 def page_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("run", type=name_word, help="a run folder")
     command.add_argument("--split", choices=("train", "validation", "test"), default="test", help="(default test)")
-    command.add_argument(
-        "--ids", nargs="+", type=name_word, metavar="SLICE", help="these slices instead of the telling"
-    )
+    which = command.add_mutually_exclusive_group()
+    which.add_argument("--ids", nargs="+", type=name_word, metavar="SLICE", help="these slices instead of the telling")
+    marked = "the slices that were marked in the explorer under this name, of any split, or in this file"
+    which.add_argument("--selection", type=name_word, metavar="NAME", help=marked)
     command.add_argument("--count", type=whole_number(1, 200), default=12, help="how many slices (default 12)")
     look = "of how many slices attention is compared with effect (default 60)"
     command.add_argument("--look", type=whole_number(0, 100_000), default=60, help=look)

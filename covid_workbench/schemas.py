@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['Check', 'ANYTHING', 'TEXT', 'NUMBER', 'COUNT', 'DURATION', 'SHARE', 'OBJECT', 'FORMAT', 'RECORD', 'EXPERIMENT',
            'WARM_START', 'DIVERGED', 'CHECKPOINT', 'COST', 'CLASSIFICATION', 'SLICE_ANSWERS', 'SCORES', 'METRICS',
-           'STATES', 'STATE', 'FAILURE', 'PROGRESS', 'CELL', 'MANIFEST', 'SCHEMAS', 'COLUMNS_OF', 'Misfit', 'value_of',
-           'one_of', 'maybe', 'list_of', 'map_of', 'object_of', 'check_content', 'read_checked', 'read_checked_csv']
+           'STATES', 'STATE', 'FAILURE', 'PROGRESS', 'CELL', 'MANIFEST', 'EXPLANATION', 'SCHEMAS', 'COLUMNS_OF',
+           'Misfit', 'value_of', 'one_of', 'maybe', 'list_of', 'map_of', 'object_of', 'check_content', 'read_checked',
+           'read_checked_csv']
 
 # %% ../nbs/006_schemas.ipynb #b3053b6c
 import io
@@ -250,6 +251,17 @@ MANIFEST = object_of(
     }
 )
 
+# %% ../nbs/006_schemas.ipynb #expl0006
+_OF_SLICES = list_of(maybe(NUMBER), 3)  # value, and the ends of its interval
+_GROUPS = {name: _OF_SLICES for name in ("all", "right", "wrong")} | {"classes": map_of(_OF_SLICES)}
+EXPLANATION = object_of(
+    {"format": COUNT, "split": TEXT, "modes": list_of(TEXT), "seed": COUNT, "weights": TEXT, "method": TEXT}
+    | dict.fromkeys(("slices", "of", "explained", "without_regions", "patients", "unknown_patients"), COUNT)
+    | {"sampled_error": NUMBER, "answers": list_of(TEXT), "of_best": map_of(_OF_SLICES)}
+    | {"figures": map_of(object_of(_GROUPS | {"slices": COUNT, "patients": COUNT}))}
+    | {"chance": map_of(object_of({"mean": _OF_SLICES, "passed": _OF_SLICES})), "curves": map_of(list_of(_OF_SLICES))}
+)
+
 # %% ../nbs/006_schemas.ipynb #d17025eb
 _FIGURE = value_of("a number", lambda value: value is None or isinstance(value, int | float) and value is not True)
 _ROW = object_of({"model": TEXT, "weighted F1?": _FIGURE, "AP@0.5?": _FIGURE})  # NaN stood for no figure
@@ -270,6 +282,7 @@ SCHEMAS: dict[str, Check] = {
     "phantom": object_of({"format": COUNT, "patients": COUNT, "seed": COUNT, "settings": OBJECT}),
     "contents": object_of({"files": map_of(TEXT)}),
     "volume_rule": object_of({"rule": TEXT, "why": TEXT}),
+    "explanation": EXPLANATION,
 }
 
 # %% ../nbs/006_schemas.ipynb #a0366873

@@ -10,6 +10,7 @@ import pytest
 
 from covid_workbench import card_commands
 from covid_workbench.errors import InputError
+from covid_workbench.evaluation.explanation import explain_run, explained_of
 from covid_workbench.reports.card import CARD_FILES, card_json, card_page, write_card
 from covid_workbench.reports.checklists import FACTS, answered, checklist_items, read_answers, shares
 from covid_workbench.reports.croissant import CONFORMS_TO, REQUIRED
@@ -203,3 +204,14 @@ def test_the_command_is_light_until_it_runs():
     code = "import sys, covid_workbench.card_commands; print(any(name in sys.modules for name in ('torch', 'pandas')))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == "False", done.stderr
+
+
+def test_intervals_and_explanations_of_the_run_stand_on_the_card(scored):
+    held = scored.metrics["test"]["certainty"]
+    low, high = held["detection"]["figures"]["AP@0.5"][1:]
+    assert f"({low:.3f} to {high:.3f})" in found(scored, "results").text
+    assert held["classification"]["method"] in found(scored, "uncertainty").text
+    assert found(scored, "explanation").status == "missing"
+    explain_run(scored, slices=2, repeats=20, progress=False)
+    told = found(scored, "explanation")
+    assert told.files == ("explanation.json",) and explained_of(scored).summary["answers"][0] in told.text

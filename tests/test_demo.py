@@ -16,7 +16,8 @@ from covid_workbench.errors import InputError
 from covid_workbench.evaluation.baselines import box_features
 from covid_workbench.evaluation.classification import logistic_regression
 from covid_workbench.runs.datasets import ExperimentData, prepare_data
-from covid_workbench.runs.load import load_model
+from covid_workbench.runs.load import build_model, load_model
+from covid_workbench.training.stages import stages_of
 
 
 def test_boxes_and_scores_are_those_of_the_ranked_regions(finished):
@@ -105,6 +106,20 @@ def test_the_plain_backbone_gets_its_time_by_whole_steps(tmp_path, monkeypatch):
     if not torch.cuda.is_available():
         with pytest.raises(InputError, match="no GPU"):
             demo.epochs_in(100, tiny(model="classifier", device="cuda"), parts)
+
+
+def test_the_time_of_the_plain_backbone_is_that_of_a_machine_as_busy_as_it_was(tmp_path, monkeypatch):
+    "A detector whose steps took half as long in training as now: half the seconds of now were counted then."
+    experiment = tiny(model="classifier", epochs=4, classification_batch=4, validate_every=2)
+    parts = ExperimentData(experiment, prepare_data(experiment.data, tmp_path, progress=False))
+    found = tiny(model="mask-rcnn", detector_epochs=4, validate_every=2)
+    [stage] = stages_of(build_model(found), ExperimentData(found, parts.table), torch.device("cpu"))
+    monkeypatch.setattr(demo, "load_model", lambda run, device: build_model(run.experiment))
+    monkeypatch.setattr(demo.time, "monotonic", itertools.count().__next__)
+    alone, ticks = demo.epochs_in(100, experiment, parts), stage.steps * (1 + 1 / stage.validate_every)
+    for share, factor in ((1, 1), (0.5, 2)):
+        detector = types.SimpleNamespace(experiment=found, training_seconds=share * ticks)
+        assert demo.epochs_in(100, experiment, parts, detector) == pytest.approx(factor * alone, abs=0.01)
 
 
 def test_demos_are_summarised(tmp_path):

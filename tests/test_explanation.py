@@ -18,10 +18,10 @@ from covid_workbench.data.slices import Slice
 from covid_workbench.errors import InputError
 from covid_workbench.evaluation import explanation as module
 from covid_workbench.evaluation.explained_figures import explanation_figures, mean_over_patients, share_of_best
-from covid_workbench.evaluation.explained_runs import agreement_of_runs, box_overlaps
+from covid_workbench.evaluation.explained_runs import agreement_of_runs, box_overlaps, explained_over_runs
 from covid_workbench.evaluation.explained_slice import Answers, explain_slice
 from covid_workbench.evaluation.explained_words import explained_words
-from covid_workbench.evaluation.explanation import chosen_rows, explain_run, explained_of, modes_of
+from covid_workbench.evaluation.explanation import Explained, chosen_rows, explain_run, explained_of, modes_of
 from covid_workbench.evaluation.other_weights import branches_of, equal_weights, shuffled_labels, untrained_head
 from covid_workbench.evaluation.rank_checks import along, best_gains, chance_of, finds, gain, random_area, rho
 from covid_workbench.evaluation.region_places import lungs_of, places_in, region_places
@@ -381,3 +381,24 @@ def test_the_command_says_the_answers_and_writes_a_page(finished, explained, tmp
     page = (tmp_path / "explanation.html").read_text()
     assert "Does attention agree with what counts?" in page and "http://www.w3.org/2000/svg" in page
     assert explained_of(tmp_path).summary["slices"] == 2
+
+
+def test_figures_over_seeds_count_the_runs_that_are_more_than_chance():
+    def run(rho, auc, gain, ends=(-0.1, 0.1)):
+        figures = {"rho_gradient_dropped": {"all": rho}, "auc_attention": {"all": auc}, "regions": {"all": [8, 7, 9]}}
+        chance = {"rho_gradient_dropped": {"mean": [0, *ends]}}
+        return Explained(None, None, {"figures": figures, "chance": chance, "of_best": {"deletion_attention": gain}})
+
+    nothing = [None] * 3
+    runs = [
+        run([0.3, 0.2, 0.4], [0.8, 0.7, 0.9], [-0.4, -0.5, -0.3]),
+        run([0.08, 0.02, 0.2], [0.6, 0.4, 0.8], nothing),
+        run([0.7, 0.5, 0.8], nothing, nothing),
+    ]
+    table = explained_over_runs(runs).set_index("figure")
+    assert table.loc["rho_gradient_dropped"].tolist() == [3, pytest.approx(0.36), 0.08, 0.7, 2, 0]  # 0.08 is in reach
+    assert table.loc["auc_attention"].tolist() == [2, pytest.approx(0.7), 0.6, 0.8, 1, 0]
+    assert table.loc["deletion_attention"].tolist() == [1, -0.4, -0.4, -0.4, 0, 1]
+    assert table.loc["regions", "more than by chance":].isna().all()
+    with pytest.raises(InputError, match="no explained run"):
+        explained_over_runs([])

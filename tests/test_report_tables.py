@@ -9,7 +9,7 @@ from covid_workbench.reports.run_report import html_table, learning_curves
 from covid_workbench.studies.formats import bar_chart, table_html, table_latex
 from covid_workbench.studies.report import REPORT_STYLE, _frame_html, _reading
 from covid_workbench.studies.study import Table
-from covid_workbench.studies.tables import Figure, FilledTable, Row
+from covid_workbench.studies.tables import Figure, FilledTable, Row, _interval
 
 ROWS = [
     {"model": "ours", "weighted F1": 0.8, "sensitivity CP": 0.7, "sensitivity Normal": 0.9},
@@ -70,3 +70,22 @@ def test_long_words_break_in_plain_tables():
     page = _frame_html(pd.DataFrame({"item": ["own models"], "value": ["x" * 500]}))
     assert '<table class="plain">' in page and "table.plain td" in REPORT_STYLE
     assert "overflow-wrap:anywhere" in REPORT_STYLE.partition("table.plain")[2].partition("}")[0]
+
+
+def test_a_single_seed_has_the_interval_of_every_figure_that_its_metrics_keep():
+    figures = {"AP@0.5": [0.4, 0.31, 0.52], "AP@[.5:.95]": [0.1, None, None]}
+    certain = {"classification": {"figures": {"accuracy": [0.8, 0.7, 0.9]}}, "detection": {"figures": figures}}
+    certain["merged"] = {"figures": {"AP@0.5": [0.5, 0.45, 0.61]}}
+    scores = {"classification": {"f1_interval": [0.6, 0.7]}, "certainty": certain}
+    spreads = {name: Figure(n=1, interval=_interval({"test": scores}, name)).spread for name in (*figures, *NAMES)}
+    assert spreads == {
+        "AP@0.5": "0.31–0.52",
+        "AP@[.5:.95]": "–",
+        "AP@0.5 merged": "0.45–0.61",
+        "AP@0.5 ceiling": "",
+        "accuracy": "0.70–0.90",
+        "weighted F1": "0.60–0.70",
+    }
+
+
+NAMES = ("AP@0.5 merged", "AP@0.5 ceiling", "accuracy", "weighted F1")

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PICTURES', 'Inputs', 'WITHOUT_TRUTH', 'BOX', 'SlicesInMemory', 'slice_of_array', 'slices_of_volume', 'table_of_files',
-           'readable', 'table_of', 'shown_as_by', 'dataset_for', 'rounded', 'branch_names', 'class_frame',
-           'region_frame', 'surely', 'lesion_frame']
+           'without_truth', 'readable', 'table_of', 'shown_as_by', 'dataset_for', 'rounded', 'branch_names',
+           'class_frame', 'region_frame', 'surely', 'lesion_frame']
 
 # %% ../../nbs/310_evaluation.answers.ipynb #59997b8a
 import dataclasses
@@ -122,10 +122,8 @@ def table_of_files(paths: Iterable[str | Path], left_out: list[tuple[str, str]] 
                 raise
             problems.append((str(path), error))
             continue
-        files = zip(table.frame["folder"], table.frame["image"])
-        images = [os.path.realpath(table.roots[folder] / name) for folder, name in files]
-        frames.append(table.frame.assign(image=images, **WITHOUT_TRUTH))
-        notes += table.notes if kind_of(images[0]) != "picture" else ()
+        frames.append(_bare(table))
+        notes += table.notes if kind_of(frames[-1]["image"].iloc[0]) != "picture" else ()
     if not frames:
         raise problems[0][1] if problems else InputError("nothing to predict: no file is named")
     if problems:
@@ -137,6 +135,20 @@ def table_of_files(paths: Iterable[str | Path], left_out: list[tuple[str, str]] 
 # %% ../../nbs/310_evaluation.answers.ipynb #5e3853e6
 # names of other data mean nothing to the run that answers
 WITHOUT_TRUTH = dict.fromkeys(("label", "mask", "mask_values", "mask_turn", "lungs", "lungs_turn"), "") | {"folder": 0}
+
+
+def _bare(table: SliceTable) -> pd.DataFrame:
+    "The rows of a table with whole paths, and nothing that is known of the slices."
+    files = zip(table.frame["folder"], table.frame["image"])
+    images = [os.path.realpath(table.roots[folder] / name) for folder, name in files]
+    return table.frame.assign(image=images, **WITHOUT_TRUTH)
+
+
+def without_truth(table: SliceTable) -> SliceTable:
+    "The slices of a table as if nothing were known of them, to be answered like files of somebody else."
+    bare = SliceTable(_bare(table), "/", table.name, before=table.frame)
+    bare.notes = table.notes
+    return bare
 
 
 def _table_at(path: str | Path) -> SliceTable:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DRAWS', 'METHOD', 'DIFFERENCE_METHOD', 'UNKNOWN_PATIENTS', 'ONE_PATIENT', 'Drawn', 'class_draws', 'coverage_table',
-           'simulated', 'certainty_words', 'certainty_of']
+           'simulated', 'certainty_words', 'certainty_of', 'kept_interval']
 
 # %% ../../nbs/312_evaluation.certainty.ipynb #ea036801
 import re
@@ -236,3 +236,19 @@ def certainty_of(drawn: Mapping[str, Drawn], patients: Sequence[str]) -> dict[st
         "too_narrow": narrow,
         "note": note,
     }
+
+# %% ../../nbs/312_evaluation.certainty.ipynb #kept0312
+def kept_interval(scores: Mapping[str, Any], name: str) -> tuple[float | None, float | None] | None:
+    """The ends of the interval that the scores of a split (a part of `metrics.json`) keep for a figure.
+
+    `name` as in tables: `accuracy`, `sensitivity CP`, `AP@0.5`, `AP@0.5 merged`. None for one without an interval.
+    """
+    merged = name.endswith(" merged")
+    part = "merged" if merged else "detection" if name.startswith("AP@") else "classification"
+    held = ((scores.get("certainty") or {}).get(part) or {}).get("figures") or {}
+    found = held.get(name.removesuffix(" merged") if merged else name)
+    return tuple(found[1:]) if found else None
+
+
+_scores = {"certainty": {"merged": {"figures": {"AP@0.5": [0.4, 0.3, 0.5]}}, "detection": None}}
+assert kept_interval(_scores, "AP@0.5 merged") == (0.3, 0.5) and kept_interval(_scores, "AP@0.5") is None

@@ -460,8 +460,17 @@ class _SlicesWithTruth(_CocoSlices):
         "Take in what the scorers of the other processes hold, so that all of them have every slice."
         if world_size() == 1:
             return
-        parts = gather_json([[name, _plain(one)] for name, one in self._slices.items()])
-        self._slices = {name: _of_plain(plain) for part in parts for name, plain in part}
+        parts, self._slices = gather_json(self.kept()), {}
+        for part in parts:
+            self.take(part)
+
+    def kept(self) -> list:
+        "The slices that were added, as JSON can hold them; `take` takes them in again."
+        return [[name, _plain(one)] for name, one in self._slices.items()]
+
+    def take(self, kept: list) -> None:
+        "Take in what the scorer of another process, or an earlier one, `kept`."
+        self._slices |= {name: _of_plain(plain) for name, plain in kept}
 
 # %% ../../nbs/300_evaluation.detection.ipynb #27b47cc6
 def _plain(one: _ScoredSlice) -> list:

@@ -29,7 +29,15 @@ from ..data.scan_files import ScanMasks, write_scan
 from ..data.scans import scans_of
 from ..data.slices import Slice, SliceTable
 from ..errors import InputError, storage
-from ..evaluation.answers import dataset_for, readable, rounded, shown_as_by, surely, table_of_files
+from covid_workbench.evaluation.answers import (
+    dataset_for,
+    readable,
+    rounded,
+    shown_as_by,
+    surely,
+    table_of_files,
+    without_truth,
+)
 from ..evaluation.detection import Detections, detections_to_coco
 from ..evaluation.inference import NO_REGION, Prediction, predict_slices
 from ..evaluation.scan_masks import ScanPainter, organ_labels
@@ -41,6 +49,7 @@ from .pictures import overlay_png
 from .run_report import STYLE, notes_html
 from ..runs.load import load_model
 from ..runs.run import Run
+from ..runs.selections import Selection
 from ..runs.test_uses import log_looks
 from ..volumes.volume_rows import VolumeRows
 
@@ -296,6 +305,15 @@ def write_answer_page(
     write_atomic(path, ANSWER_PAGE.format(title="Answers", style=STYLE, lead=lead, body=body))
 
 # %% ../../nbs/503_reports.answer_files.ipynb #a5642c36
+def _asked(
+    run: Run, files: Sequence[str | Path], selection: Selection | None, unread: list[tuple[str, str]]
+) -> SliceTable:
+    "The slices to answer: those of the files (paths that hold none go to `unread`), or of a selection."
+    if selection is None:
+        return table_of_files(files, unread)
+    return selection.table(table_of_files(files, unread) if files else without_truth(run.shown_table()))
+
+# %% ../../nbs/503_reports.answer_files.ipynb #eaa36eb1
 def write_answers(
     run: Run,
     files: Sequence[str | Path],
@@ -306,9 +324,12 @@ def write_answers(
     device: str = "auto",
     dicom: bool | None = None,
     rule: str = "",
+    selection: Selection | None = None,
 ) -> AnswerFolder:
     """Answer pictures, volumes, folders or slice tables (`files`) into the new folder `out`, without lesions below
     `score`.
+
+    `selection`: of these files only its slices; without files, those of the run's own data.
 
     `dicom`: whether scans get DICOM SEG and SR (None: those that are DICOM). `rule`: how the answers of slices are
     joined to those of volumes (see `rule_of`). Slices and paths that cannot be read are left out and listed in
@@ -320,7 +341,7 @@ def write_answers(
     kept = rule_of(run, rule)
     refuse_answers(Path(out))
     unread: list[tuple[str, str]] = []
-    asked = table_of_files(files, unread)
+    asked = _asked(run, files, selection, unread)
     table, broken = readable(shown_as_by(run, asked), progress=True)
     scans = ScanAnswers(Path(out), run, table, dicom)
     notes = [*asked.notes, *scans.notes, *run.other_models]

@@ -13,6 +13,7 @@ import pandas as pd
 from ..data.slices import SPLITS
 from ..data.splits import patients_across
 from .run_facts import AUTHOR, NOT_SCORED, Fact, Finding, RunFacts, counted, filled, listed
+from ..runs.external import EXTERNAL, ExternalAnswers, external_answers, seen_words
 
 # %% ../../nbs/511_reports.data_facts.ipynb #076d85fc
 def _size(facts: RunFacts, rows: pd.Series) -> str:
@@ -160,18 +161,35 @@ def differences(facts: RunFacts) -> Finding:
     words += f"Sources of the test alone: {listed(new)}." if new else "All sources of the test are in training as well."
     return filled(words, "slices.csv")
 
-
+# %% ../../nbs/511_reports.data_facts.ipynb #56ab1aad
 def external(facts: RunFacts) -> Finding:
-    "Whether the test is of another source than training."
+    "Whether it was scored on data of other sources than those of the training."
     frame = facts.table.frame
     test, train = (set(frame["source"][frame["split"] == split]) for split in ("test", "train"))
+    elsewhere = external_answers(facts.run)
+    if elsewhere:
+        words = " ".join(f"{_scored_elsewhere(own)} {' '.join(seen_words(own.about['seen']))}" for own in elsewhere)
+        return filled(words, *(f"{EXTERNAL}/{own.folder.name}/metrics.json" for own in elsewhere))
     if not facts.test:
         return NOT_SCORED
     if test and not test & train:
         words = f"All test slices are of sources that training did not see: {listed(sorted(test))}."
         return filled(words, "slices.csv", "metrics.json")
     why = "The test patients are of the sources of the training; no external data were scored in this run."
-    return Finding("missing", f"{why} Fine-tune with epochs=0, or predict, on data from elsewhere.")
+    return Finding("missing", f"{why} covid-workbench evaluate RUN --data FOLDER scores it on data from elsewhere.")
+
+
+def _scored_elsewhere(answers: ExternalAnswers) -> str:
+    "One data set besides the run's own, with its figures."
+    scores, parts = answers.metrics[EXTERNAL], []
+    if held := scores.get("classification"):
+        low, high = held.get("f1_interval") or (None, None)
+        words = f" ({low:.3f} to {high:.3f})" if low is not None and high is not None else ""
+        parts.append(f"weighted F1 {held['weighted_f1']:.3f}{words}")
+    found = (scores.get("detection") or {}).get("headline") or {}
+    parts += [f"AP@0.5 of {found.get('rule', 'lesions')} {found['ap50']:.3f}"] if found.get("ap50") is not None else []
+    who = f"{counted(scores.get('slices', 0), 'slice')} of {counted(scores.get('patients', 0), 'patient')}"
+    return f"Scored on other data, {answers.folder.name}, {who}: {', '.join(parts) or 'no figure'}."
 
 # %% ../../nbs/511_reports.data_facts.ipynb #36328e4f
 def outcome(facts: RunFacts) -> Finding:

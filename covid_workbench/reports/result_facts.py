@@ -13,8 +13,11 @@ import pandas as pd
 
 from ..data.splits import patients_across
 from ..errors import InputError, shown
+from ..evaluation.certainty import kept_interval
+from ..evaluation.explanation import SUMMARY
 from .run_facts import AUTHOR, NOT_SCORED, Fact, Finding, RunFacts, counted, filled, listed
 from ..runs.test_uses import test_uses, uses_sentence, weights_hash
+from ..schemas import read_checked
 
 # %% ../../nbs/513_reports.result_facts.ipynb #8e33f716
 def interval(figure: Any) -> str:
@@ -35,6 +38,10 @@ def _of(facts: RunFacts) -> str:
     return words + f" ({counted(unknown, unit)} without a patient)" * bool(unknown)
 
 
+def _with_interval(facts: RunFacts, value: float | None, name: str) -> str:
+    return interval([value, *(kept_interval(facts.test, name) or (None, None))])
+
+
 def results(facts: RunFacts) -> Finding:
     "The scores on test patients."
     if not facts.test:
@@ -42,11 +49,12 @@ def results(facts: RunFacts) -> Finding:
     parts, held, found = [], facts.test.get("classification"), (facts.test.get("detection") or {}).get("headline")
     if held:
         parts.append(f"weighted F1 {interval([held['weighted_f1'], *(held.get('f1_interval') or [None, None])])}")
-        parts.append(f"accuracy {interval(held['accuracy'])}")
+        parts.append(f"accuracy {_with_interval(facts, held['accuracy'], 'accuracy')}")
     for name, figures in (facts.test.get("one_against_rest") or {}).items():
         parts += [f"ROC-AUC of {name} {interval(figures['AUC'])}"] if "AUC" in figures else []
     if found:
-        parts.append(f"AP@0.5 of {found.get('rule', 'lesions')} {interval(found.get('ap50'))}")
+        ap = _with_interval(facts, found.get("ap50"), "AP@0.5")
+        parts.append(f"AP@0.5 of {found.get('rule', 'lesions')} {ap}")
     if not parts:
         return Finding("missing", "metrics.json holds no score of the test split.")
     return filled(f"On {_of(facts)} of the test split: {', '.join(parts)}.", "metrics.json")
@@ -59,9 +67,11 @@ def by_class(facts: RunFacts) -> Finding:
     held = facts.test.get("classification")
     if not held:
         return Finding("not applicable", "The model or the test slices have no classes.")
+    kinds = ("sensitivity", "precision")
     parts = [
-        f"{name}: sensitivity {interval(own['sensitivity'])}, precision {interval(own['precision'])}"
-        f" ({counted(own['support'], 'case')})" * ("support" in own)
+        f"{name}: "
+        + ", ".join(f"{what} {_with_interval(facts, own[what], f'{what} {name}')}" for what in kinds)
+        + f" ({counted(own['support'], 'case')})" * ("support" in own)
         for name, own in held["classes"].items()
     ]
     return filled(f"{'; '.join(parts)}.", "metrics.json")
@@ -83,7 +93,7 @@ def measures(facts: RunFacts) -> Finding:
         return Finding("missing", "metrics.json holds no score of the test split.")
     return filled(f"{', '.join(named)}.", "metrics.json", rest="why these measures suit the use that is meant")
 
-
+# %% ../../nbs/513_reports.result_facts.ipynb #sure0513
 def uncertainty(facts: RunFacts) -> Finding:
     "How sure the figures are."
     if not facts.test:
@@ -96,9 +106,23 @@ def uncertainty(facts: RunFacts) -> Finding:
     patients = counted(facts.test.get("patients", 0), "patient")
     words = f"95 % intervals by drawing whole patients with replacement, over {patients}"
     words += f"; of weighted F1 {pair[0]:.3f} to {pair[1]:.3f}." if pair and None not in pair else "."
-    return filled(words, "metrics.json")
+    return filled(words + _simulated(facts), "metrics.json")
 
 
+def _simulated(facts: RunFacts) -> str:
+    "How often such intervals held the truth where it was known, and which figures of the run have one."
+    parts = [own for own in (facts.test.get("certainty") or {}).values() if own]
+    held = [share for own in parts for share in own["coverage"].values() if share is not None]
+    if not held:
+        return ""
+    known = sum(pair[1] is not None for own in parts for pair in own["figures"].values())
+    ends = sorted({f"{100 * share:.0f}" for share in (min(held), max(held))})
+    return (
+        f" {counted(known, 'figure')} of classes and lesions have one ({parts[0]['method']}); such intervals held the "
+        f"truth in {' to '.join(ends)} % of simulated test sets with about as many patients."
+    )
+
+# %% ../../nbs/513_reports.result_facts.ipynb #unse0513
 def _unseen(facts: RunFacts) -> str:
     "Whether the run trained on patients of its test, counted."
     both = [name for name, splits in patients_across(facts.table).items() if "test" in splits]
@@ -205,11 +229,13 @@ def explanation(facts: RunFacts) -> Finding:
     "Whether its explanations were checked."
     if facts.settings.one_shot.model in ("classifier", "mask-rcnn"):
         return Finding("not applicable", "The model gives no weights of regions or slices, and nothing explains it.")
-    if facts.metrics.get("explanation") or facts.test.get("explanation"):
+    if (facts.run.folder / SUMMARY).is_file():
+        held = read_checked(facts.run.folder / SUMMARY, "explanation")
         words = (
-            "Attention was compared with the effect of each region on the answer; the figures stand in metrics.json."
+            f"On {held['explained']:,} of {counted(held['of'], 'slice')} of the {held['split']} split attention was "
+            "set against what each region does to the answer."
         )
-        return filled(words, "metrics.json")
+        return filled(" ".join([words, *held["answers"]]), SUMMARY)
     return Finding(
         "missing", "Attention is there, but whether it agrees with what counts was not measured in this run."
     )

@@ -19,6 +19,7 @@ from ..evaluation.lesion_scores import lesion_scores_of
 from ..evaluation.run_certainty import answered_by, certainty
 from ..models.oneshot import VOLUME_MODEL
 from .curves_of_scores import figure_words, score_sections
+from .external_section import external_sections
 from .run_report import html_table, looks_html, notes_html, write_page
 from ..runs.run import Run
 
@@ -79,6 +80,7 @@ def write_scores(run: Run, out: str | Path | None = None, split: str = "test") -
     """
     folder = run.folder if out is None else Path(out)
     sections = [("How sure the figures are", _certainty_section(run, split)), *score_sections(run, split)]
+    sections += external_sections(run, folder) if split == "test" else []
     with storage("making the folder", folder):
         folder.mkdir(parents=True, exist_ok=True)
     notes = " ".join(escape(note) for note in run.notes)

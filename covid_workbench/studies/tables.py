@@ -15,6 +15,7 @@ import pandas as pd
 
 from ..data.description import STANDARD
 from ..errors import InputError
+from ..evaluation.certainty import kept_interval
 from ..evaluation.detection import AP_OF, SEGMENTATION, ap_rule, lesion_labels
 from ..evaluation.published import published, published_on
 from ..evaluation.volume_figures import volume_figures
@@ -178,10 +179,10 @@ def _rule(cells: Sequence[CellStatus]) -> str:
 
 
 def _interval(metrics: Mapping[str, Any], name: str) -> tuple[float | None, float | None] | None:
-    "The interval over patients of a figure of a run: its weighted F1, or one of volumes or slices."
+    "The interval over patients of a figure of a run, where its metrics keep one."
     scores = metrics.get("test") or {}
     interval = (scores.get("classification") or {}).get("f1_interval") if name == "weighted F1" else None
-    interval = interval or volume_figures(scores).get(name, [None])[1:]
+    interval = interval or volume_figures(scores).get(name, [None])[1:] or kept_interval(scores, name)
     return tuple(interval) if interval else None
 
 

@@ -7,15 +7,18 @@ __all__ = ['chosen_slices', 'answering_page', 'write_page']
 
 # %% ../../nbs/829_widgets.answering_page.ipynb #e63c9eed
 from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from ..data.slices import SliceTable
+from ..data.sources import slices_named
 from ..errors import InputError
 from ..files import write_atomic
 from ..progress import progress_bar
 from ..runs.run import Run
+from ..runs.selections import Selection
 from .explorer import AttentionExplorer
 from .saved import page_of, told_slice
 from .telling import Telling, named_slices, sampled_agreement, telling_slices
@@ -83,6 +86,13 @@ def answering_page(explorer: AttentionExplorer, chosen: Sequence[Telling], progr
     return page_of(explorer, f"{names}: {len(slices)} slice{'s' if len(slices) > 1 else ''}", slices)
 
 # %% ../../nbs/829_widgets.answering_page.ipynb #ccc0a81e
+def _table(run: Run, data: str | Path | SliceTable | None) -> SliceTable:
+    "Slices to choose from: all of the run, or those of other data."
+    if data is None:
+        return run.shown_table()
+    return data if isinstance(data, SliceTable) else slices_named(data)
+
+# %% ../../nbs/829_widgets.answering_page.ipynb #9185c2ab
 def write_page(
     run: Run | str | Path,
     out: str | Path | None = None,
@@ -94,16 +104,23 @@ def write_page(
     look: int = 60,
     device: str = "cpu",
     progress: bool = True,
+    selection: Selection | None = None,
 ) -> tuple[Path, list[Telling]]:
     """Write the page of a run (to `page.html` in it, or `out`), and say which slices it has.
 
+    `selection`: its slices, of whatever split, in its order.
     Raises `InputError` for what is no .html, as `chosen_slices` and `answering_page` do, and `StorageError`.
     """
     run = run if isinstance(run, Run) else Run.open(run)
     path = Path(out) if out else run.folder / "page.html"
     if path.suffix != ".html":
         raise InputError(f"{path}: a page is an .html file")
+    if selection is not None:
+        data = selection.table(_table(run, data))
+        ids = selection.found(data.frame["id"])
     explorer = AttentionExplorer(run, data, split=split, slice=ids[0] if ids else None, device=device)
     chosen = chosen_slices(explorer, ids, count, look, progress)
+    if selection is not None:
+        chosen = [replace(one, group=selection.name) for one in chosen]
     write_atomic(path, answering_page(explorer, chosen, progress))
     return path, chosen

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Runs', 'LOOK', 'GUARD', 'open_view', 'header_words', 'one_run', 'several_runs', 'links_between', 'ExplorerPage',
-           'LatestTask', 'AskingPage', 'SlicePage', 'QuestionPage', 'ListeningPage', 'StatePage', 'ReopeningPage',
-           'SavedPage', 'AttentionExplorer']
+           'LatestTask', 'AskingPage', 'SlicePage', 'QuestionPage', 'ListeningPage', 'MarkingPage', 'SelectingPage',
+           'StatePage', 'ReopeningPage', 'SavedPage', 'AttentionExplorer']
 
 # %% ../../nbs/806_widgets.explorer.ipynb #e7840615
 import asyncio
@@ -18,13 +18,14 @@ import ipywidgets as W
 
 from ..data.slices import SliceTable
 from ..data.sources import slices_named
-from ..errors import InputError, WorkbenchError
+from ..errors import InputError, StorageError, WorkbenchError
 from ..files import write_atomic
 from ..models.cards import display_name
 from ..models.oneshot import VOLUME_MODEL
 from ..reports.pictures import SlicePicture
 from ..runs.meaning import refuse_other_masks
 from ..runs.run import Run
+from ..runs.selections import Selection, save_selection, selections_of
 from ..runs.test_uses import log_looks
 from covid_workbench.widgets.asking import (
     QUESTION,
@@ -305,6 +306,68 @@ class ListeningPage(QuestionPage):
             except WorkbenchError as error:
                 self.header.send({"message": str(error)})
 
+# %% ../../nbs/806_widgets.explorer.ipynb #8a47ceec
+class MarkingPage(ListeningPage):
+    "A page on which the reader marks slices and keeps them as selections."
+
+    _opened: Selection | None = None  # the selection that is being changed
+
+    def _look_for_selections(self) -> None:
+        "What is kept beside the run now, perhaps by others."
+        found = self._selections = selections_of(self.panes[0].run)
+        self.browser.selections = [
+            {"name": one.name, "note": one.note, "slices": one.found(self.rows), "gone": len(one.missing(self.rows))}
+            for one in found.values()
+        ]
+
+    def keep(self, name: str, note: str = "", slices: Sequence[str] | None = None) -> Selection:
+        """Keep the marked slices (or these) as a selection beside the first run.
+
+        Raises `InputError` for no slices or a name that somebody gave, `StorageError` where the run cannot be written.
+        """
+        slices, before = list(self.browser.marked if slices is None else slices), self._opened
+        if before and before.name == name.strip():
+            slices += before.missing(self.rows)  # of other data: they stay
+        made = Selection(name, tuple(slices), note, data=self.table.name)
+        self._opened = save_selection(self.panes[0].run, made, before)
+        self._look_for_selections()
+        return self._opened
+
+    def change_selection(self, name: str) -> None:
+        "Mark the slices of a selection, to be kept again. Raises `InputError` for one that is not there."
+        one_of("selection", name, self._selections)
+        self._opened = self._selections[name]
+        self.browser.marked = self._opened.found(self.rows)
+        self.browser.send({"fields": {"name": name, "note": self._opened.note}, "marks": ""})
+
+# %% ../../nbs/806_widgets.explorer.ipynb #21ddd4d8
+class SelectingPage(MarkingPage):
+    "A page that hears what its list of slices asks about selections."
+
+    def _listen(self) -> None:
+        super()._listen()
+        self.browser.observe(lambda _: self._note_state(), "marked")
+        self.browser.on_msg(self._on_marks)
+        self.browser.markable = True
+        self._look_for_selections()
+
+    def _on_marks(self, _, content: Mapping[str, Any], __) -> None:
+        "What goes wrong is said beside the marks; a selection that cannot be kept is offered as a download."
+        try:
+            if content.get("look"):
+                self._look_for_selections()
+            elif "change" in content:
+                self.change_selection(content["change"])
+            elif "keep" in content:
+                kept = self.keep(**content["keep"])
+                self.browser.send({"marks": f"{len(kept)} slices are kept as {kept.name}."})
+        except StorageError as error:
+            made = Selection(**content["keep"], data=self.table.name)
+            self.header.send({"save": made.file_name, "text": made.text})
+            self.browser.send({"marks": f"{error} The file is a download instead; --selection takes it."})
+        except WorkbenchError as error:
+            self.browser.send({"marks": str(error)})
+
 # %% ../../nbs/806_widgets.explorer.ipynb #66b776f2
 LOOK = {  # traits of the canvas that make the view, and their kinds
     "layers": [str],
@@ -325,15 +388,16 @@ GUARD = StateGuard(
         "link": str,
         "effect_class": str,
         "filter": {str: str | float},
+        "marked": [str],
         "browser_order": str,
         "iou": float,
         "seed": int,
     },
-    newer={"hu_window": []},
+    newer={"hu_window": [], "marked": []},
 )
 
 # %% ../../nbs/806_widgets.explorer.ipynb #10098ecc
-class StatePage(ListeningPage):
+class StatePage(SelectingPage):
     "A page with a state, which brings the same view back."
 
     guard = GUARD
@@ -349,6 +413,7 @@ class StatePage(ListeningPage):
             "link": first.verdict.link,
             "effect_class": first.view.effect_class if first.view.class_chosen else "",
             "filter": self.browser.filter,
+            "marked": self.browser.marked,
             "browser_order": self.browser.browser_order,
             "iou": self.view.iou,
             "seed": first.orders.seed,
@@ -362,11 +427,18 @@ class ReopeningPage(StatePage):
         check_view(self.view, wanted)
         one_of("link", wanted["link"], ("softmax", "sigmoid"))
         check_hu_window(wanted["hu_window"])
+        for slice_id in wanted["marked"]:
+            one_of("marked", slice_id, self.rows)
+        among = str(wanted["filter"].get("among", ""))
+        if among.startswith("in:"):
+            self._look_for_selections()
+            one_of("selection", among.removeprefix("in:"), self._selections)
 
     def apply_state(self, wanted: Mapping[str, Any]) -> None:
         paired_anew = wanted["iou"] != self.view.iou and wanted["slice"] == self.browser.slice
         self.view.iou = self.difference.iou = wanted["iou"]
         self.browser.filter, self.browser.browser_order = wanted["filter"], wanted["browser_order"]
+        self.browser.marked = wanted["marked"]
         self.browser.slice = wanted["slice"]
         if paired_anew:
             self._show()

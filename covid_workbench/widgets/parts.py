@@ -188,16 +188,22 @@ class DifferencePanel(Part):
 class SliceBrowser(Part):
     """All slices, a line for each patient, a bar for each slice.
 
-    `slices`: entries of `slice_list`. `filter`: text, label, kind (all, right, wrong, disagree, pattern:10), low, high.
+    `slices`: entries of `slice_list`. `filter`: text, label, kind (all, right, wrong, disagree, pattern:10), low, high,
+    among (marked, in:NAME of a selection). `selections`: name, note, slices (that are here), gone (how many are not).
+    Sends `keep` (name, note, slices), `change` (a name), `look`.
     """
 
-    _esm = script_of("browser")
+    _esm = script_of("marks", "browser")
+    _css = Part._css + (STATIC / "marks.css").read_text(encoding="utf-8")
     slices = T.List().tag(sync=True)
     slice = T.Unicode("").tag(sync=True)
     filter = T.Dict({"kind": "all"}).tag(sync=True)
     browser_order = T.Unicode("as stored").tag(sync=True)
     opened = T.Unicode("").tag(sync=True)  # the slice that the other parts show; they are dim until it is `slice`
     noun = T.Unicode("slice").tag(sync=True)  # what a bar stands for
+    markable = T.Bool(False).tag(sync=True)
+    marked = T.List().tag(sync=True)  # ids
+    selections = T.List().tag(sync=True)
 
 
 class RunHeader(Part):

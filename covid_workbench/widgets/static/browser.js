@@ -1,8 +1,8 @@
 // All slices at a glance: one line a patient, one bar a slice, as high as the model is sure, dark where it is wrong.
 const ROW = 46;
 
-/** The slices that a filter leaves, in the order asked for. */
-function filtered(slices, filter, order) {
+/** The slices that a filter leaves, in the order asked for; `among`: a set of ids, or null for any. */
+function filtered(slices, filter, order, among = null) {
   const text = (filter.text ?? "").trim().toLowerCase(),
     wrong = ({ said, label }, run = 0) => said[run] !== undefined && label && said[run] !== label;
   const fits =
@@ -18,6 +18,7 @@ function filtered(slices, filter, order) {
   const left = slices.filter(
     (one) =>
       fits(one) &&
+      (!among || among.has(one.id)) &&
       (!filter.label || one.label === filter.label) &&
       (!text || `${one.id} ${one.patient}`.toLowerCase().includes(text)) &&
       (one.p === null || (one.p >= (filter.low ?? 0) && one.p <= (filter.high ?? 1))),
@@ -36,6 +37,8 @@ function filtered(slices, filter, order) {
 
 function render({ model, el }) {
   el.classList.add("cw");
+  let left = [],
+    patients = [];
   const tools = h("div", { class: "cw-tools" }),
     count = h("div", { class: "cw-note cw-count" }),
     view = h("div", {
@@ -45,13 +48,18 @@ function render({ model, el }) {
       "aria-label": `${model.get("noun")}s by patient`,
       "data-key": "patients",
     }),
-    space = h("div", { class: "cw-space" });
+    space = h("div", { class: "cw-space" }),
+    live = connection(model, () => {
+      marks.draw();
+      opening();
+    }),
+    marks = marking(model, live, { listed: () => left, choose: (among) => set({ among }) });
   view.append(space);
   el.append(
     h(
       "div",
       { class: "cw-card cw-browser" },
-      tools,
+      h("div", { class: "cw-tools" }, tools, marks.element),
       count,
       view,
       h(
@@ -69,6 +77,7 @@ function render({ model, el }) {
       ),
     ),
   );
+  const wrong = (one) => one.said[0] !== undefined && one.label && one.said[0] !== one.label;
   /** What is shown is dim while it is not what the list and the reader have chosen. */
   const opening = () => {
     const root = el.closest(".cw-explorer") ?? el,
@@ -76,16 +85,11 @@ function render({ model, el }) {
     root.toggleAttribute("data-opening", waits);
     root.setAttribute("aria-busy", waits);
   };
-  const live = connection(model, () => opening()),
-    wrong = (one) => one.said[0] !== undefined && one.label && one.said[0] !== one.label;
   const titleOf = (one) => {
     const label = one.label ? `, labelled ${one.label}` : "",
       said = one.said[0] ? `, ${one.said[0]} ${one.p?.toFixed(2)}` : "";
     return one.id + label + said + (said && wrong(one) ? " ✗" : "");
   };
-  let left = [],
-    patients = [];
-
   // without a kernel there is no other slice to show
   const go = (slice) => {
     if (live.alive) put(model, { slice });
@@ -101,8 +105,8 @@ function render({ model, el }) {
         runs = Math.max(0, ...slices.map(({ said }) => said.length));
       const kinds = ["all", "right", "wrong", ...(runs > 1 ? ["disagree"] : [])],
         numbers = {
-          wrong: filtered(slices, { ...filter, kind: "wrong" }).length,
-          disagree: filtered(slices, { ...filter, kind: "disagree" }).length,
+          wrong: filtered(slices, { ...filter, kind: "wrong" }, "", amongOf(model)).length,
+          disagree: filtered(slices, { ...filter, kind: "disagree" }, "", amongOf(model)).length,
         };
       const bins = Array.from({ length: 16 }, () => [0, 0]);
       for (const one of slices) if (one.p !== null) bins[Math.min(15, Math.floor(one.p * 16))][wrong(one) ? 1 : 0]++;
@@ -212,7 +216,7 @@ function render({ model, el }) {
       );
     });
   const sift = () => {
-    left = filtered(model.get("slices"), model.get("filter"), model.get("browser_order"));
+    left = filtered(model.get("slices"), model.get("filter"), model.get("browser_order"), amongOf(model));
     const byPatient = new Map();
     for (const one of left) {
       if (!byPatient.has(one.patient)) byPatient.set(one.patient, []);
@@ -226,13 +230,15 @@ function render({ model, el }) {
       ? `${left.length}${of_all} ${noun}s, ${patients.length} patients`
       : `No ${noun} is left by this filter.`;
     space.style.height = `${patients.length * ROW}px`;
+    marks.draw();
     drawRows();
   };
   const drawRows = () => {
     // only the patients that can be seen exist
     const from = Math.max(0, Math.floor(view.scrollTop / ROW) - 2),
       to = Math.min(patients.length, Math.ceil((view.scrollTop + (view.clientHeight || 400)) / ROW) + 2),
-      now = model.get("slice");
+      now = model.get("slice"),
+      marked = new Set(model.get("marked"));
     space.replaceChildren(
       ...patients.slice(from, to).map(([patient, own], number) => {
         const labels = [...new Set(own.map(({ label }) => label))].filter(Boolean),
@@ -260,11 +266,15 @@ function render({ model, el }) {
               h(
                 "span",
                 {
-                  class: "cw-slice" + (wrong(one) ? " wrong" : "") + (one.id === now ? " now" : ""),
+                  class:
+                    "cw-slice" +
+                    (wrong(one) ? " wrong" : "") +
+                    (one.id === now ? " now" : "") +
+                    (marked.has(one.id) ? " marked" : ""),
                   role: "option",
                   "aria-selected": one.id === now,
                   "data-slice": one.id,
-                  title: titleOf(one),
+                  title: titleOf(one) + (marked.has(one.id) ? ", marked" : ""),
                   ...onPress(() => go(one.id)),
                 },
                 h("i", { style: `height:${one.p === null ? 50 : 10 + 90 * one.p}%` }),
@@ -307,6 +317,7 @@ function render({ model, el }) {
       W: () => step(-1, wrong),
       j: () => step(1, ({ said }) => new Set(said).size > 1),
       k: () => step(-1, ({ said }) => new Set(said).size > 1),
+      ...(model.get("markable") ? { s: marks.flip } : {}),
     }[event.key];
     act?.();
     return Boolean(act);
@@ -325,11 +336,15 @@ function render({ model, el }) {
   const stops = [
     live.stop,
     explorerKeys(el, keys),
-    onChange(model, ["slices", "filter", "browser_order"], () => {
+    marks.stop,
+    onChange(model, ["slices", "filter", "browser_order", "marked", "selections", "markable"], () => {
       drawTools();
       sift();
     }),
-    onChange(model, ["slice"], reveal),
+    onChange(model, ["slice"], () => {
+      marks.draw();
+      reveal();
+    }),
     onChange(model, ["slice", "opened"], opening),
     () => watch.disconnect(),
     () => document.removeEventListener("cw-step", stepped),

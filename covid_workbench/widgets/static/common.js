@@ -9,8 +9,7 @@ function h(name, attributes = {}, ...children) {
     if (value === null || value === undefined || (value === false && !key.startsWith("aria-"))) continue;
     if (key === "text") element.textContent = value;
     else if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
-    else
-      element.setAttribute(key, value === true && !key.startsWith("aria-") && key !== "draggable" ? "" : String(value));
+    else element.setAttribute(key, value === true && !key.startsWith("aria-") ? "" : String(value));
   }
   element.append(...children.filter((child) => child !== null && child !== undefined));
   return element;

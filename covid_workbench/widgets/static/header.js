@@ -8,6 +8,7 @@ const HELP = [
   ["zoom, pan", "Ctrl-wheel, drag; Z, Shift Z, Ctrl arrows; F or double-click: all of it"],
   ["layers", "B boxes, N numbers, D distance, T truth, M masks"],
   ["slices", "[ ] slice, { } patient, w W next and last wrong, j k next and last disagreement of runs"],
+  ["mark slices", "S the open one; marked slices are kept beside the run under a name"],
   ["undo, reset", "Ctrl Z, Ctrl Shift Z; Esc: first the selection, then the what-if"],
   ["this sheet", "?"],
 ];

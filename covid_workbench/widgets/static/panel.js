@@ -256,7 +256,7 @@ function render({ model, el }) {
               class: "cw-row" + (isOff ? " off" : ""),
               role: "row",
               "aria-selected": false,
-              draggable: place !== null && !still && !heldBy(model),
+              "data-movable": place !== null && !still && !heldBy(model),
               "data-region": id,
               "data-slot": place === null ? null : place + 1,
               ...onPress((event) =>

@@ -92,25 +92,63 @@ function offChoice(model, help, still, words) {
   );
 }
 
-/** Rows that are dragged to another rank: `rankOf(row)` counts from 0, `move(from, to)` hears where one was dropped. */
+/**
+ * Rows with `data-movable` that are dragged to another rank: a mouse takes them anywhere, a finger, which may want to
+ * scroll, by the grip. `rankOf(row)` counts from 0, `move(from, to)` hears where one was dropped; Escape lets go.
+ */
 function draggedRows(rows, rowAt, rankOf, move) {
-  let from = -1;
-  const rank = (event) => (rowAt(event) ? rankOf(rowAt(event)) : -1);
-  rows.addEventListener("dragstart", (event) => {
-    from = rank(event);
-    event.dataTransfer?.setData("text/plain", String(from));
-  });
-  rows.addEventListener("dragover", (event) => {
-    event.preventDefault();
+  let drag = null; // of which pointer, from which rank, and where it was pressed
+  const under = ({ clientX, clientY }) => {
+    const target = document.elementFromPoint(clientX, clientY),
+      row = rows.contains(target) ? rowAt({ target }) : null;
+    return row && rankOf(row) >= 0 ? row : null;
+  };
+  const show = (row) => {
     rows.querySelector(".drop")?.classList.remove("drop");
-    rowAt(event)?.classList.add("drop");
-  });
-  rows.addEventListener("drop", (event) => {
+    row?.classList.add("drop");
+  };
+  const end = () => {
+    if (drag?.moved && rows.hasPointerCapture(drag.pointer)) rows.releasePointerCapture(drag.pointer);
+    drag = null;
+    show(null);
+    rows.classList.remove("dragging");
+    window.removeEventListener("keydown", letGo, true);
+  };
+  const letGo = (event) => {
+    if (event.key !== "Escape") return;
     event.preventDefault();
-    const to = rank(event);
-    if (from >= 0 && to >= 0 && from !== to) move(from, to);
-    from = -1;
+    event.stopImmediatePropagation();
+    end();
+  };
+  rows.addEventListener("pointerdown", (event) => {
+    const row = rowAt(event),
+      held = event.pointerType === "mouse" ? !event.target.closest("button, select") : event.target.closest(".cw-grip");
+    if (drag || event.button !== 0 || !held || !row?.hasAttribute("data-movable")) return;
+    drag = { pointer: event.pointerId, from: rankOf(row), x: event.clientX, y: event.clientY, moved: false };
   });
+  rows.addEventListener("pointermove", (event) => {
+    if (event.pointerId !== drag?.pointer) return;
+    if (event.pointerType === "mouse" && !(event.buttons & 1)) return end(); // let go elsewhere
+    if (!drag.moved) {
+      if (Math.hypot(event.clientX - drag.x, event.clientY - drag.y) < 5) return;
+      drag.moved = true;
+      rows.setPointerCapture(event.pointerId);
+      rows.classList.add("dragging");
+      window.addEventListener("keydown", letGo, true);
+    }
+    const { top, bottom } = rows.getBoundingClientRect();
+    if (event.clientY < top + 20) rows.scrollTop -= 10;
+    else if (event.clientY > bottom - 20) rows.scrollTop += 10;
+    show(under(event));
+  });
+  rows.addEventListener("pointerup", (event) => {
+    if (event.pointerId !== drag?.pointer) return;
+    const { from, moved } = drag,
+      row = moved && under(event);
+    end();
+    if (row && rankOf(row) !== from) move(from, rankOf(row));
+  });
+  rows.addEventListener("pointercancel", (event) => event.pointerId === drag?.pointer && end());
 }
 
 /** The letter `o` begins a command of two keys. */

@@ -286,6 +286,7 @@ function viewport(model, label, names, { draw, click, hover, double, lasso, wind
     stage.style.aspectRatio = `${width} / ${height}`;
     layer.setAttribute("viewBox", `${x * width} ${y * height} ${width / zoom} ${height / zoom}`);
     canvas.style.transform = `translate(${-x * zoom * 100}%, ${-y * zoom * 100}%) scale(${zoom})`;
+    stage.style.touchAction = zoom > 1 ? "none" : "pan-y"; // a finger scrolls the notebook over what fits
     draw(layer, unit());
     tell();
   };
@@ -300,8 +301,28 @@ function viewport(model, label, names, { draw, click, hover, double, lasso, wind
     look({ zoom: next, x: x + u / zoom - u / next, y: y + v / zoom - v / next });
   };
 
-  let drag = null;
+  let drag = null,
+    pinch = null; // two fingers: how far apart they were, and the spot of the slice between them
+  const fingers = new Map();
+  const betweenFingers = () => {
+    const [[x, y], [u, v]] = [...fingers.values()],
+      bounds = stage.getBoundingClientRect();
+    return {
+      apart: Math.max(1, Math.hypot(u - x, v - y)),
+      middle: [((x + u) / 2 - bounds.left) / bounds.width, ((y + v) / 2 - bounds.top) / bounds.height],
+    };
+  };
+  const pinched = () => {
+    const { apart, middle } = betweenFingers(),
+      zoom = Math.min(12, Math.max(1, (pinch.zoom * apart) / pinch.apart));
+    look({ zoom, x: pinch.spot[0] - middle[0] / zoom, y: pinch.spot[1] - middle[1] / zoom });
+  };
+  const lifted = (event) => {
+    if (fingers.delete(event.pointerId) && fingers.size < 2) pinch = null;
+  };
   stage.addEventListener("pointermove", (event) => {
+    if (fingers.has(event.pointerId)) fingers.set(event.pointerId, [event.clientX, event.clientY]);
+    if (pinch) return pinched();
     tell(event);
     if (!drag) return hover?.(event);
     const bounds = stage.getBoundingClientRect(),
@@ -330,6 +351,16 @@ function viewport(model, label, names, { draw, click, hover, double, lasso, wind
   });
   stage.addEventListener("pointerdown", (event) => {
     stage.focus({ preventScroll: true });
+    if (event.pointerType === "touch") fingers.set(event.pointerId, [event.clientX, event.clientY]);
+    if (fingers.size === 2) {
+      const { apart, middle } = betweenFingers(),
+        { x, y, zoom } = model.get("camera");
+      pinch = { apart, zoom, spot: [x + middle[0] / zoom, y + middle[1] / zoom] };
+    }
+    if (fingers.size > 1) {
+      drag = null; // the finger that is lifted last clicks nothing
+      return;
+    }
     drag = {
       x: event.clientX,
       y: event.clientY,
@@ -347,7 +378,16 @@ function viewport(model, label, names, { draw, click, hover, double, lasso, wind
       /* a pointer that is gone already */
     }
   });
+  stage.addEventListener("pointercancel", (event) => {
+    lifted(event);
+    drag = null;
+  });
+  for (const name of ["touchstart", "touchmove"])
+    stage.addEventListener(name, (event) => event.touches.length > 1 && event.cancelable && event.preventDefault(), {
+      passive: false,
+    }); // two fingers are the picture's, not the browser's
   stage.addEventListener("pointerup", (event) => {
+    lifted(event);
     const was = drag;
     drag = null;
     if (!was || was.grey) return;

@@ -117,7 +117,7 @@ function render({ model, el }) {
         class: "cw-row" + (isOff ? " off" : ""),
         role: "row",
         "aria-selected": false,
-        draggable: !frozen,
+        "data-movable": !frozen,
         "data-place": place,
         ...onPress(() => put(model, { place })),
       },
