@@ -223,7 +223,6 @@ class SlicePage(AskingPage):
         slice_id = self.browser.slice
         if slice_id not in self.rows:
             return
-        self.header.where = place_of(self.table.frame, slice_id)
         with quietly(self):
             self.view.open_slice(slice_id)
             for pane, error in zip(self.panes, self.view.errors):
@@ -231,10 +230,12 @@ class SlicePage(AskingPage):
                     pane.show()
                 else:
                     pane.show_without_pixels(slice_id, error)
+        self.header.where = place_of(self.table.frame, slice_id)  # not before what it names is there
         self.moved.layout.display = (
             None if any(self.view.errors) and not all(root.is_dir() for root in self.table.roots) else "none"
         )
         self._ask()
+        self.browser.opened = slice_id
 
     def _pair_again(self, iou: float) -> None:
         if iou != self.view.iou:

@@ -99,7 +99,8 @@ class RankPanel(RegionPart):
     """The sequence of regions, rank 1 on top: switches, weights by branch, the effect of leaving each out.
 
     Arrow keys select, Space switches off or on. Alt-arrows and dragging move a slot: the order becomes `custom`, and
-    `sequence` holds it. `frozen` says why nothing can be asked; it is empty when something can.
+    `sequence` holds it. `frozen` says why nothing can be asked; it is empty when something can. `before`: slots and
+    weights as the run was evaluated, which stay as ticks while something else is asked.
     """
 
     _esm = script_of("sequence", "panel")
@@ -114,6 +115,7 @@ class RankPanel(RegionPart):
     off_mode = T.Unicode("dropped").tag(sync=True)
     classes = T.List().tag(sync=True)
     over_states = T.Bool(False).tag(sync=True)  # the weights belong to LSTM states
+    before = T.Dict().tag(sync=True)
     note = T.Unicode("").tag(sync=True)
     empty_note = T.Unicode("").tag(sync=True)
     frozen = T.Unicode("").tag(sync=True)
@@ -211,6 +213,7 @@ class SliceBrowser(Part):
     slice = T.Unicode("").tag(sync=True)
     filter = T.Dict({"kind": "all"}).tag(sync=True)
     browser_order = T.Unicode("as stored").tag(sync=True)
+    opened = T.Unicode("").tag(sync=True)  # the slice that the other parts show; they are dim until it is `slice`
     noun = T.Unicode("slice").tag(sync=True)  # what a bar stands for
     markable = T.Bool(False).tag(sync=True)
     marked = T.List().tag(sync=True)  # ids

@@ -272,6 +272,7 @@ nav>div{display:flex;flex-wrap:wrap;gap:4px;align-items:baseline}
 nav b{flex:none}
 nav .cw-words{flex-basis:100%;margin:0}
 .cw-explorer .cw-grid.widget-box{grid-template-columns:minmax(0,1fr) minmax(0,1fr)}
+.cw-explorer .cw-compare.widget-box{grid-template-columns:minmax(0,1fr)}
 @media(max-width:899px){.cw-explorer .cw-grid.widget-box{grid-template-columns:minmax(0,1fr)}}
 """
 

@@ -53,6 +53,7 @@ function render({ model, el }) {
     space = h("div", { class: "cw-space" }),
     live = connection(model, () => {
       marks.draw();
+      opening();
       drawAnswering();
     }),
     marks = marking(model, live, { listed: () => left, choose: (among) => set({ among }) }),
@@ -77,6 +78,13 @@ function render({ model, el }) {
   );
   const wrong = (one) => judgement(one) === "wrong",
     drawAnswering = () => keepFocus(answering, () => answering.replaceChildren(answeringLine(model, live)));
+  /** What is shown is dim while it is not what the list and the reader have chosen. */
+  const opening = () => {
+    const root = el.closest(".cw-explorer") ?? el,
+      waits = live.alive && Boolean(model.get("opened")) && model.get("opened") !== model.get("slice");
+    root.toggleAttribute("data-opening", waits);
+    root.setAttribute("aria-busy", waits);
+  };
   const titleOf = (one) => {
     const label = one.label ? `, labelled ${one.label}` : "",
       said = one.said[0] ? `, ${one.said[0]} ${one.p?.toFixed(2)}` : "";
@@ -350,6 +358,7 @@ function render({ model, el }) {
     }),
     onChange(model, ["answering"], drawAnswering),
     onChange(model, ["slices"], () => key.replaceChildren(judgementKey(model.get("slices")))),
+    onChange(model, ["slice", "opened"], opening),
     () => watch.disconnect(),
     () => document.removeEventListener("cw-step", stepped),
   ];
