@@ -40,7 +40,7 @@ class SliceFigure:
         "Whether it is a rank correlation, with a chance level for each slice."
         return "rho_" in self.column
 
-
+# %% ../../nbs/341_evaluation.slice_figures.ipynb #2eddad39
 FIGURES = {
     "agreement": SliceFigure("Does attention agree with effect?", "ρ of attention and", "{stem}rho_{way}", (-1, 1), 0),
     "order range": SliceFigure("Does order matter?", "range of p over 20 random orders", "order_range", (0, 1)),
@@ -165,7 +165,7 @@ def _bins(ids: np.ndarray, values: np.ndarray, marks: Sequence[list], ends: tupl
     place = np.clip(np.searchsorted(edges, values + 1e-9, side="right") - 1, 0, BINS - 1)  # as `in_bin`
     order, found = np.argsort(values, kind="stable"), []
     for number in np.unique(place):
-        own = [at for at in order if place[at] == number]
+        own = order[place[order] == number].tolist()
         told = [[str(ids[at]), round(float(values[at]), 3), *marks[at]] for at in own] if len(ids) <= DOTS else []
         low, high = edges[number : number + 2].tolist()
         found.append({"low": low, "high": high, "count": len(own), "slices": told})

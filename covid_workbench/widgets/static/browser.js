@@ -34,6 +34,26 @@ function filtered(slices, filter, order) {
   return left;
 }
 
+/** The slices that were picked elsewhere; all where none were. */
+function picked(model) {
+  const ids = model.get("picked");
+  if (!ids) return model.get("slices");
+  const wanted = new Set(ids);
+  return model.get("slices").filter(({ id }) => wanted.has(id));
+}
+
+/** A button that shows all slices again, with what was picked. */
+function unpick(model) {
+  return h("button", {
+    class: "cw-button",
+    "data-key": "unpick",
+    "data-unpick": "",
+    title: "show all slices again",
+    text: `${model.get("picked_words")} ✕`,
+    onclick: () => put(model, { picked: null, picked_words: "" }),
+  });
+}
+
 function render({ model, el }) {
   el.classList.add("cw");
   const tools = h("div", { class: "cw-tools" }),
@@ -94,8 +114,8 @@ function render({ model, el }) {
         runs = Math.max(0, ...slices.map(({ said }) => said.length));
       const kinds = ["all", "right", "wrong", ...(runs > 1 ? ["disagree"] : [])],
         numbers = {
-          wrong: filtered(slices, { ...filter, kind: "wrong" }).length,
-          disagree: filtered(slices, { ...filter, kind: "disagree" }).length,
+          wrong: filtered(picked(model), { ...filter, kind: "wrong" }).length,
+          disagree: filtered(picked(model), { ...filter, kind: "disagree" }).length,
         };
       const bins = Array.from({ length: 16 }, () => [0, 0]);
       for (const one of slices) if (one.p !== null) bins[Math.min(15, Math.floor(one.p * 16))][wrong(one) ? 1 : 0]++;
@@ -205,7 +225,7 @@ function render({ model, el }) {
       );
     });
   const sift = () => {
-    left = filtered(model.get("slices"), model.get("filter"), model.get("browser_order"));
+    left = filtered(picked(model), model.get("filter"), model.get("browser_order"));
     const byPatient = new Map();
     for (const one of left) {
       if (!byPatient.has(one.patient)) byPatient.set(one.patient, []);
@@ -218,6 +238,7 @@ function render({ model, el }) {
     count.textContent = left.length
       ? `${left.length}${of_all} ${noun}s, ${patients.length} patients`
       : `No ${noun} is left by this filter.`;
+    if (model.get("picked")) count.append(unpick(model));
     space.style.height = `${patients.length * ROW}px`;
     drawRows();
   };
@@ -318,7 +339,7 @@ function render({ model, el }) {
   const stops = [
     live.stop,
     explorerKeys(el, keys),
-    onChange(model, ["slices", "filter", "browser_order"], () => {
+    onChange(model, ["slices", "filter", "browser_order", "picked", "picked_words"], () => {
       drawTools();
       sift();
     }),
