@@ -181,14 +181,14 @@ def in_bin(values: np.ndarray, low: float, high: float, ends: tuple[float, float
 def strip_of(rows: pd.DataFrame, choice: Mapping[str, str], group: str, classes: Sequence[str] = ()) -> dict[str, Any]:
     """A group of explained slices on the axis of the chosen figure.
 
-    `bins`: `low`, `high`, `count` and `slices` (id, value, whether it passes its chance level, whether it is wrong);
+    `bins`: `low`, `high`, `count` and `slices` (id, value, whether it passes its chance level, right or wrong);
     `mean` with its interval over patients, `chance`: the range of that mean by chance, `level`: of a slice.
     """
     own, column = FIGURES[choice["figure"]], column_of(choice)
     rows = rows[groups_of(rows, choice["by"], classes)[group]]
     held = rows[rows[column].notna()]
     patients, values = held["patient"].to_numpy(str), held[column].to_numpy(float)
-    wrong = ((held["label"] != held["predicted"]) & (held["label"] != "")).tolist()
+    right = np.where(held["label"] == "", "", np.where(held["label"] == held["predicted"], "right", "wrong")).tolist()
     passed, chance, level = [True] * len(held), None, None
     if own.ranked:
         passed = (held[column.replace("rho_", "chance_")].to_numpy(float) <= PASSES).tolist()
@@ -196,7 +196,7 @@ def strip_of(rows: pd.DataFrame, choice: Mapping[str, str], group: str, classes:
         chance = list(ends) if np.isfinite(ends).all() else None
     elif own.chance is not None:
         chance = [own.chance, own.chance]
-    marks = [[bool(a), bool(b)] for a, b in zip(passed, wrong)]
+    marks = [[bool(one), said] for one, said in zip(passed, right)]
     mean = mean_over_patients(values, patients)
     counts = {"slices": len(held), "patients": len(set(patients) - {""}), "undefined": len(rows) - len(held)}
     bins = _bins(held["id"].to_numpy(str), values, marks, own.ends)

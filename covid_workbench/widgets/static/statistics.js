@@ -54,12 +54,12 @@ function render({ model, el }) {
       ),
     );
 
-  const dot = ([id, value, passed, wrong]) =>
+  const dot = ([id, value, passed, said]) =>
     h("span", {
       class:
-        "cws-dot" + (passed ? " passed" : "") + (wrong ? " wrong" : "") + (id === model.get("slice") ? " now" : ""),
+        "cws-dot" + (passed ? " passed" : "") + (said ? ` ${said}` : "") + (id === model.get("slice") ? " now" : ""),
       "data-slice": id,
-      title: `${id}: ${fixed(value)}${wrong ? ", wrong" : ""}${passed ? "" : ", may be chance"}`,
+      title: `${id}: ${fixed(value)}${said ? `, ${said}` : ", no label"}${passed ? "" : ", may be chance"}`,
     });
   const column = (run, group, bin, most, dotted, first) => {
     const wanted = { run, group, low: bin.low, high: bin.high },
@@ -168,8 +168,14 @@ function render({ model, el }) {
     return h(
       "div",
       { class: "cw-note" },
-      ...(dotted ? [sign("cws-dot passed", "right"), sign("cws-dot passed wrong", "wrong")] : []),
-      ...(dotted && told().ranked ? [sign("cws-dot", "hollow: the slice may be chance")] : []),
+      ...(dotted
+        ? [
+            sign("cws-dot passed right", "right"),
+            sign("cws-dot passed wrong", "wrong"),
+            sign("cws-dot passed", "no label"),
+          ]
+        : []),
+      ...(dotted && told().ranked ? [sign("cws-dot right", "hollow: the slice may be chance")] : []),
       told().ranked ? sign("cws-level-key", "5 % level of a slice") : "",
       sign("cws-mean-key", "mean, 95 % interval over patients"),
       told().runs.some(({ strips }) => strips.some(({ chance }) => chance))
