@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['STATIC', 'script_of', 'enclosed', 'Part', 'RegionPart', 'SliceView', 'SliceCanvas', 'RankPanel', 'RoiInspector',
-           'AgreementCard', 'AffinityPanel', 'VerdictPanel', 'OrderCard', 'DifferencePanel', 'SliceBrowser',
-           'RunHeader']
+           'AgreementCard', 'AffinityPanel', 'VerdictPanel', 'OrderCard', 'DifferencePanel', 'StatisticsPanel',
+           'SliceBrowser', 'RunHeader']
 
 # %% ../../nbs/801_widgets.parts.ipynb #af3faf12
 from pathlib import Path
@@ -197,6 +197,21 @@ class DifferencePanel(Part):
     hovered = T.Int(allow_none=True, default_value=None).tag(sync=True)
 
 # %% ../../nbs/801_widgets.parts.ipynb #9397c6c0
+class StatisticsPanel(Part):
+    """Figures of all slices: `told` as `RunStatistics.told` gives it.
+
+    `choice`: what the reader chose of them, `picked`: the bar or the pattern that filters the slices. Sends `open` with
+    the id of a slice.
+    """
+
+    _esm = script_of("statistics")
+    _css = Part._css + (STATIC / "statistics.css").read_text(encoding="utf-8")
+    told = T.Dict().tag(sync=True)
+    choice = T.Dict().tag(sync=True)
+    picked = T.Dict().tag(sync=True)
+    slice = T.Unicode("").tag(sync=True)
+
+# %% ../../nbs/801_widgets.parts.ipynb #cc3fcfd2
 class SliceBrowser(Part):
     """All slices, a line for each patient, a bar for each slice.
 
@@ -218,6 +233,8 @@ class SliceBrowser(Part):
     markable = T.Bool(False).tag(sync=True)
     marked = T.List().tag(sync=True)  # ids
     selections = T.List().tag(sync=True)
+    picked = T.List(allow_none=True, default_value=None).tag(sync=True)  # ids picked elsewhere; None: all are shown
+    picked_words = T.Unicode("").tag(sync=True)
 
 
 class RunHeader(Part):

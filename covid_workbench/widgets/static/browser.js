@@ -37,6 +37,26 @@ function filtered(slices, filter, order, among = null) {
   return left;
 }
 
+/** The slices that were picked elsewhere; all where none were. */
+function picked(model) {
+  const ids = model.get("picked");
+  if (!ids) return model.get("slices");
+  const wanted = new Set(ids);
+  return model.get("slices").filter(({ id }) => wanted.has(id));
+}
+
+/** A button that shows all slices again, with what was picked. */
+function unpick(model) {
+  return h("button", {
+    class: "cw-button",
+    "data-key": "unpick",
+    "data-unpick": "",
+    title: "show all slices again",
+    text: `${model.get("picked_words")} ✕`,
+    onclick: () => put(model, { picked: null, picked_words: "" }),
+  });
+}
+
 function render({ model, el }) {
   el.classList.add("cw");
   let left = [],
@@ -105,8 +125,8 @@ function render({ model, el }) {
         runs = Math.max(0, ...slices.map(({ said }) => said.length));
       const kinds = ["all", "right", "wrong", ...(runs > 1 ? ["disagree"] : [])],
         numbers = {
-          wrong: filtered(slices, { ...filter, kind: "wrong" }, "", amongOf(model)).length,
-          disagree: filtered(slices, { ...filter, kind: "disagree" }, "", amongOf(model)).length,
+          wrong: filtered(picked(model), { ...filter, kind: "wrong" }, "", amongOf(model)).length,
+          disagree: filtered(picked(model), { ...filter, kind: "disagree" }, "", amongOf(model)).length,
         };
       const stacked = ["unjudged", "right", "wrong"],
         bins = Array.from({ length: 16 }, () => [0, 0, 0]);
@@ -213,7 +233,7 @@ function render({ model, el }) {
       );
     });
   const sift = () => {
-    left = filtered(model.get("slices"), model.get("filter"), model.get("browser_order"), amongOf(model));
+    left = filtered(picked(model), model.get("filter"), model.get("browser_order"), amongOf(model));
     const byPatient = new Map();
     for (const one of left) {
       if (!byPatient.has(one.patient)) byPatient.set(one.patient, []);
@@ -226,6 +246,7 @@ function render({ model, el }) {
     count.textContent = left.length
       ? `${left.length}${of_all} ${noun}s, ${patients.length} patients`
       : `No ${noun} is left by this filter.`;
+    if (model.get("picked")) count.append(unpick(model));
     space.style.height = `${patients.length * ROW}px`;
     marks.draw();
     drawRows();
@@ -350,7 +371,11 @@ function render({ model, el }) {
     live.stop,
     explorerKeys(el, keys),
     marks.stop,
-    onChange(model, ["slices", "filter", "browser_order", "marked", "selections", "markable"], redraw),
+    onChange(
+      model,
+      ["slices", "filter", "browser_order", "marked", "selections", "markable", "picked", "picked_words"],
+      redraw,
+    ),
     () => ["pointerup", "pointercancel"].forEach((name) => document.removeEventListener(name, released)),
     onChange(model, ["slice"], () => {
       marks.draw();
