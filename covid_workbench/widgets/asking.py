@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['QUESTION', 'KEPT', 'RegionQuestion', 'History', 'known_predictions', 'LoadedRun', 'OpenSlice', 'SliceAnswer',
-           'rank_agreement', 'RunOnSlice', 'RunView', 'SliceReader', 'first_slice', 'place_of', 'PairedRuns',
-           'RunsOnOneClass', 'AttentionView', 'difference_rows', 'check_view']
+           'rank_agreement', 'RunOnSlice', 'AskedRun', 'RunView', 'SliceReader', 'first_slice', 'place_of',
+           'PairedRuns', 'RunsOnOneClass', 'AttentionView', 'difference_rows', 'check_view']
 
 # %% ../../nbs/803_widgets.asking.ipynb #14b6023a
 import contextlib
@@ -24,11 +24,11 @@ from ..data.description import STANDARD, DataDescription
 from ..data.joining import moved_to
 from ..data.slices import Slice, SliceTable
 from ..errors import InputError, WorkbenchError, nearest, shown
+from ..evaluation.agreement import Agreement, agreement_of
 from covid_workbench.evaluation.whatif import (
     OFF_MODES,
     Question,
     ReadSlice,
-    agreement,
     answer,
     attention_of_regions,
     effect,
@@ -177,26 +177,31 @@ class OpenSlice:
 
 @dataclass
 class SliceAnswer:
-    "What a run answers to one question. `effects`, `agreement` and `orders` take longer and are filled step by step."
+    """What a run answers to one question, whose off regions are off in the way of `off_mode`.
+
+    `effects`, `agreements` and `orders` take longer and are filled step by step.
+    """
 
     evidence: Evidence
     slots: list[int]  # the region in each slot
-    effects: dict[int, float] = field(
-        default_factory=dict
-    )  # region -> what leaving it out takes from the class's logit
-    agreement: dict[str, float | None] = field(default_factory=dict)  # branch -> ρ of attention and effect
+    off_mode: str = "dropped"
+    effects: dict[int, float] = field(default_factory=dict)  # region -> what leaving it out takes from the logit
+    agreements: dict[str, dict[str, Agreement]] = field(default_factory=dict)  # off mode -> branch
+    refused: dict[str, str] = field(default_factory=dict)  # off mode -> why the question has no answer in it
     orders: dict[str, list[float]] = field(default_factory=dict)  # order -> probabilities
 
+    @property
+    def agreement(self) -> dict[str, Agreement]:
+        "Branch -> how its attention agrees with the effects, in the off mode that was asked."
+        return self.agreements.get(self.off_mode, {})
 
-def rank_agreement(evidence: Evidence, effects: Mapping[int, float]) -> dict[str, float | None]:
-    """Branch -> Spearman's ρ between the size of its attention and the effects, over candidates.
-
-    None where there are too few regions or nothing varies.
-    """
+# %% ../../nbs/803_widgets.asking.ipynb #3cca3eb9
+def rank_agreement(evidence: Evidence, effects: Mapping[int, float]) -> dict[str, Agreement]:
+    "Branch -> how the size of its attention agrees with the size of the effects, over candidates."
     weights, branches = attention_of_regions(evidence), evidence.attention.shape[1]
     names = ("positive", "negative") if branches == 2 else ("attention",) * branches
     return {
-        name: agreement([abs(weights[region][branch]) for region in effects], list(effects.values()))
+        name: agreement_of([weights[region][branch] for region in effects], list(effects.values()))
         for branch, name in enumerate(names)
     }
 
@@ -240,8 +245,8 @@ class RunOnSlice(LoadedRun):
         return max(2, len(self.open.regions) if self.open else 0, self.settings.roi_batch)
 
 # %% ../../nbs/803_widgets.asking.ipynb #7d7301f7
-class RunView(RunOnSlice):
-    "A run that answers what is asked of the slice open in it."
+class AskedRun(RunOnSlice):
+    "A run with a question to the slice open in it, and its answer."
 
     @property
     def question(self) -> Question:
@@ -258,18 +263,41 @@ class RunView(RunOnSlice):
     def ask(self) -> None:
         "Answer the question. Raises `InputError` for one that the model cannot answer; `answers` stay as they were."
         evidence, candidates = answer(self.read, self.question), slots_of(self.read, self.question)
-        self.answers = SliceAnswer(evidence, [self.open.ids[candidate] for candidate in candidates])
+        slots, mode = [self.open.ids[candidate] for candidate in candidates], self.asked.off_mode
+        self.answers = SliceAnswer(evidence, slots, mode)
+
+    def _effects(self, question: Question) -> Iterator[tuple[int, float]]:
+        "Candidate and what leaving it out takes from the logit of `effect_class`, one after another."
+        number = self.classes.index(self.effect_class)
+        present = [one for one in dict.fromkeys(slots_of(self.read, question)) if one not in question.off]
+        for candidate in present if len(present) > 1 else []:
+            yield candidate, float(effect(self.read, candidate, question)[number])
+
+# %% ../../nbs/803_widgets.asking.ipynb #0b3a0078
+class RunView(AskedRun):
+    "A run that answers what is asked of the slice open in it."
 
     def fill_effects(self) -> Iterator[None]:
-        "Compute what leaving out each region takes from the logit of `effect_class`, step by step, then `agreement`."
-        read, question, answers = self.read, self.question, self.answers
-        number, by_candidate = self.classes.index(self.effect_class), {}
-        present = [one for one in dict.fromkeys(slots_of(read, question)) if one not in question.off]
-        for candidate in present if len(present) > 1 else []:
-            by_candidate[candidate] = float(effect(read, candidate, question)[number])
-            answers.effects[self.open.ids[candidate]] = by_candidate[candidate]
+        "Compute the effect of each region, step by step, then how attention agrees with them."
+        answers, by_candidate = self.answers, {}
+        for candidate, value in self._effects(self.question):
+            by_candidate[candidate] = answers.effects[self.open.ids[candidate]] = value
             yield
-        answers.agreement = rank_agreement(answers.evidence, by_candidate)
+        answers.agreements[answers.off_mode] = rank_agreement(answers.evidence, by_candidate)
+
+    def fill_modes(self) -> Iterator[None]:
+        "Compute the agreement in the off modes that were not asked, step by step; why there is none in `refused`."
+        read, asked, answers = self.read, self.question, self.answers
+        for mode in (one for one in OFF_MODES if one not in answers.agreements):
+            question, by_candidate = replace(asked, off_mode=mode), {}
+            try:
+                for candidate, value in self._effects(question):
+                    by_candidate[candidate] = value
+                    yield
+                answers.agreements[mode] = rank_agreement(answer(read, question), by_candidate)
+            except InputError as error:  # a question that this mode leaves without regions
+                answers.refused[mode] = str(error)
+            yield
 
     def fill_orders(self, seed: int) -> Iterator[None]:
         "Compute the probabilities in other orders of the regions, an order a step."

@@ -196,6 +196,8 @@ class AskingPage(ExplorerPage):
         if len(self.panes) > 1:
             self.difference.rows = difference_rows(self.view) if self.view.shared_class else []
         for pane in panes:
+            await pane.fill_modes()
+        for pane in panes:
             await pane.fill_orders()
 
     async def filled(self) -> None:

@@ -114,14 +114,18 @@ class RoiInspector(RegionPart):
 
 
 class AgreementCard(RegionPart):
-    """Regions by rank in attention and rank in effect.
+    """Regions by rank of attention and rank of the size of effect, and how far both agree in each off mode.
 
-    `rho`: branch (attention, or positive and negative) to Spearman's ρ; None where it is undefined.
+    `found`: off mode to branch (attention, or positive and negative) to an `Agreement` as plain values; `refused`: off
+    mode to why there is none. `statistics`: by which ones the run normalises its regions, in words.
     """
 
     _esm = script_of("agreement")
     branch = T.Unicode("positive").tag(sync=True)
-    rho = T.Dict().tag(sync=True)
+    found = T.Dict().tag(sync=True)
+    refused = T.Dict().tag(sync=True)
+    off_mode = T.Unicode("dropped").tag(sync=True)
+    statistics = T.Unicode("").tag(sync=True)
 
 
 class AffinityPanel(RegionPart):
