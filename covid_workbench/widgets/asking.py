@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['QUESTION', 'KEPT', 'RegionQuestion', 'History', 'known_predictions', 'LoadedRun', 'OpenSlice', 'SliceAnswer',
            'rank_agreement', 'RunOnSlice', 'AskedRun', 'RunView', 'SliceReader', 'first_slice', 'place_of',
-           'PairedRuns', 'RunsOnOneClass', 'AttentionView', 'difference_rows', 'check_view']
+           'PairedRuns', 'RunsOnOneClass', 'AttentionView', 'difference_rows', 'check_regions', 'check_view']
 
 # %% ../../nbs/803_widgets.asking.ipynb #14b6023a
 import contextlib
@@ -174,6 +174,11 @@ class OpenSlice:
     regions: list[dict[str, Any]]  # as `region_list` gives them, with their `id`
     own: dict[str, list]  # the run's own answer
 
+    @property
+    def verdict(self) -> str:
+        "The class that won in the run's own answer; empty for a model without classes."
+        return self.own["classes"][int(np.argmax(self.own["logits"]))] if self.own else ""
+
 
 @dataclass
 class SliceAnswer:
@@ -230,7 +235,7 @@ class RunOnSlice(LoadedRun):
         beta = min(self.asked.beta, self.most_slots)
         self.asked = RegionQuestion(order, beta, off_mode=self.asked.off_mode)
         if own and not self.class_chosen:
-            self.effect_class = own["classes"][int(np.argmax(own["logits"]))]
+            self.effect_class = self.open.verdict
 
     def close_slice(self) -> None:
         "The slice cannot be read."
@@ -439,6 +444,10 @@ class RunsOnOneClass(PairedRuns):
         for view in self.runs:
             known = name in view.classes
             view.class_chosen, view.effect_class = known, name if known else view.effect_class
+            if not name and view.open:
+                view.effect_class = view.open.verdict or view.effect_class
+        if not name:
+            self._agree_on_a_class()
 
 # %% ../../nbs/803_widgets.asking.ipynb #2b3a01fd
 class AttentionView(RunsOnOneClass):
@@ -492,6 +501,17 @@ def _ranks(slots: Sequence[int]) -> dict[int, str]:
     return {region: "·".join(words) for region, words in ranks.items()}
 
 
+def check_regions(view: AttentionView, questions: Sequence[Mapping[str, Any]]) -> None:
+    "Raise `InputError` for questions about regions that the runs do not find on the slice that is open."
+    for run, question in zip(view.runs, questions):
+        missing = sorted({*question["off"], *question["sequence"]} - set(run.open.ids if run.open else ()))
+        if run.open and missing:
+            raise InputError(
+                f"the view asks about region {missing[0]} of slice {view.slice}, where {run.run.folder} finds "
+                f"{len(run.open.ids)} regions; the run or the slice has changed since the link was made"
+            )
+
+# %% ../../nbs/803_widgets.asking.ipynb #e24501a6
 def check_view(view: AttentionView, wanted: Mapping[str, Any]) -> None:
     "Raise `InputError` for a state whose slice, questions or class these runs do not have."
     one_of("slice", wanted["slice"], view.slices.rows)

@@ -29,6 +29,7 @@ from ..runs.test_uses import log_looks
 from covid_workbench.widgets.asking import (
     QUESTION,
     AttentionView,
+    check_regions,
     check_view,
     difference_rows,
     first_slice,
@@ -294,12 +295,13 @@ class ListeningPage(QuestionPage):
             pane.panel.observe(lambda _, pane=pane: self._class_chosen(pane.panel.effect_class), "effect_class")
             pane.verdict.observe(lambda _: self._note_state(), "link")
         self.panes[0].canvas.observe(lambda _: self._note_state(), list(LOOK))
+        self.panes[0].agreement.observe(lambda _: self._note_state(), "branch")
         self.difference.observe(lambda change: self._pair_again(change["new"]), "iou")
 
     def _act(self, _, content: Mapping[str, Any], __) -> None:
         "A button of the header. What goes wrong is said there."
         acts = {"undo": self.undo, "redo": self.redo, "reset": self.reset}
-        acts |= {"save": lambda: self._download(content["as"]), "open": lambda: self.reopen(content["state"])}
+        acts |= {"save": lambda: self._download(content["as"]), "open": lambda: self.open_link(content["state"])}
         if content.get("act") in acts:
             try:
                 acts[content["act"]]()
@@ -329,8 +331,9 @@ GUARD = StateGuard(
         "browser_order": str,
         "iou": float,
         "seed": int,
+        "branch": str,
     },
-    newer={"hu_window": []},
+    newer={"hu_window": [], "branch": "positive"},
 )
 
 # %% ../../nbs/806_widgets.explorer.ipynb #10098ecc
@@ -353,6 +356,7 @@ class StatePage(ListeningPage):
             "browser_order": self.browser.browser_order,
             "iou": self.view.iou,
             "seed": first.orders.seed,
+            "branch": first.agreement.branch,
         }
 
 # %% ../../nbs/806_widgets.explorer.ipynb #0132ac16
@@ -362,6 +366,7 @@ class ReopeningPage(StatePage):
     def check_state(self, wanted: Mapping[str, Any]) -> None:
         check_view(self.view, wanted)
         one_of("link", wanted["link"], ("softmax", "sigmoid"))
+        one_of("branch", wanted["branch"], ("positive", "negative"))
         check_hu_window(wanted["hu_window"])
 
     def apply_state(self, wanted: Mapping[str, Any]) -> None:
@@ -371,12 +376,14 @@ class ReopeningPage(StatePage):
         self.browser.slice = wanted["slice"]
         if paired_anew:
             self._show()
+        check_regions(self.view, wanted["questions"])
         self.view.choose_class(wanted["effect_class"])
         with quietly(self):
             for pane in self.panes:
                 set_traits([pane.canvas], **{name: wanted[name] for name in LOOK})
                 set_traits(pane.about_regions, selected=wanted["selected"])
                 pane.verdict.link, pane.orders.seed = wanted["link"], wanted["seed"]
+                pane.agreement.branch = wanted["branch"]
                 pane.panel.effect_class = pane.view.effect_class
         self.view.history.clear()
         self._put(wanted["questions"])

@@ -207,7 +207,7 @@ class RunHeader(Part):
     Sends `act`: undo, redo, reset, save (`as` png, svg or html), open (`state` of a link).
     """
 
-    _esm = script_of("header")
+    _esm = script_of("links", "header")
     runs = T.List().tag(sync=True)  # (name, words) each
     where = T.Unicode("").tag(sync=True)
     dirty = T.Bool(False).tag(sync=True)
@@ -217,3 +217,8 @@ class RunHeader(Part):
     link_read = T.Unicode("").tag(sync=True)
     noun = T.Unicode("slice").tag(sync=True)  # what is stepped through
     key_sheet = T.List().tag(sync=True)  # (what, how) each; empty: the keys of the attention explorer
+
+    def _appeared(self, _, content, buffers) -> None:
+        super()._appeared(_, content, buffers)
+        if content.get("tell") == "state":  # for a link, after all changes that the browser sent before
+            self.send({"state": self.state_text})
