@@ -183,6 +183,7 @@ WRONG = {
     "browser_order": (None, 7),
     "iou": (None, "half", 1.5, -0.1),
     "seed": (0.5, "0", True, None),
+    "branch": (None, 7, "upper"),
 }
 
 

@@ -36,6 +36,7 @@ from covid_workbench.widgets.asking import (
     QUESTION,
     AttentionView,
     RunView,
+    check_regions,
     check_view,
     difference_rows,
     first_slice,
@@ -213,6 +214,8 @@ class AskingPage(ExplorerPage):
         if len(self.panes) > 1:
             self.difference.rows = difference_rows(self.view) if self.view.shared_class else []
         for pane in panes:
+            await pane.fill_modes()
+        for pane in panes:
             await pane.fill_orders()
 
     async def filled(self) -> None:
@@ -343,6 +346,7 @@ class ListeningPage(StatisticsPage):
             pane.panel.observe(lambda _, pane=pane: self._class_chosen(pane.panel.effect_class), "effect_class")
             pane.verdict.observe(lambda _: self._note_state(), "link")
         self.panes[0].canvas.observe(lambda _: self._note_state(), list(LOOK))
+        self.panes[0].agreement.observe(lambda _: self._note_state(), "branch")
         self.difference.observe(lambda change: self._pair_again(change["new"]), "iou")
         self.statistics.observe(lambda _: self._tell_statistics(), ["choice", "picked"])
         self.statistics.on_msg(self._open_told)
@@ -351,7 +355,7 @@ class ListeningPage(StatisticsPage):
     def _act(self, _, content: Mapping[str, Any], __) -> None:
         "A button of the header. What goes wrong is said there."
         acts = {"undo": self.undo, "redo": self.redo, "reset": self.reset}
-        acts |= {"save": lambda: self._download(content["as"]), "open": lambda: self.reopen(content["state"])}
+        acts |= {"save": lambda: self._download(content["as"]), "open": lambda: self.open_link(content["state"])}
         if content.get("act") in acts:
             try:
                 acts[content["act"]]()
@@ -445,8 +449,9 @@ GUARD = StateGuard(
         "iou": float,
         "seed": int,
         "statistics": {"choice": {str: str}, "picked": {str: str | float}},
+        "branch": str,
     },
-    newer={"hu_window": [], "marked": [], "statistics": {"choice": {}, "picked": {}}},
+    newer={"hu_window": [], "marked": [], "statistics": {"choice": {}, "picked": {}}, "branch": "positive"},
 )
 
 # %% ../../nbs/806_widgets.explorer.ipynb #10098ecc
@@ -471,6 +476,7 @@ class StatePage(SelectingPage):
             "iou": self.view.iou,
             "seed": first.orders.seed,
             "statistics": {"choice": self.statistics.choice, "picked": self.statistics.picked},
+            "branch": first.agreement.branch,
         }
 
 # %% ../../nbs/806_widgets.explorer.ipynb #0132ac16
@@ -480,6 +486,7 @@ class ReopeningPage(StatePage):
     def check_state(self, wanted: Mapping[str, Any]) -> None:
         check_view(self.view, wanted)
         one_of("link", wanted["link"], ("softmax", "sigmoid"))
+        one_of("branch", wanted["branch"], ("positive", "negative"))
         check_hu_window(wanted["hu_window"])
         for slice_id in wanted["marked"]:
             one_of("marked", slice_id, self.rows)
@@ -497,12 +504,14 @@ class ReopeningPage(StatePage):
         self.browser.slice = wanted["slice"]
         if paired_anew:
             self._show()
+        check_regions(self.view, wanted["questions"])
         self.view.choose_class(wanted["effect_class"])
         with quietly(self):
             for pane in self.panes:
                 set_traits([pane.canvas], **{name: wanted[name] for name in LOOK})
                 set_traits(pane.about_regions, selected=wanted["selected"])
                 pane.verdict.link, pane.orders.seed = wanted["link"], wanted["seed"]
+                pane.agreement.branch = wanted["branch"]
                 pane.panel.effect_class = pane.view.effect_class
         set_traits([self.statistics], **wanted["statistics"])
         self.view.history.clear()

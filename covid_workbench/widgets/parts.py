@@ -128,14 +128,18 @@ class RoiInspector(RegionPart):
 
 
 class AgreementCard(RegionPart):
-    """Regions by rank in attention and rank in effect.
+    """Regions by rank of attention and rank of the size of effect, and how far both agree in each off mode.
 
-    `rho`: branch (attention, or positive and negative) to Spearman's ρ; None where it is undefined.
+    `found`: off mode to branch (attention, or positive and negative) to an `Agreement` as plain values; `refused`: off
+    mode to why there is none. `statistics`: by which ones the run normalises its regions, in words.
     """
 
     _esm = script_of("agreement")
     branch = T.Unicode("positive").tag(sync=True)
-    rho = T.Dict().tag(sync=True)
+    found = T.Dict().tag(sync=True)
+    refused = T.Dict().tag(sync=True)
+    off_mode = T.Unicode("dropped").tag(sync=True)
+    statistics = T.Unicode("").tag(sync=True)
 
 
 class AffinityPanel(RegionPart):
@@ -243,7 +247,7 @@ class RunHeader(Part):
     Sends `act`: undo, redo, reset, save (`as` png, svg or html), open (`state` of a link).
     """
 
-    _esm = script_of("header")
+    _esm = script_of("links", "header")
     runs = T.List().tag(sync=True)  # (name, words) each
     where = T.Unicode("").tag(sync=True)
     dirty = T.Bool(False).tag(sync=True)
@@ -253,3 +257,8 @@ class RunHeader(Part):
     link_read = T.Unicode("").tag(sync=True)
     noun = T.Unicode("slice").tag(sync=True)  # what is stepped through
     key_sheet = T.List().tag(sync=True)  # (what, how) each; empty: the keys of the attention explorer
+
+    def _appeared(self, _, content, buffers) -> None:
+        super()._appeared(_, content, buffers)
+        if content.get("tell") == "state":  # for a link, after all changes that the browser sent before
+            self.send({"state": self.state_text})
