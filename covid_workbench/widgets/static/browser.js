@@ -217,13 +217,15 @@ function render({ model, el }) {
                 { viewBox: "0 0 160 30", preserveAspectRatio: "none", "aria-hidden": "true" },
                 ...bins.flatMap((counts, n) =>
                   counts.map((count, at) =>
-                    h("rect", {
-                      x: n * 10 + 0.5,
-                      width: 9,
-                      y: 30 - (28 * counts.slice(at).reduce((sum, one) => sum + one, 0)) / most,
-                      height: (28 * count) / most,
-                      class: `cw-${stacked[at]}`,
-                    }),
+                    count === 0
+                      ? null
+                      : h("rect", {
+                          x: n * 10 + 0.5,
+                          width: 9,
+                          y: 30 - (28 * counts.slice(at).reduce((sum, one) => sum + one, 0)) / most,
+                          height: (28 * count) / most,
+                          class: `cw-${stacked[at]}`,
+                        }),
                   ),
                 ),
               ),
