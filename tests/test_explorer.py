@@ -183,6 +183,9 @@ WRONG = {
     "browser_order": (None, 7),
     "iou": (None, "half", 1.5, -0.1),
     "seed": (0.5, "0", True, None),
+    "branch": (None, 7, "upper"),
+    "marked": (None, "P9", ["P9"], [7]),
+    "statistics": (None, {}, {"choice": {}, "picked": {"pattern": "no"}}, {"choice": {"by": "x"}, "picked": {}}),
 }
 
 

@@ -171,17 +171,16 @@ def lasting_script(plotly: str) -> str:
 
     Raises `ValueError` where the module does not say which of its names is the default export.
     """
-    found = None
-    for found in re.finditer(r"(?<=[{,])([\w$]+) as default(?=[,}])", plotly):
-        pass  # the last: earlier ones belong to modules inside texts
-    if not found:
+    all_found = list(re.finditer(r"(?<=[{,])([\w$]+) as default(?=[,}])", plotly))
+    if not all_found:
         raise ValueError("plotly's browser module has no default export: use a release from requirements.lock")
+    found = all_found[-1]  # earlier ones belong to modules inside texts
     exported = f"{plotly[: found.start()]}cwLasting as default{plotly[found.end() :]}"
     return f"{exported}\nconst cwLasting = (() => {{\n{script_of('lasting')}\nreturn lasting;\n}})()({found[1]});\n"
 
 # %% ../../nbs/812_widgets.chart.ipynb #9e3b2fab
-class LastingFigure(go.FigureWidget):
-    "A figure that shows a reloaded or a second page what it shows now."
+class _AskedFigure(go.FigureWidget):
+    "A figure that sends all of itself to a page that asks."
 
     _esm = lasting_script(str(go.FigureWidget._esm))
 
@@ -195,6 +194,16 @@ class LastingFigure(go.FigureWidget):
             self.send_state(["_widget_layout", "_widget_data", "_config", "_dom_classes"])
             self.send({"alive": True})
 
+    def _keep(self) -> None:
+        "Make what is shown now what a page that opens later is drawn from."
+        # not by setting the traits: that would be sent to the open pages, which have it already
+        self._trait_values["_widget_data"] = deepcopy(self._data)
+        self._trait_values["_widget_layout"] = deepcopy(self._layout_obj._props)
+
+# %% ../../nbs/812_widgets.chart.ipynb #fb542d59
+class LastingFigure(_AskedFigure):
+    "A figure that shows a reloaded or a second page what it shows now."
+
     def redraw(self, traces: Sequence[dict], layout: dict[str, Any], *, same: bool) -> None:
         "Show these traces; `same`: they are those shown now, with other points or another look."
         with self.batch_update():
@@ -206,12 +215,6 @@ class LastingFigure(go.FigureWidget):
             self.add_traces([go.Scatter(trace) for trace in traces])
         self._keep()
         self.send_state(["_widget_data", "_widget_layout"])
-
-    def _keep(self) -> None:
-        "Make what is shown now what a page that opens later is drawn from."
-        # not by setting the traits: that would be sent to the open pages, which have it already
-        self._trait_values["_widget_data"] = deepcopy(self._data)
-        self._trait_values["_widget_layout"] = deepcopy(self._layout_obj._props)
 
     def get_state(self, key=None, drop_defaults=False):
         "What a page is sent; one that opens asks for everything (no `key`), the zoom included."

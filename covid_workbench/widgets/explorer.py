@@ -4,22 +4,26 @@
 
 # %% auto #0
 __all__ = ['Runs', 'LOOK', 'GUARD', 'open_view', 'shared_classes', 'header_words', 'one_run', 'several_runs', 'links_between',
-           'ExplorerPage', 'LatestTask', 'AskingPage', 'SlicePage', 'QuestionPage', 'ListeningPage', 'MarkingPage',
-           'SelectingPage', 'StatePage', 'ReopeningPage', 'SavedPage', 'AnsweringPage', 'AttentionExplorer']
+           'ExplorerPage', 'LatestTask', 'AskingPage', 'SlicePage', 'QuestionPage', 'StatisticsPage', 'ListeningPage',
+           'MarkingPage', 'SelectingPage', 'StatePage', 'ReopeningPage', 'SavedPage', 'AnsweringPage',
+           'AttentionExplorer']
 
 # %% ../../nbs/806_widgets.explorer.ipynb #e7840615
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
+from functools import cached_property
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import ipywidgets as W
+import pandas as pd
 
 from ..data.slices import SliceTable
 from ..data.sources import slices_named
 from ..errors import InputError, StorageError, WorkbenchError
 from ..evaluation.in_background import BackgroundAnswers, SliceQuestions, unanswered, with_answers
+from ..evaluation.run_statistics import RunStatistics, check_picked, picked_slices, told_run
 from ..files import write_atomic
 from ..models.cards import display_name
 from ..models.oneshot import VOLUME_MODEL
@@ -32,6 +36,7 @@ from covid_workbench.widgets.asking import (
     QUESTION,
     AttentionView,
     RunView,
+    check_regions,
     check_view,
     difference_rows,
     first_slice,
@@ -39,7 +44,7 @@ from covid_workbench.widgets.asking import (
 )
 from .content import check_hu_window, right_patterns, slice_list
 from .pane import RunPane, set_traits
-from .parts import DifferencePanel, RunHeader, SliceBrowser
+from .parts import DifferencePanel, RunHeader, SliceBrowser, StatisticsPanel
 from .saved import page_of, picture_of, told_slice
 from .state import ReturningView, StateGuard, one_of, quietly
 
@@ -134,6 +139,7 @@ class ExplorerPage(ReturningView, W.VBox):
         names = [name for name, _ in self.header.runs]
         patterns = right_patterns(self.browser.slices) if len(names) > 1 else []
         self.difference = DifferencePanel(runs=names, cells=patterns)
+        self.statistics = StatisticsPanel()
         folder_layout, hidden = W.Layout(width="480px"), W.Layout(display="none")
         self.folder = W.Text(description="data folder", placeholder="where the slices are now", layout=folder_layout)
         self.find = W.Button(description="Look here", tooltip="read the slices from this folder")
@@ -142,7 +148,7 @@ class ExplorerPage(ReturningView, W.VBox):
         main = several_runs(slices, self.panes, names, self.difference) if several else one_run(slices, self.panes[0])
         self.add_class("cw-explorer")
         self.add_class("cw")
-        self.children = [self.header, self.moved, *main]
+        self.children = [self.header, self.moved, *main, self.statistics]
         together = links_between(self.panes, self.browser, self.difference)
         self._links = [W.jslink((a, name), (b, other)) for a, name, b, other in together]
         self.links = together + [link for pane in self.panes for link in pane.links]
@@ -208,6 +214,8 @@ class AskingPage(ExplorerPage):
         if len(self.panes) > 1:
             self.difference.rows = difference_rows(self.view) if self.view.shared_class else []
         for pane in panes:
+            await pane.fill_modes()
+        for pane in panes:
             await pane.fill_orders()
 
     async def filled(self) -> None:
@@ -223,7 +231,7 @@ class SlicePage(AskingPage):
         slice_id = self.browser.slice
         if slice_id not in self.rows:
             return
-        self.header.where = place_of(self.table.frame, slice_id)
+        self.statistics.slice = slice_id
         with quietly(self):
             self.view.open_slice(slice_id)
             for pane, error in zip(self.panes, self.view.errors):
@@ -231,10 +239,12 @@ class SlicePage(AskingPage):
                     pane.show()
                 else:
                     pane.show_without_pixels(slice_id, error)
+        self.header.where = place_of(self.table.frame, slice_id)  # not before what it names is there
         self.moved.layout.display = (
             None if any(self.view.errors) and not all(root.is_dir() for root in self.table.roots) else "none"
         )
         self._ask()
+        self.browser.opened = slice_id
 
     def _pair_again(self, iou: float) -> None:
         if iou != self.view.iou:
@@ -291,7 +301,39 @@ class QuestionPage(SlicePage):
         self._put(self.view.own_questions)
 
 # %% ../../nbs/806_widgets.explorer.ipynb #b5c34c24
-class ListeningPage(QuestionPage):
+class StatisticsPage(QuestionPage):
+    "A page with a figure of all slices; what is picked in it filters the list."
+
+    @cached_property
+    def all_slices(self) -> RunStatistics:
+        table, frame = self.table, self.table.frame
+        patients = table.patients.where(~table.unknown, "").to_numpy(str)
+        labels = frame["label"].fillna("").to_numpy(str)
+        slices = pd.DataFrame({"id": frame["id"].to_numpy(str), "patient": patients, "label": labels})
+        return RunStatistics([told_run(run.run, run.known, slices) for run in self.view.runs], slices)
+
+    def _tell_statistics(self) -> None:
+        "Show the figure chosen, and the slices picked."
+        part = self.statistics
+        ids, words = picked_slices(self.all_slices, part.choice, part.picked)
+        part.told = self.all_slices.told(part.choice)
+        set_traits([self.browser], picked=ids, picked_words=words)
+        self._note_state()
+
+    def _all_again(self) -> None:
+        "The list shows all slices again."
+        if self.browser.picked is None:
+            self.statistics.picked = {}
+
+    def _open_told(self, _, content: Mapping[str, Any], __) -> None:
+        "Open a slice of the statistics; one that is not here is said in the header."
+        if (slice_id := content.get("open")) in self.rows:
+            self.browser.slice = slice_id
+        elif slice_id:
+            self.header.send({"message": f"slice {slice_id} is not among the {len(self.rows)} slices shown here"})
+
+# %% ../../nbs/806_widgets.explorer.ipynb #694a09b3
+class ListeningPage(StatisticsPage):
     "A page that listens to its parts."
 
     def _listen(self) -> None:
@@ -304,12 +346,16 @@ class ListeningPage(QuestionPage):
             pane.panel.observe(lambda _, pane=pane: self._class_chosen(pane.panel.effect_class), "effect_class")
             pane.verdict.observe(lambda _: self._note_state(), "link")
         self.panes[0].canvas.observe(lambda _: self._note_state(), list(LOOK))
+        self.panes[0].agreement.observe(lambda _: self._note_state(), "branch")
         self.difference.observe(lambda change: self._pair_again(change["new"]), "iou")
+        self.statistics.observe(lambda _: self._tell_statistics(), ["choice", "picked"])
+        self.statistics.on_msg(self._open_told)
+        self.browser.observe(lambda _: self._all_again(), "picked")
 
     def _act(self, _, content: Mapping[str, Any], __) -> None:
         "A button of the header. What goes wrong is said there."
         acts = {"undo": self.undo, "redo": self.redo, "reset": self.reset}
-        acts |= {"save": lambda: self._download(content["as"]), "open": lambda: self.reopen(content["state"])}
+        acts |= {"save": lambda: self._download(content["as"]), "open": lambda: self.open_link(content["state"])}
         if content.get("act") in acts:
             try:
                 acts[content["act"]]()
@@ -402,8 +448,10 @@ GUARD = StateGuard(
         "browser_order": str,
         "iou": float,
         "seed": int,
+        "statistics": {"choice": {str: str}, "picked": {str: str | float}},
+        "branch": str,
     },
-    newer={"hu_window": [], "marked": []},
+    newer={"hu_window": [], "marked": [], "statistics": {"choice": {}, "picked": {}}, "branch": "positive"},
 )
 
 # %% ../../nbs/806_widgets.explorer.ipynb #10098ecc
@@ -427,6 +475,8 @@ class StatePage(SelectingPage):
             "browser_order": self.browser.browser_order,
             "iou": self.view.iou,
             "seed": first.orders.seed,
+            "statistics": {"choice": self.statistics.choice, "picked": self.statistics.picked},
+            "branch": first.agreement.branch,
         }
 
 # %% ../../nbs/806_widgets.explorer.ipynb #0132ac16
@@ -436,6 +486,7 @@ class ReopeningPage(StatePage):
     def check_state(self, wanted: Mapping[str, Any]) -> None:
         check_view(self.view, wanted)
         one_of("link", wanted["link"], ("softmax", "sigmoid"))
+        one_of("branch", wanted["branch"], ("positive", "negative"))
         check_hu_window(wanted["hu_window"])
         for slice_id in wanted["marked"]:
             one_of("marked", slice_id, self.rows)
@@ -443,6 +494,7 @@ class ReopeningPage(StatePage):
         if among.startswith("in:"):
             self._look_for_selections()
             one_of("selection", among.removeprefix("in:"), self._selections)
+        check_picked(self.all_slices, **wanted["statistics"])
 
     def apply_state(self, wanted: Mapping[str, Any]) -> None:
         paired_anew = wanted["iou"] != self.view.iou and wanted["slice"] == self.browser.slice
@@ -452,13 +504,16 @@ class ReopeningPage(StatePage):
         self.browser.slice = wanted["slice"]
         if paired_anew:
             self._show()
+        check_regions(self.view, wanted["questions"])
         self.view.choose_class(wanted["effect_class"])
         with quietly(self):
             for pane in self.panes:
                 set_traits([pane.canvas], **{name: wanted[name] for name in LOOK})
                 set_traits(pane.about_regions, selected=wanted["selected"])
                 pane.verdict.link, pane.orders.seed = wanted["link"], wanted["seed"]
+                pane.agreement.branch = wanted["branch"]
                 pane.panel.effect_class = pane.view.effect_class
+        set_traits([self.statistics], **wanted["statistics"])
         self.view.history.clear()
         self._put(wanted["questions"])
 
@@ -551,6 +606,7 @@ class AttentionExplorer(AnsweringPage):
     ):
         super().__init__(open_view(run, data, split=split, device=device))
         self._listen()
+        self._tell_statistics()
         self.browser.slice = first_slice(self.table.frame, patient, slice, self.table.description)
         if state is not None:
             self.reopen(state)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['STATIC', 'script_of', 'enclosed', 'Part', 'RegionPart', 'SliceView', 'SliceCanvas', 'RankPanel', 'RoiInspector',
-           'AgreementCard', 'AffinityPanel', 'VerdictPanel', 'OrderCard', 'DifferencePanel', 'SliceBrowser',
-           'RunHeader']
+           'AgreementCard', 'AffinityPanel', 'VerdictPanel', 'OrderCard', 'DifferencePanel', 'StatisticsPanel',
+           'SliceBrowser', 'RunHeader']
 
 # %% ../../nbs/801_widgets.parts.ipynb #af3faf12
 from pathlib import Path
@@ -99,7 +99,8 @@ class RankPanel(RegionPart):
     """The sequence of regions, rank 1 on top: switches, weights by branch, the effect of leaving each out.
 
     Arrow keys select, Space switches off or on. Alt-arrows and dragging move a slot: the order becomes `custom`, and
-    `sequence` holds it. `frozen` says why nothing can be asked; it is empty when something can.
+    `sequence` holds it. `frozen` says why nothing can be asked; it is empty when something can. `before`: slots and
+    weights as the run was evaluated, which stay as ticks while something else is asked.
     """
 
     _esm = script_of("sequence", "panel")
@@ -114,6 +115,7 @@ class RankPanel(RegionPart):
     off_mode = T.Unicode("dropped").tag(sync=True)
     classes = T.List().tag(sync=True)
     over_states = T.Bool(False).tag(sync=True)  # the weights belong to LSTM states
+    before = T.Dict().tag(sync=True)
     note = T.Unicode("").tag(sync=True)
     empty_note = T.Unicode("").tag(sync=True)
     frozen = T.Unicode("").tag(sync=True)
@@ -126,14 +128,18 @@ class RoiInspector(RegionPart):
 
 
 class AgreementCard(RegionPart):
-    """Regions by rank in attention and rank in effect.
+    """Regions by rank of attention and rank of the size of effect, and how far both agree in each off mode.
 
-    `rho`: branch (attention, or positive and negative) to Spearman's ρ; None where it is undefined.
+    `found`: off mode to branch (attention, or positive and negative) to an `Agreement` as plain values; `refused`: off
+    mode to why there is none. `statistics`: by which ones the run normalises its regions, in words.
     """
 
     _esm = script_of("agreement")
     branch = T.Unicode("positive").tag(sync=True)
-    rho = T.Dict().tag(sync=True)
+    found = T.Dict().tag(sync=True)
+    refused = T.Dict().tag(sync=True)
+    off_mode = T.Unicode("dropped").tag(sync=True)
+    statistics = T.Unicode("").tag(sync=True)
 
 
 class AffinityPanel(RegionPart):
@@ -195,6 +201,21 @@ class DifferencePanel(Part):
     hovered = T.Int(allow_none=True, default_value=None).tag(sync=True)
 
 # %% ../../nbs/801_widgets.parts.ipynb #9397c6c0
+class StatisticsPanel(Part):
+    """Figures of all slices: `told` as `RunStatistics.told` gives it.
+
+    `choice`: what the reader chose of them, `picked`: the bar or the pattern that filters the slices. Sends `open` with
+    the id of a slice.
+    """
+
+    _esm = script_of("statistics")
+    _css = Part._css + (STATIC / "statistics.css").read_text(encoding="utf-8")
+    told = T.Dict().tag(sync=True)
+    choice = T.Dict().tag(sync=True)
+    picked = T.Dict().tag(sync=True)
+    slice = T.Unicode("").tag(sync=True)
+
+# %% ../../nbs/801_widgets.parts.ipynb #cc3fcfd2
 class SliceBrowser(Part):
     """All slices, a line for each patient, a bar for each slice.
 
@@ -211,10 +232,13 @@ class SliceBrowser(Part):
     slice = T.Unicode("").tag(sync=True)
     filter = T.Dict({"kind": "all"}).tag(sync=True)
     browser_order = T.Unicode("as stored").tag(sync=True)
+    opened = T.Unicode("").tag(sync=True)  # the slice that the other parts show; they are dim until it is `slice`
     noun = T.Unicode("slice").tag(sync=True)  # what a bar stands for
     markable = T.Bool(False).tag(sync=True)
     marked = T.List().tag(sync=True)  # ids
     selections = T.List().tag(sync=True)
+    picked = T.List(allow_none=True, default_value=None).tag(sync=True)  # ids picked elsewhere; None: all are shown
+    picked_words = T.Unicode("").tag(sync=True)
 
 
 class RunHeader(Part):
@@ -223,7 +247,7 @@ class RunHeader(Part):
     Sends `act`: undo, redo, reset, save (`as` png, svg or html), open (`state` of a link).
     """
 
-    _esm = script_of("header")
+    _esm = script_of("links", "header")
     runs = T.List().tag(sync=True)  # (name, words) each
     where = T.Unicode("").tag(sync=True)
     dirty = T.Bool(False).tag(sync=True)
@@ -233,3 +257,8 @@ class RunHeader(Part):
     link_read = T.Unicode("").tag(sync=True)
     noun = T.Unicode("slice").tag(sync=True)  # what is stepped through
     key_sheet = T.List().tag(sync=True)  # (what, how) each; empty: the keys of the attention explorer
+
+    def _appeared(self, _, content, buffers) -> None:
+        super()._appeared(_, content, buffers)
+        if content.get("tell") == "state":  # for a link, after all changes that the browser sent before
+            self.send({"state": self.state_text})

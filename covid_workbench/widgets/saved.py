@@ -26,7 +26,7 @@ from ..reports.pictures import SlicePicture, attention_bars, slice_picture, svg_
 from ..reports.svg import tag, text
 from .content import verdict_of, windowed
 from .pane import RunPane
-from .parts import Part, RunHeader, SliceBrowser, SliceCanvas, script_of
+from .parts import Part, RunHeader, SliceBrowser, SliceCanvas, StatisticsPanel, script_of
 
 # %% ../../nbs/805_widgets.saved.ipynb #a980c4e9
 RESEARCH = "Research software, not a medical device."
@@ -243,6 +243,10 @@ def _parts_as_json(
     "Traits, links and browser modules of the parts, and slices with their answers, safe inside a script element."
     numbers = {part: number for number, part in enumerate(parts)}
     first = slices[0].traits if slices else [_plain(part) for part in parts]
+    for one in slices[1:]:  # what is told of all slices is told once
+        for part, traits in zip(parts, one.traits):
+            if isinstance(part, StatisticsPanel):
+                traits.pop("told", None)
     told = {
         "parts": [{"kind": type(part).__name__, "traits": traits} for part, traits in zip(parts, first)],
         "links": [[numbers[a], one, numbers[b], other] for a, one, b, other in links if a in numbers and b in numbers],
@@ -272,6 +276,7 @@ nav>div{display:flex;flex-wrap:wrap;gap:4px;align-items:baseline}
 nav b{flex:none}
 nav .cw-words{flex-basis:100%;margin:0}
 .cw-explorer .cw-grid.widget-box{grid-template-columns:minmax(0,1fr) minmax(0,1fr)}
+.cw-explorer .cw-compare.widget-box{grid-template-columns:minmax(0,1fr)}
 @media(max-width:899px){.cw-explorer .cw-grid.widget-box{grid-template-columns:minmax(0,1fr)}}
 """
 

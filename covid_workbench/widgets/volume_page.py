@@ -120,6 +120,7 @@ class OpeningPage(VolumePage):
             self._put_panel()
         self.header.where = words_of_volume(opened) if opened else f"Volume {name}"
         self._ask()
+        self.browser.opened = name
 
 # %% ../../nbs/826_widgets.volume_page.ipynb #e96196f6
 class ShowingPage(OpeningPage):

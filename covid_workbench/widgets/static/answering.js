@@ -7,7 +7,7 @@ function judgement(one) {
   return one.said[0] === one.label ? "right" : "wrong";
 }
 
-const JUDGED = { right: "right", wrong: "wrong", unjudged: "no label to judge by", unknown: "not answered" };
+const JUDGED = { right: "right", wrong: "wrong", unjudged: "no known label", unknown: "not answered" };
 
 /** The key of the colours that `slices` need. */
 function judgementKey(slices) {
@@ -39,7 +39,7 @@ function answeringLine(model, live) {
   return h(
     "div",
     { class: "cw-answering", title: why || null },
-    h("progress", { max: total, value: done + failed, "aria-label": `${noun}s answered` }),
+    state === "done" ? "" : h("progress", { max: total, value: done + failed, "aria-label": `${noun}s answered` }),
     h("span", { class: "cw-small", role: "status", text: words }),
     live.alive && working ? button("stop", "stop", `answer no other ${noun} in the background`) : "",
     live.alive && !working && left ? button("go on", "go on", `answer the other ${left} in the background`) : "",

@@ -37,6 +37,26 @@ function filtered(slices, filter, order, among = null) {
   return left;
 }
 
+/** The slices that were picked elsewhere; all where none were. */
+function picked(model) {
+  const ids = model.get("picked");
+  if (!ids) return model.get("slices");
+  const wanted = new Set(ids);
+  return model.get("slices").filter(({ id }) => wanted.has(id));
+}
+
+/** A button that shows all slices again, with what was picked. */
+function unpick(model) {
+  return h("button", {
+    class: "cw-button",
+    "data-key": "unpick",
+    "data-unpick": "",
+    title: "show all slices again",
+    text: `${model.get("picked_words")} ✕`,
+    onclick: () => put(model, { picked: null, picked_words: "" }),
+  });
+}
+
 function render({ model, el }) {
   el.classList.add("cw");
   let left = [],
@@ -53,6 +73,7 @@ function render({ model, el }) {
     space = h("div", { class: "cw-space" }),
     live = connection(model, () => {
       marks.draw();
+      opening();
       drawAnswering();
     }),
     marks = marking(model, live, { listed: () => left, choose: (among) => set({ among }) }),
@@ -77,6 +98,13 @@ function render({ model, el }) {
   );
   const wrong = (one) => judgement(one) === "wrong",
     drawAnswering = () => keepFocus(answering, () => answering.replaceChildren(answeringLine(model, live)));
+  /** What is shown is dim while it is not what the list and the reader have chosen. */
+  const opening = () => {
+    const root = el.closest(".cw-explorer") ?? el,
+      waits = live.alive && Boolean(model.get("opened")) && model.get("opened") !== model.get("slice");
+    root.toggleAttribute("data-opening", waits);
+    root.setAttribute("aria-busy", waits);
+  };
   const titleOf = (one) => {
     const label = one.label ? `, labelled ${one.label}` : "",
       said = one.said[0] ? `, ${one.said[0]} ${one.p?.toFixed(2)}` : "";
@@ -97,8 +125,8 @@ function render({ model, el }) {
         runs = Math.max(0, ...slices.map(({ said }) => said.length));
       const kinds = ["all", "right", "wrong", ...(runs > 1 ? ["disagree"] : [])],
         numbers = {
-          wrong: filtered(slices, { ...filter, kind: "wrong" }, "", amongOf(model)).length,
-          disagree: filtered(slices, { ...filter, kind: "disagree" }, "", amongOf(model)).length,
+          wrong: filtered(picked(model), { ...filter, kind: "wrong" }, "", amongOf(model)).length,
+          disagree: filtered(picked(model), { ...filter, kind: "disagree" }, "", amongOf(model)).length,
         };
       const stacked = ["unjudged", "right", "wrong"],
         bins = Array.from({ length: 16 }, () => [0, 0, 0]);
@@ -189,13 +217,15 @@ function render({ model, el }) {
                 { viewBox: "0 0 160 30", preserveAspectRatio: "none", "aria-hidden": "true" },
                 ...bins.flatMap((counts, n) =>
                   counts.map((count, at) =>
-                    h("rect", {
-                      x: n * 10 + 0.5,
-                      width: 9,
-                      y: 30 - (28 * counts.slice(at).reduce((sum, one) => sum + one, 0)) / most,
-                      height: (28 * count) / most,
-                      class: `cw-${stacked[at]}`,
-                    }),
+                    count === 0
+                      ? null
+                      : h("rect", {
+                          x: n * 10 + 0.5,
+                          width: 9,
+                          y: 30 - (28 * counts.slice(at).reduce((sum, one) => sum + one, 0)) / most,
+                          height: (28 * count) / most,
+                          class: `cw-${stacked[at]}`,
+                        }),
                   ),
                 ),
               ),
@@ -205,7 +235,7 @@ function render({ model, el }) {
       );
     });
   const sift = () => {
-    left = filtered(model.get("slices"), model.get("filter"), model.get("browser_order"), amongOf(model));
+    left = filtered(picked(model), model.get("filter"), model.get("browser_order"), amongOf(model));
     const byPatient = new Map();
     for (const one of left) {
       if (!byPatient.has(one.patient)) byPatient.set(one.patient, []);
@@ -218,6 +248,7 @@ function render({ model, el }) {
     count.textContent = left.length
       ? `${left.length}${of_all} ${noun}s, ${patients.length} patients`
       : `No ${noun} is left by this filter.`;
+    if (model.get("picked")) count.append(unpick(model));
     space.style.height = `${patients.length * ROW}px`;
     marks.draw();
     drawRows();
@@ -342,7 +373,11 @@ function render({ model, el }) {
     live.stop,
     explorerKeys(el, keys),
     marks.stop,
-    onChange(model, ["slices", "filter", "browser_order", "marked", "selections", "markable"], redraw),
+    onChange(
+      model,
+      ["slices", "filter", "browser_order", "marked", "selections", "markable", "picked", "picked_words"],
+      redraw,
+    ),
     () => ["pointerup", "pointercancel"].forEach((name) => document.removeEventListener(name, released)),
     onChange(model, ["slice"], () => {
       marks.draw();
@@ -350,6 +385,7 @@ function render({ model, el }) {
     }),
     onChange(model, ["answering"], drawAnswering),
     onChange(model, ["slices"], () => key.replaceChildren(judgementKey(model.get("slices")))),
+    onChange(model, ["slice", "opened"], opening),
     () => watch.disconnect(),
     () => document.removeEventListener("cw-step", stepped),
   ];

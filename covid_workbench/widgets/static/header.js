@@ -54,7 +54,6 @@ function render({ model, el }) {
       }),
     );
   el.append(bar, told, sheet);
-  const link = () => `${location.origin}${location.pathname}#cw=${encodeURIComponent(model.get("state_text"))}`;
   const root = () => el.closest(".cw-explorer") ?? el,
     step = (forward) => el.dispatchEvent(new CustomEvent("cw-step", { detail: forward, bubbles: true })),
     say = (words) => {
@@ -117,14 +116,7 @@ function render({ model, el }) {
             ([one, text]) => h("option", { value: one, text }),
           ),
         ),
-        button("link", "Copy link", "an address that opens this view in this notebook", async () => {
-          try {
-            await navigator.clipboard.writeText(link());
-            say("The link is copied. Opened on this server, it shows this view after the notebook has run.");
-          } catch {
-            say(link());
-          }
-        }),
+        button("link", "Copy link", "an address that opens this view in this notebook", () => links.copy()),
         button(
           "help",
           "?",
@@ -152,14 +144,7 @@ function render({ model, el }) {
     else if ([BUSY, SILENT].includes(told.textContent)) say(""); // taken back when the kernel is there
   });
   model.on("msg:custom", hear);
-  // JupyterLab drops the end of its address while it loads; the first navigation still has it
-  const opened = performance.getEntriesByType("navigation")[0]?.name ?? "";
-  const asked = decodeURIComponent(location.href.split("#cw=")[1] ?? opened.split("#cw=")[1] ?? "");
-  if (asked && model.get("link_read") !== asked) {
-    // a link is followed once; after that the reader's own steps count
-    put(model, { link_read: asked });
-    model.send({ act: "open", state: asked });
-  }
+  const links = viewLinks(model, el, live, say);
   const keys = (event, chord) => {
     if (chord) return false;
     if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z") act(event.shiftKey ? "redo" : "undo");
@@ -174,6 +159,7 @@ function render({ model, el }) {
   };
   const stops = [
     live.stop,
+    links.stop,
     explorerKeys(el, keys, window),
     onChange(model, ["runs", "where", "dirty", "can_undo", "can_redo"], draw),
     () => model.off("msg:custom", hear),

@@ -25,8 +25,12 @@ function render({ model, el }) {
         .map(([, place]) => place),
       fact = (name, value) =>
         value === null || value === undefined ? [] : [h("dt", { text: name }), h("dd", { text: value })];
-    const weight = (branch) =>
-        weights[branch] && own.length ? own.map((place) => weights[branch][place].toFixed(3)).join(" + ") : null,
+    const weight = (branch) => {
+        if (!weights[branch] || !own.length) return null;
+        const each = own.map((place) => weights[branch][place]),
+          sum = each.reduce((a, b) => a + b, 0).toFixed(3);
+        return own.length > 3 ? `${sum} in ${own.length} slots` : each.map((one) => one.toFixed(3)).join(" + ");
+      },
       isOff = model.get("off").includes(region.id);
     const net = netAttention(slots, weights),
       together = selected.reduce((sum, id) => sum + (net[id] ?? 0), 0);

@@ -25,11 +25,43 @@ function bar(value, end, colour, side) {
   );
 }
 
+/** The end of the scale of the weights: it grows on a slice where it must, and what was before stays in its place. */
+const ends = new WeakMap();
+function scaleOf(model, weights) {
+  const before = model.get("before") ?? {},
+    most = (rows) => scaleEnd((rows ?? []).flat().map(Math.abs));
+  const end = Math.max(most(weights), most(before.weights), ends.get(before) ?? 0);
+  ends.set(before, end);
+  return end;
+}
+
+/** (region, slot) -> its weights by branch as the run was evaluated; undefined where nothing differs. */
+function ticksOf(model, slots, weights) {
+  const { slots: own = [], weights: was = [] } = model.get("before") ?? {},
+    same = String(own) === String(slots) && was.flat().every((one, at) => Math.abs(one - weights.flat()[at]) < 1e-6);
+  return (id, place) => {
+    const nth = place === null ? 0 : slots.slice(0, place).filter((one) => one === id).length,
+      places = own.flatMap((one, at) => (one === id ? [at] : []));
+    return same || places[nth] === undefined ? undefined : was.map((branch) => branch[places[nth]]);
+  };
+}
+
+/** A bar with a tick at an earlier value, measured from the `side` where the bar begins. */
+function withTick(element, value, end, side) {
+  if (value === undefined || !end) return element;
+  const share = (side === "middle" ? 50 : 0) + ((side === "middle" ? 50 : 100) * value) / end;
+  const title = `before ${value.toFixed(3)}`;
+  element.append(
+    h("u", { class: "cw-was", style: `${side === "right" ? "right" : "left"}:${share.toFixed(1)}%`, title }),
+  );
+  return element;
+}
+
 function render({ model, el }) {
   el.classList.add("cw");
   const head = h("div", { class: "cw-controls" }),
     rows = h("div", {
-      class: "cw-rows",
+      class: "cw-rows cw-region-rows",
       tabindex: 0,
       role: "grid",
       "aria-label": "regions in rank order",
@@ -104,7 +136,9 @@ function render({ model, el }) {
         effects = model.get("effects");
       const regions = Object.fromEntries(model.get("regions").map((one) => [one.id, one])),
         two = weights.length === 2,
-        end = scaleEnd(weights.flat().map(Math.abs)),
+        labels = { ...slotLabels(model.get("before")?.slots ?? []), ...slotLabels(slots) },
+        before = ticksOf(model, slots, weights),
+        end = scaleOf(model, weights),
         still = !live.alive || Boolean(model.get("frozen"));
       const most = Math.max(1e-9, ...Object.values(effects).map(Math.abs)),
         on = model.get("all").filter((id) => !off.includes(id)),
@@ -144,15 +178,16 @@ function render({ model, el }) {
         const isOff = off.includes(id),
           last = !isOff && on.length < 2,
           effect = effects[id],
-          before = shown[row - 1]?.[0] === id,
+          again = shown[row - 1]?.[0] === id,
           after = shown[row + 1]?.[0] === id,
+          was = before(id, place),
           weight = (branch) => (place === null ? null : weights[branch][place]);
         const figure = (value) => h("i", { text: value === null ? "" : value.toFixed(3).replace(/^(-?)0\./, "$1.") });
         const cells = [
           h("span", { class: "cw-grip", text: place === null ? "" : "⠿", title: "drag to another rank (Alt ↑ ↓)" }),
           rowSwitch(
             "region",
-            region.name,
+            `${labels[id] ? `of rank ${labels[id]}` : "without a rank"}, ${region.name} ${region.score.toFixed(2)}`,
             {
               isOff,
               last,
@@ -182,7 +217,7 @@ function render({ model, el }) {
               "span",
               { class: "cw-cell left", style: line },
               figure(weight(1)),
-              bar(weight(1) ?? 0, end, "--cw-negative", "left"),
+              withTick(bar(weight(1) ?? 0, end, "--cw-negative", "left"), was?.[1], end, "right"),
             ),
           );
         if (weights.length)
@@ -191,8 +226,8 @@ function render({ model, el }) {
               "span",
               { class: "cw-cell", style: line },
               weights.flat().some((one) => one < 0)
-                ? signedBar(weight(0) ?? 0, end)
-                : bar(weight(0) ?? 0, end, "--cw-positive", "right"),
+                ? withTick(signedBar(weight(0) ?? 0, end), was?.[0], end, "middle")
+                : withTick(bar(weight(0) ?? 0, end, "--cw-positive", "right"), was?.[0], end, "left"),
               figure(weight(0)),
             ),
           );
@@ -202,11 +237,11 @@ function render({ model, el }) {
             {
               class:
                 "cw-cell" +
-                (before || after ? " repeated" : "") +
-                (before && !after ? " end" : "") +
-                (after && !before ? " start" : ""),
+                (again || after ? " repeated" : "") +
+                (again && !after ? " end" : "") +
+                (after && !again ? " start" : ""),
             },
-            ...(before
+            ...(again
               ? []
               : [
                   effect === undefined ? h("i", { text: isOff ? "" : "…" }) : signedBar(effect, most, true),
@@ -232,10 +267,11 @@ function render({ model, el }) {
           ),
         );
       });
-      const weightColumns = two ? "minmax(76px,1.3fr) minmax(76px,1.3fr)" : weights.length ? "minmax(90px,2fr)" : "";
+      const branches = two ? "minmax(76px,1.3fr) minmax(76px,1.3fr)" : weights.length ? "minmax(90px,2fr)" : "";
+      rows.style.setProperty("--cw-columns", `12px 30px 28px 22px minmax(64px,1fr) ${branches} minmax(96px,1.6fr)`);
       rows.style.setProperty(
-        "--cw-columns",
-        `12px 30px 28px 22px minmax(64px,1fr) ${weightColumns} minmax(96px,1.6fr)`,
+        "--cw-narrow",
+        `30px 28px minmax(68px,1fr) ${branches.replaceAll("76px", "66px")} minmax(84px,1.2fr)`,
       );
       const had = rows.scrollTop;
       rows.replaceChildren(
@@ -293,7 +329,10 @@ function render({ model, el }) {
           ]
         : []),
       ...(weights.length && slots.length
-        ? [h("span", { class: "cw-group", text: `┊ uniform 1/${slots.length}` })]
+        ? [
+            h("span", { class: "cw-group", text: `┊ uniform 1/${slots.length}` }),
+            rows.querySelector(".cw-was") ? h("span", {}, h("u", { class: "cw-was" }), " before") : null,
+          ].filter(Boolean)
         : []),
       ...words.map((text) => h("span", { text })),
     );
@@ -385,6 +424,7 @@ function render({ model, el }) {
         "order",
         "note",
         "empty_note",
+        "before",
         "all",
         "crops",
         "frozen",

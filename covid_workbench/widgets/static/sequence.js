@@ -48,7 +48,7 @@ function effectHead(model, still, title) {
   );
 }
 
-/** The switch of a row of `what`, the `last` of which stays on. `attributes` say which row it is. */
+/** The switch of a row of `what`; the `last` one on stays on. Readers hear `name`, and that it is on or off. */
 function rowSwitch(what, name, { isOff, last, still, flip }, attributes) {
   const own = (act) => (event) => {
     event.stopPropagation(); // the row is not chosen
@@ -59,7 +59,7 @@ function rowSwitch(what, name, { isOff, last, still, flip }, attributes) {
     class: "cw-switch",
     role: "switch",
     "aria-checked": !isOff,
-    "aria-label": `${what} ${name} ${isOff ? "off" : "on"}`,
+    "aria-label": `${what} ${name}`,
     disabled: last || still,
     title: last ? `the last ${what} stays on` : still ? "needs a kernel" : isOff ? "switch on" : "switch off",
     onpointerdown: own(onpointerdown),

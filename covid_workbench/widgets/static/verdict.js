@@ -1,5 +1,19 @@
 // The answer and how it arises: positive minus negative logits, then probabilities; before and after where something
 // was changed.
+/** The largest of 1, 2, 5, 10, ... up to `reach`. */
+function roundBelow(reach) {
+  const power = 10 ** Math.floor(Math.log10(reach));
+  return Number(([5, 2, 1].find((one) => one * power <= reach * (1 + 1e-9)) * power).toPrecision(1));
+}
+
+/** The end of the logits' scale: it grows on a slice where it must, and what was before stays in its place. */
+const reaches = new WeakMap();
+function reachOf(before, numbers) {
+  const reach = Math.max(1e-6, reaches.get(before) ?? 0, ...numbers.flat(2).map(Math.abs));
+  reaches.set(before, reach);
+  return reach;
+}
+
 function render({ model, el }) {
   el.classList.add("cw");
   const box = h("div", { class: "cw-verdict" }),
@@ -32,14 +46,9 @@ function render({ model, el }) {
         second = topOf(logits.map((value, at) => (at === best ? -Infinity : value)));
       const right = !truth ? "no label" : truth === classes[best] ? "✓ right" : "✗ wrong",
         margin = `margin ${signed(logits[best] - logits[second])} over ${classes[second]}`;
-      const reach = Math.max(
-          1e-6,
-          ...branches.flat().map(Math.abs),
-          ...logits.map(Math.abs),
-          ...(changed ? before.logits : []).map(Math.abs),
-        ),
+      const reach = reachOf(before, [branches, logits, before.branches ?? [], before.logits ?? []]),
         at = (value) => 100 + (92 * value) / reach,
-        tick = Number(reach.toPrecision(1));
+        tick = roundBelow(reach);
       const diamond = (value, kind) => h("path", { d: `M${at(value)} 2l5 6l-5 6l-5 -6Z`, class: kind });
       const rows = classes.map((name, number) => {
         const two = branches.length === 2,
@@ -56,7 +65,12 @@ function render({ model, el }) {
         return h(
           "div",
           { class: "cw-class" + (number === best ? " best" : ""), "data-class": name },
-          h("span", { text: name, style: colours[name] ? `box-shadow:-5px 0 0 -1px ${colours[name]}` : null }),
+          h("span", {
+            class: "cw-name",
+            text: name,
+            title: name,
+            style: colours[name] ? `box-shadow:-5px 0 0 -1px ${colours[name]}` : null,
+          }),
           h(
             "svg",
             {
@@ -103,7 +117,7 @@ function render({ model, el }) {
           "div",
           {
             class: "cw-classes",
-            style: `--cw-name:${Math.min(24, Math.max(...classes.map((name) => name.length)))}ch`,
+            style: `--cw-name:${2 + Math.min(24, Math.max(...classes.map((name) => name.length)))}ch`,
           },
           h(
             "div",
@@ -136,6 +150,18 @@ function render({ model, el }) {
             ),
           ),
           ...rows,
+          h(
+            "div",
+            { class: "cw-class cw-soft cw-numbers", "aria-hidden": true },
+            h("span"),
+            h(
+              "span",
+              {},
+              ...[-tick, 0, tick].map((value) =>
+                h("i", { style: `left:${(at(value) / 2).toFixed(1)}%`, text: value < 0 ? `−${-value}` : value }),
+              ),
+            ),
+          ),
         ),
         ...(model.get("note") ? [h("p", { class: "cw-note cw-empty", text: model.get("note") })] : []),
       );
