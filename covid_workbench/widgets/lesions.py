@@ -233,8 +233,8 @@ CHOSEN = ("score", "iou", "reading", "layers")
 ONE_MOVE = 1.5  # seconds between the values of a slider that is moved once
 
 
-class _UndoingView(_ReturningView):
-    "Its reader's choices are undone, redone and reset."
+class _ChoosingView(_ReturningView):
+    "It remembers what its reader chose before."
 
     _moved = ("", 0.0)  # what was changed last, and when
 
@@ -268,6 +268,10 @@ class _UndoingView(_ReturningView):
             self.dirty = any(self._first[name] != getattr(self, name) for name in CHOSEN)
             self.can_undo, self.can_redo = bool(self.history.past), bool(self.history.future)
         self._note_state()
+
+# %% ../../nbs/817_widgets.lesions.ipynb #2ff52de8
+class _UndoingView(_ChoosingView):
+    "Its reader's choices are undone, redone and reset."
 
     def _put(self, choices: Mapping[str, Any] | None) -> None:
         with quietly(self), self.hold_sync():
@@ -313,8 +317,8 @@ class _CountedView(_UndoingView):
 MOST_HELD = 24e6  # letters of pictures in a page
 
 
-class _SavedView(_CountedView):
-    "A view that can be saved, and that does what its header asks."
+class _PagedView(_CountedView):
+    "A view as a page."
 
     def page_traits(self) -> dict[str, Any]:
         "Pictures of the volume's slices: `pixels N`, `hu N`, and where `held_slices` has them."
@@ -336,6 +340,10 @@ class _SavedView(_CountedView):
         self.read_volume()
         title, alone = f"{self.volume}: {' '.join(self.about)}", SimpleNamespace(children=[self], links=[])
         return page_of(alone, title, notice=RESEARCH)
+
+# %% ../../nbs/817_widgets.lesions.ipynb #c722f4cb
+class _SavedView(_PagedView):
+    "A view that can be saved, and that does what its header asks."
 
     def save(self, path: str | Path) -> None:
         "Write the view as .svg or .html. Raises `InputError` for another ending, `StorageError` when writing fails."

@@ -1,4 +1,4 @@
-// Slices that the reader marks, and selections that are kept beside the run: a filter of the list and a way to keep one.
+// Slices that the reader marks, and selections kept beside the run: a filter of the list, and a way to keep one.
 
 /** Ids that the filter leaves by marks or by a selection; null where it asks for neither. */
 function amongOf(model) {
