@@ -67,3 +67,34 @@ def test_no_part_is_blank_in_a_browser_six_times_as_slow(lab, runs):
     page = filled(lab, 120000)
     asked(lab, page, 60000)
     forget(lab)
+
+
+def test_a_busy_kernel_is_called_busy_and_no_slice_is_named_before_it_is_there(lab, runs):
+    page = opened(lab, f"ex = AttentionExplorer('{runs}/lstm2')", 90000)
+    where = page.locator(".cw-where").first.inner_text()
+    lab.start("import time; display(ex); time.sleep(20)")  # a second view, which nobody answers for a while
+    expect(page.locator(".cw-message", has_text="The kernel is busy").first).to_be_visible(timeout=15000)
+    page.locator(".cw-slice:not(.now)").first.click()
+    page.locator(".cw-explorer[data-opening][aria-busy='true']").first.wait_for(timeout=5000)
+    assert page.locator(".cw-where").first.inner_text() == where
+    assert "[*]" in page.locator(".jp-InputPrompt").last.inner_text()  # all of it while the kernel slept
+    expect(page.locator(".cw-message", has_text="No kernel")).to_have_count(0)
+    lab.idle()
+    expect(page.locator("[data-opening]")).to_have_count(0, timeout=15000)
+    expect(page.locator(".cw-message", has_text="busy")).to_have_count(0, timeout=15000)
+    assert page.locator(".cw-where").first.inner_text() != where
+    assert lab.value("ex.browser.slice") == page.locator(".cw-slice.now").first.get_attribute("data-slice")
+
+
+def test_charts_and_tables_that_anywidget_gave_up_are_filled(lab, runs):
+    lab.page.add_init_script(GIVE_UP)
+    code = f"from covid_workbench.widgets.runs import RunExplorer\nex = RunExplorer('{runs}')"
+    lab.open(lab.server.notebook("x.ipynb", code, "ex", "None"))
+    lab.run_all()
+    page = lab.page
+    expect(page.locator(".cwr-table tbody tr")).to_have_count(3, timeout=90000)
+    expect(page.locator(".cw-chart .scatterlayer .trace").first).to_be_attached(timeout=60000)
+    expect(page.locator(".cw-chart .modebar-btn--logo")).to_have_count(0)  # its settings came with it
+    lab.press(page.locator(".cwr-table tbody tr").first)
+    expect(page.locator(".cwr-part-card h3")).to_be_visible(timeout=30000)
+    forget(lab)
