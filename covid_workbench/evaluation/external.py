@@ -45,6 +45,7 @@ from covid_workbench.runs.external import (
     data_name,
     seen_before,
     seen_words,
+    uncounted_words,
 )
 from ..runs.load import load_model
 from ..runs.run import Run
@@ -224,7 +225,7 @@ def _introduce(scoring: _Scoring, folder: Path, given: Sequence[str], key: dict[
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "key": key,
         "seen": seen,
-        "notes": [named, *seen_words(seen), *table.notes],
+        "notes": [named, *seen_words(seen), *uncounted_words(run, table), *table.notes],
     }
     write_atomic(folder / DATA, json.dumps(about, indent=1))
 

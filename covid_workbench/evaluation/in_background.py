@@ -73,16 +73,8 @@ class _Progress:
         return pd.DataFrame(rows, columns=None if rows else ["id"]).set_index("id")
 
 # %% ../../nbs/324_evaluation.in_background.ipynb #723acce4
-_at_work: weakref.WeakSet = weakref.WeakSet()
-PAUSE = 0.1  # seconds between two looks at whether the reader still waits
-
-
-class BackgroundAnswers(_Progress):
-    """Answers to `ids` by `ask(id)`, in a thread, one by one; `start` begins, `stop` ends after the slice at hand.
-
-    `first()` is the id that is wanted next, `busy()` says that the reader waits for something else, `tell()` is called
-    now and then when there is more, and at the end.
-    """
+class _Asked(_Progress):
+    "What is asked, and by whom it is to be told."
 
     def __init__(
         self,
@@ -96,6 +88,18 @@ class BackgroundAnswers(_Progress):
         super().__init__(ids)
         self.ask, self.first, self.busy, self.tell = ask, first, busy, tell
         self._task: asyncio.Task | None = None
+
+# %% ../../nbs/324_evaluation.in_background.ipynb #cd240816
+_at_work: weakref.WeakSet = weakref.WeakSet()
+PAUSE = 0.1  # seconds between two looks at whether the reader still waits
+
+
+class BackgroundAnswers(_Asked):
+    """Answers to `ids` by `ask(id)`, in a thread, one by one; `start` begins, `stop` ends after the slice at hand.
+
+    `first()` is the id that is wanted next, `busy()` says that the reader waits for something else, `tell()` is called
+    now and then when there is more, and at the end.
+    """
 
     def start(self) -> bool:
         "Begin, or go on, where an event loop runs (as in a notebook); whether it does."

@@ -78,7 +78,7 @@ def open_view(
     log_looks(runs, table, "attention explorer")
     return AttentionView(runs, table, device)
 
-
+# %% ../../nbs/806_widgets.explorer.ipynb #3ea66dfb
 def shared_classes(runs: Sequence[RunView]) -> list[str]:
     "The classes that all runs know."
     return [name for name in runs[0].classes if all(name in run.classes for run in runs)]

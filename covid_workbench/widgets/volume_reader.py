@@ -152,6 +152,12 @@ def volume_table(run: Run, data: str | Path | Sequence[str] | SliceTable | None,
     return table
 
 # %% ../../nbs/822_widgets.volume_reader.ipynb #f07cf303
+def _own_volumes(run: Run, table: SliceTable, volumes: Sequence[VolumeRows]) -> list[str]:
+    "The names of those volumes whose slices are all the run's own."
+    own, ids = own_slices(run, table), table.frame["id"]
+    return [volume.name for volume in volumes if all(ids[row] in own for row in volume.rows)]
+
+# %% ../../nbs/822_widgets.volume_reader.ipynb #c37b435b
 VOLUMES_KEPT = 2  # volumes that stay in memory with their vectors
 
 
@@ -166,9 +172,7 @@ class VolumeReader(LoadedRun):
         self.number_of = {volume.name: number for number, volume in enumerate(self.data.volumes)}
         self._kept: OrderedDict[str, OpenVolume] = OrderedDict()
         if self.known is not None:  # another data set may call its volumes as the run's own are called
-            own, ids = own_slices(run, table), table.frame["id"]
-            names = [volume.name for volume in self.data.volumes if all(ids[row] in own for row in volume.rows)]
-            self.known = self.known[self.known.index.isin(names)]
+            self.known = self.known[self.known.index.isin(_own_volumes(run, table, self.data.volumes))]
 
     @property
     def table(self) -> SliceTable:
