@@ -56,8 +56,7 @@ function render({ model, el }) {
       "div",
       { class: "cw-card cw-browser" },
       tools,
-      count,
-      answering,
+      h("div", {}, count, answering),
       view,
       h(
         "div",
