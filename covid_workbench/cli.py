@@ -372,9 +372,14 @@ def predict(args: argparse.Namespace) -> None:
     from covid_workbench.reports.answer_files import PARTS, SCANS, write_answers
     from covid_workbench.reports.volume_files import write_volume_answers
     from covid_workbench.runs.run import Run
+    from covid_workbench.runs.selections import selection_named
 
+    if not args.files and not args.selection:
+        raise InputError("predict: name pictures, volumes or folders of them, or a --selection of the run's own slices")
     run = Run.open(args.run)
     if reads_volumes(run, args.rule or ""):
+        if args.selection:
+            raise InputError(f"--selection: {run.folder} reads whole volumes, a selection holds slices; leave it out")
         if args.dicom:
             raise InputError(f"--dicom: {run.folder} reads whole volumes and finds no lesions to write; leave it out")
         done = write_volume_answers(run, args.files, args.out, device=args.device)
@@ -382,6 +387,7 @@ def predict(args: argparse.Namespace) -> None:
         return
     chosen = {name: getattr(args, name) for name in ("score", "batch", "device", "dicom")}
     chosen["rule"] = args.rule or ""
+    chosen["selection"] = selection_named(run, args.selection) if args.selection else None
     done = write_answers(run, args.files, args.out, **chosen)
     scans = [note for scan in done.scans.entries for note in scan["notes"]]
     _say_predicted(args, done, (*PARTS, SCANS) if done.scans else PARTS, len(done.entries), scans)
@@ -421,7 +427,9 @@ def _volume_line(entry: dict[str, Any]) -> str:
 
 def predict_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("run", type=name_word)
-    command.add_argument("files", nargs="+", type=name_word, help="pictures, volumes or folders of them")
+    command.add_argument("files", nargs="*", type=name_word, help="pictures, volumes or folders of them")
+    only = "only the slices marked under this name, or in this .json file; without files, of the run's own data"
+    command.add_argument("--selection", type=name_word, metavar="NAME", help=only)
     command.add_argument("--out", type=name_word, required=True, help="a new folder for the results")
     least = "lesions below are left out (default 0.5)"
     command.add_argument("--score", type=number(0, 1), default=0.5, help=least)

@@ -85,8 +85,7 @@ function render({ model, el }) {
       "div",
       { class: "cw-card cw-browser" },
       h("div", { class: "cw-tools" }, tools, marks.element),
-      count,
-      answering,
+      h("div", {}, count, answering),
       view,
       h(
         "div",
