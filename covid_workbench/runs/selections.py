@@ -165,8 +165,8 @@ def save_selection(run: Run | str | Path, selection: Selection, before: Selectio
             there = read_selection(path) if path.exists() else None
             if there is not None and there != before:
                 raise InputError(
-                    f"there is a selection '{there.name}' of {counted_slices(len(there))} already, saved {there.saved}: "
-                    "choose another name, or open that one and add to it"
+                    f"there is a selection '{there.name}' of {counted_slices(len(there))} already, "
+                    f"saved {there.saved}: choose another name, or open that one and add to it"
                 )
             write_atomic(path, kept.text)
     except StorageError as error:
