@@ -3,6 +3,7 @@
 import asyncio
 import threading
 
+import pandas as pd
 import pytest
 
 from covid_workbench.data.phantom import PhantomSettings, write_phantom
@@ -12,6 +13,7 @@ from covid_workbench.evaluation.external import evaluate_on
 from covid_workbench.evaluation.in_background import BackgroundAnswers
 from covid_workbench.evaluation.inference import predict_slices
 from covid_workbench.runs.datasets import ExperimentData
+from covid_workbench.runs.external import own_slices
 from covid_workbench.widgets.content import right_patterns, slice_list
 from covid_workbench.widgets.explorer import AttentionExplorer
 
@@ -116,9 +118,12 @@ def test_what_cannot_be_read_is_counted_and_what_nobody_expected_stops_with_its_
 
 def test_a_label_that_the_run_does_not_know_is_neither_right_nor_wrong(finished, own):
     frame = own.frame.assign(label=["CP", "Tumour"] * 4)
-    import pandas as pd
-
     said = [pd.DataFrame({"predicted": ["CP"] * 8, "p_CP": [0.8] * 8}, index=frame["id"])]
     listed = slice_list(frame, said, ("CP", "Normal"))
     assert [one["judged"] for one in listed[:2]] == [True, False]
     assert right_patterns(listed) == [("1", 4)]
+
+
+def test_only_the_runs_own_files_are_its_own_slices(finished, own):
+    assert own_slices(finished, own) == set()
+    assert own_slices(finished, finished.table.split("test")) == set(finished.table.split("test").frame["id"])

@@ -78,7 +78,7 @@ PAUSE = 0.1  # seconds between two looks at whether the reader still waits
 
 
 class BackgroundAnswers(_Progress):
-    """Answers to `ids` by `ask(id)`, in a thread, one after another; `start` begins, `stop` ends after the slice at hand.
+    """Answers to `ids` by `ask(id)`, in a thread, one by one; `start` begins, `stop` ends after the slice at hand.
 
     `first()` is the id that is wanted next, `busy()` says that the reader waits for something else, `tell()` is called
     now and then when there is more, and at the end.

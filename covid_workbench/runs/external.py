@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['EXTERNAL', 'DATA', 'ABOUT', 'as_trained', 'pixels_hash', 'seen_before', 'seen_words', 'data_name', 'ExternalAnswers',
-           'external_answers', 'files_of', 'answers_on']
+           'external_answers', 'files_of', 'own_slices', 'answers_on']
 
 # %% ../../nbs/211_runs.external.ipynb #c7cce32c
 import contextlib
@@ -21,10 +21,12 @@ from ..data.slices import SPLITS, SliceTable
 from ..data.survey import SURVEY, known_facts
 from ..errors import InputError, WorkbenchError, nearest, shown
 from ..files import read_json
+from ..models.oneshot import VOLUME_MODEL
 from ..progress import progress_bar
 from .datasets import relabelled
 from .meaning import refuse_other_masks
 from .run import Run, roots_of
+from .test_uses import weights_hash
 from covid_workbench.schemas import (
     COUNT,
     OBJECT,
@@ -49,12 +51,28 @@ def as_trained(run: Run, table: SliceTable) -> SliceTable:
     table = relabelled(table, pairs)
     _refuse_other_classes(run, table)
     refuse_other_masks(run, table)
-    if not (table.frame["label"] != "").any() and not (table.frame["mask"] != "").any():
+    if not _can_be_judged(run, table):
         raise InputError(
-            f"{shown(table.name, 300)}: no slice has a label or a lesion mask to judge answers by; "
+            f"{shown(table.name, 300)}: no slice has {_TRUTH[_kind(run)]} to judge answers by; "
             f"covid-workbench predict {shown(run.folder, 300)} answers slices without a truth"
         )
     return table.described(table.description.replace(window=run.description.window))
+
+
+_TRUTH = {"classes": "a label", "lesions": "a lesion mask", "both": "a label or a lesion mask"}
+
+
+def _kind(run: Run) -> str:
+    "What a run answers: classes, lesions, or both."
+    return {"mask-rcnn": "lesions", "classifier": "classes", VOLUME_MODEL: "classes"}.get(
+        run.experiment.one_shot.model, "both"
+    )
+
+
+def _can_be_judged(run: Run, table: SliceTable) -> bool:
+    "Whether a slice has a truth of what the run answers."
+    there = {"classes": (table.frame["label"] != "").any(), "lesions": (table.frame["mask"] != "").any()}
+    return any(own for name, own in there.items() if _kind(run) in (name, "both"))
 
 
 def _refuse_other_classes(run: Run, table: SliceTable) -> None:
@@ -249,22 +267,29 @@ def files_of(table: SliceTable) -> list[tuple[str, int]]:
 
 
 def _same_slices(there: SliceTable, here: SliceTable) -> dict[str, str]:
-    "Id in one table -> id of the same slice in another: of the same file or, where files have moved, file name."
-    moved = not all(root.is_dir() for root in there.roots)
-    names = (lambda table: list(zip(table.frame["image"], table.frame["frame"]))) if moved else files_of
-    places = dict(zip(names(here), here.frame["id"]))
-    return {own: places[name] for own, name in zip(there.frame["id"], names(there)) if name in places}
+    "Id in one table -> id of the same slice, which is of the same file, in another."
+    places = dict(zip(files_of(here), here.frame["id"]))
+    return {own: places[file] for own, file in zip(there.frame["id"], files_of(there)) if file in places}
+
+
+def own_slices(run: Run, table: SliceTable) -> set[str]:
+    "The ids of those slices of `table` that are the run's own; none where its own table cannot be read."
+    with contextlib.suppress(WorkbenchError):
+        return set(_same_slices(run.table, table).values())
+    return set()
 
 
 def answers_on(run: Run, known: pd.DataFrame | None, table: SliceTable) -> pd.DataFrame | None:
     """What a run said of slices of `table`, by their ids there; None where it said nothing of any.
 
-    `known`: its own predictions by slice id. Answers on other data that cannot be read are left out.
+    `known`: its own predictions by slice id. Answers on other data of other weights, or that cannot be read, are left
+    out.
     """
     held, parts = [(run, known)] if known is not None else [], []
     for other in external_answers(run):
         with contextlib.suppress(WorkbenchError):
-            held.append((other, other.predictions.set_index("id")))
+            if other.about["key"].get("weights") == weights_hash(run.folder):
+                held.append((other, other.predictions.set_index("id")))
     for source, rows in held:
         with contextlib.suppress(WorkbenchError):
             ids = _same_slices(source.table, table)

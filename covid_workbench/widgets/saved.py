@@ -10,6 +10,7 @@ __all__ = ['RESEARCH', 'NOTICE', 'LARGE', 'PANE_PARTS', 'PAGE_STYLE', 'picture_o
 import base64
 import json
 import math
+import textwrap
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -23,6 +24,7 @@ from ..data.description import STANDARD
 from ..evaluation.answer_tables import AnswerTable, answer_tables
 from ..evaluation.whatif import answer
 from ..reports.pictures import SlicePicture, attention_bars, slice_picture, svg_picture
+from ..reports.question_picture import asked_words, effect_bars, verdict_picture
 from ..reports.svg import tag, text
 from .content import verdict_of, windowed
 from .pane import RunPane
@@ -74,29 +76,83 @@ def _slice_picture(pane: RunPane, width: int) -> SlicePicture:
         truth=stored.mask if stored and "truth" in canvas.layers else None,
         description=stored.description if stored else STANDARD,
         selected=chosen,
+        off=np.array([region["box"] for region in _off_regions(pane)]),
         title=_title(pane),
         width=width,
     )
 
 
+def _off_regions(pane: RunPane) -> list[dict]:
+    "The regions that are off."
+    return [region for region in pane.canvas.regions if region["id"] in pane.panel.off]
+
+# %% ../../nbs/805_widgets.saved.ipynb #1d86b3f1
+def _slot_labels(pane: RunPane) -> list[str]:
+    "Class of the region in each slot, and whether it is off."
+    off = set(pane.panel.off)
+    return [("off: " if region["id"] in off else "") + region["name"] for region in _slot_boxes(pane)[0]]
+
+
+def _slot_effects(pane: RunPane) -> list[float | None]:
+    "The effect of the region in each slot; None in the later slots of one that stands in several."
+    effects, slots = {int(region): value for region, value in pane.panel.effects.items()}, pane.panel.slots
+    return [effects.get(one) if one not in slots[:place] else None for place, one in enumerate(slots)]
+
+
 def _weights_picture(pane: RunPane, width: int) -> SlicePicture:
-    "The weights of the slots, rank by rank."
+    "The weights of the slots, rank by rank, and beside them what leaving each region out does."
     regions, boxes = _slot_boxes(pane)
-    return attention_bars(
-        np.array(pane.panel.weights),
-        labels=[region["name"] for region in regions],
-        scores=[region["score"] for region in regions],
-        regions=boxes,
-        width=width,
-        title="Slot weights by rank" if pane.view.settings.model == "affinity" else "Attention by rank",
+    scores, labels, room = [region["score"] for region in regions], _slot_labels(pane), 130
+    effects, name = _slot_effects(pane), pane.panel.effect_class
+    if not pane.panel.weights:
+        labels = [f"{rank} {label} {score:.2f}" for rank, (label, score) in enumerate(zip(labels, scores), 1)]
+        return effect_bars(effects, name, labels, width=width)
+    title = "Slot weights by rank" if pane.view.settings.model == "affinity" else "Attention by rank"
+    bars = attention_bars(
+        np.array(pane.panel.weights), labels=labels, scores=scores, regions=boxes, width=width - room, title=title
     )
+    beside = effect_bars(effects, name, width=room - 10)
+    height = max(_height(bars), _height(beside))
+    placed = [tag("svg", bars.svg, x=0, y=0, width=width - room, height=_height(bars))]
+    placed.append(tag("svg", beside.svg, x=width - room + 10, y=0, width=room - 10, height=_height(beside)))
+    return svg_picture(*placed, width=width, height=height, spoken=f"{title} and effects")
+
+# %% ../../nbs/805_widgets.saved.ipynb #d4b1f57e
+def _rho_words(pane: RunPane) -> str:
+    "How attention agrees with effects in each off mode, in a sentence; empty where that is not known."
+    found = {mode: next(iter(own.values()), {}) for mode, own in pane.agreement.found.items()}
+    told = [
+        f"{mode} {own['rho']:+.2f} (chance ±{own['reach']:.2f})"
+        for mode, own in found.items()
+        if own.get("rho") is not None
+    ]
+    return f"ρ of the sizes of attention and effect: {', '.join(told)}.".replace("-", "−") if told else ""
+
+
+def _question_picture(pane: RunPane, width: int) -> SlicePicture:
+    "What was asked, in words."
+    slots, off = pane.panel.slots, []
+    ranks = {region: [rank for rank, one in enumerate(slots, 1) if one == region] for region in pane.panel.off}
+    for region in sorted(_off_regions(pane), key=lambda region: ranks[region["id"]]):
+        name, own = f"{region['name']} {region['score']:.2f}", " and ".join(map(str, ranks[region["id"]]))
+        off.append(f"slot {own} ({name})" if own else name)
+    words = asked_words(vars(pane.view.asked), vars(pane.view.own_question), off)
+    lines = [line for one in [*words, _rho_words(pane)] for line in textwrap.wrap(one, max(20, width // 7))]
+    rows = [text(0, 13 + 15 * row, line) for row, line in enumerate(lines)]
+    return svg_picture(*rows, width=width, height=18 + 15 * len(lines), spoken=" ".join(lines))
 
 
 def _pane_pictures(pane: RunPane, width: int) -> list[SlicePicture]:
-    "Slice and weights of one run."
-    return [_slice_picture(pane, width), *([_weights_picture(pane, width)] if len(pane.panel.weights) else [])]
+    "Slice of one run; where it answers, the verdict before and after, the weights with the effects, and the question."
+    pictures, said = [_slice_picture(pane, width)], pane.verdict.answer
+    if said:
+        before = pane.verdict.before if pane.verdict.before.get("logits") not in (None, said["logits"]) else {}
+        pictures.append(verdict_picture(said, before, pane.verdict.truth, width))
+    if pane.panel.slots and pane.view.open:
+        pictures += [_weights_picture(pane, width), _question_picture(pane, width)]
+    return pictures
 
-# %% ../../nbs/805_widgets.saved.ipynb #1d86b3f1
+# %% ../../nbs/805_widgets.saved.ipynb #3473cd24
 def _height(picture: SlicePicture) -> float:
     return float(picture.svg.split('height="', 1)[1].split('"', 1)[0])
 
@@ -105,7 +161,7 @@ def picture_of(panes: Sequence[RunPane], where: str, width: int = 420) -> SliceP
     "What the panes show, side by side, as one picture; one run has its weights beside the slice. `where` is its title."
     gap, columns = 20, [_pane_pictures(pane, width) for pane in panes]
     if len(columns) == 1 and len(columns[0]) > 1:
-        columns = [[picture] for picture in columns[0]]
+        columns = [columns[0][:1], columns[0][1:]]
     parts, bottom = [text(gap, 26, where, 16, font_weight="bold")], 0.0
     for number, column in enumerate(columns):
         y = 40.0

@@ -1,4 +1,4 @@
-"""Own slices in the attention explorer: the list fills up while the reader looks, and nothing looks right by default."""
+"""Own slices in the attention explorer: the list fills up behind the reader, and nothing looks right by default."""
 
 import subprocess
 

@@ -32,7 +32,6 @@ def filled(lab: Lab, timeout: int):
     lab.run_all()
     for part, selector in PARTS.items():
         lab.page.locator(selector).first.wait_for(timeout=timeout, state="attached")
-        print(part)
     lab.idle()
     return lab.page
 
@@ -66,4 +65,40 @@ def test_no_part_is_blank_in_a_browser_six_times_as_slow(lab, runs):
     lab.context.new_cdp_session(lab.page).send("Emulation.setCPUThrottlingRate", {"rate": 6})
     page = filled(lab, 120000)
     asked(lab, page, 60000)
+    forget(lab)
+
+
+def test_a_busy_kernel_is_called_busy_and_no_slice_is_named_before_it_is_there(lab, runs):
+    # as with kernels that cannot answer beside a running cell
+    settings = lab.server.folder.parent / "settings/@jupyterlab/apputils-extension/kernels-settings.jupyterlab-settings"
+    settings.write_text('{"commsOverSubshells": "disabled"}')
+    page, done = opened(lab, f"ex = AttentionExplorer('{runs}/lstm2')", 90000), lab.server.folder / "done"
+    where = page.locator(".cw-where").first.inner_text()
+    busy = f"import pathlib, time\ndisplay(ex)\nwhile not pathlib.Path({str(done)!r}).exists(): time.sleep(0.1)"
+    lab.start(busy)  # a second view, which nobody answers until the file is there
+    expect(page.locator(".cw-message", has_text="The kernel is busy").first).to_be_visible(timeout=60000)
+    page.locator(".cw-explorer").first.locator(".cw-slice:not(.now)").first.click()
+    page.locator(".cw-explorer[data-opening][aria-busy='true']").first.wait_for(timeout=20000)
+    assert page.locator(".cw-where").first.inner_text() == where
+    page.wait_for_timeout(4000)  # what used to be called a kernel that does not answer
+    expect(page.locator(".cw-message", has_text="No kernel")).to_have_count(0)
+    done.write_text("")
+    lab.idle()
+    expect(page.locator("[data-opening]")).to_have_count(0, timeout=30000)
+    expect(page.locator(".cw-message", has_text="busy")).to_have_count(0, timeout=30000)
+    assert page.locator(".cw-where").first.inner_text() != where
+    assert lab.value("ex.browser.slice") == page.locator(".cw-slice.now").first.get_attribute("data-slice")
+
+
+def test_charts_and_tables_that_anywidget_gave_up_are_filled(lab, runs):
+    lab.page.add_init_script(GIVE_UP)
+    code = f"from covid_workbench.widgets.runs import RunExplorer\nex = RunExplorer('{runs}')"
+    lab.open(lab.server.notebook("x.ipynb", code, "ex", "None"))
+    lab.run_all()
+    page = lab.page
+    expect(page.locator(".cwr-table tbody tr")).to_have_count(3, timeout=90000)
+    expect(page.locator(".cw-chart .scatterlayer .trace").first).to_be_attached(timeout=60000)
+    expect(page.locator(".cw-chart .modebar-btn--logo")).to_have_count(0)  # its settings came with it
+    lab.press(page.locator(".cwr-table tbody tr").first)
+    expect(page.locator(".cwr-part-card h3")).to_be_visible(timeout=30000)
     forget(lab)

@@ -136,7 +136,7 @@ function render({ model, el }) {
         effects = model.get("effects");
       const regions = Object.fromEntries(model.get("regions").map((one) => [one.id, one])),
         two = weights.length === 2,
-        labels = { ...slotLabels(model.get("before")?.slots ?? []), ...slotLabels(slots) },
+        [labels, was] = [slots, model.get("before")?.slots ?? []].map(slotLabels),
         before = ticksOf(model, slots, weights),
         end = scaleOf(model, weights),
         still = !live.alive || Boolean(model.get("frozen"));
@@ -180,14 +180,15 @@ function render({ model, el }) {
           effect = effects[id],
           again = shown[row - 1]?.[0] === id,
           after = shown[row + 1]?.[0] === id,
-          was = before(id, place),
+          ticks = before(id, place),
+          rank = labels[id] ? `of rank ${labels[id]}` : was[id] ? `that had rank ${was[id]}` : "without a rank",
           weight = (branch) => (place === null ? null : weights[branch][place]);
         const figure = (value) => h("i", { text: value === null ? "" : value.toFixed(3).replace(/^(-?)0\./, "$1.") });
         const cells = [
           h("span", { class: "cw-grip", text: place === null ? "" : "⠿", title: "drag to another rank (Alt ↑ ↓)" }),
           rowSwitch(
             "region",
-            `${labels[id] ? `of rank ${labels[id]}` : "without a rank"}, ${region.name} ${region.score.toFixed(2)}`,
+            `${rank}, ${region.name} ${region.score.toFixed(2)}`,
             {
               isOff,
               last,
@@ -217,7 +218,7 @@ function render({ model, el }) {
               "span",
               { class: "cw-cell left", style: line },
               figure(weight(1)),
-              withTick(bar(weight(1) ?? 0, end, "--cw-negative", "left"), was?.[1], end, "right"),
+              withTick(bar(weight(1) ?? 0, end, "--cw-negative", "left"), ticks?.[1], end, "right"),
             ),
           );
         if (weights.length)
@@ -226,8 +227,8 @@ function render({ model, el }) {
               "span",
               { class: "cw-cell", style: line },
               weights.flat().some((one) => one < 0)
-                ? withTick(signedBar(weight(0) ?? 0, end), was?.[0], end, "middle")
-                : withTick(bar(weight(0) ?? 0, end, "--cw-positive", "right"), was?.[0], end, "left"),
+                ? withTick(signedBar(weight(0) ?? 0, end), ticks?.[0], end, "middle")
+                : withTick(bar(weight(0) ?? 0, end, "--cw-positive", "right"), ticks?.[0], end, "left"),
               figure(weight(0)),
             ),
           );
@@ -271,7 +272,7 @@ function render({ model, el }) {
       rows.style.setProperty("--cw-columns", `12px 30px 28px 22px minmax(64px,1fr) ${branches} minmax(96px,1.6fr)`);
       rows.style.setProperty(
         "--cw-narrow",
-        `30px 28px minmax(68px,1fr) ${branches.replaceAll("76px", "66px")} minmax(84px,1.2fr)`,
+        `12px 30px 26px minmax(52px,1fr) ${branches.replaceAll("76px", "66px")} minmax(80px,1.2fr)`,
       );
       const had = rows.scrollTop;
       rows.replaceChildren(
