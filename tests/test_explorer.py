@@ -179,7 +179,7 @@ WRONG = {
     "selected": (0, ["first"], [0.5], [True]),
     "link": ("", None, "logit"),
     "effect_class": (None, "Norml", ["Normal"]),
-    "filter": ("wrong", {"low": None}, {"kind": ["all"]}, {7: "all"}),
+    "filter": ("wrong", {"low": None}, {"kind": ["all"]}, {7: "all"}, {"among": "in:lost"}),
     "browser_order": (None, 7),
     "iou": (None, "half", 1.5, -0.1),
     "seed": (0.5, "0", True, None),

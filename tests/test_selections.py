@@ -151,7 +151,7 @@ def test_a_changed_selection_keeps_its_slices_of_other_data(scored):
     assert heard(explorer, {"look": True}) == [] and explorer.browser.selections[0]["gone"] == 1
     assert heard(explorer, {"change": "both"}) == [{"fields": {"name": "both", "note": "note"}, "marks": ""}]
     keep = {"name": "both", "note": "more", "slices": [ids[0], ids[1]]}
-    assert heard(explorer, {"keep": keep}) == [{"marks": "3 slices are kept as both."}]
+    assert heard(explorer, {"keep": keep}) == [{"marks": "3 slices kept as both."}]
     assert selections_of(scored)["both"].slices == (ids[0], ids[1], "elsewhere")
     said = heard(other, {"keep": keep})  # a reader who has not opened it
     assert len(said) == 1 and "already" in said[0]["marks"] and selections_of(scored)["both"].note == "more"

@@ -30,7 +30,7 @@ from ..models.oneshot import VOLUME_MODEL
 from ..reports.pictures import SlicePicture
 from ..runs.meaning import refuse_other_masks
 from ..runs.run import Run
-from ..runs.selections import Selection, save_selection, selections_of
+from ..runs.selections import Selection, counted_slices, save_selection, selections_of
 from ..runs.test_uses import log_looks
 from covid_workbench.widgets.asking import (
     QUESTION,
@@ -416,7 +416,7 @@ class SelectingPage(MarkingPage):
                 self.change_selection(content["change"])
             elif "keep" in content:
                 kept = self.keep(**content["keep"])
-                self.browser.send({"marks": f"{len(kept)} slices are kept as {kept.name}."})
+                self.browser.send({"marks": f"{counted_slices(len(kept))} kept as {kept.name}."})
         except StorageError as error:
             made = Selection(**content["keep"], data=self.table.name)
             self.header.send({"save": made.file_name, "text": made.text})
@@ -493,7 +493,7 @@ class ReopeningPage(StatePage):
         among = str(wanted["filter"].get("among", ""))
         if among.startswith("in:"):
             self._look_for_selections()
-            one_of("selection", among.removeprefix("in:"), self._selections)
+            one_of("filter: selection", among.removeprefix("in:"), self._selections)
         check_picked(self.all_slices, **wanted["statistics"])
 
     def apply_state(self, wanted: Mapping[str, Any]) -> None:

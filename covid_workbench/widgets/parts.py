@@ -240,7 +240,7 @@ class SliceBrowser(Part):
     picked = T.List(allow_none=True, default_value=None).tag(sync=True)  # ids picked elsewhere; None: all are shown
     picked_words = T.Unicode("").tag(sync=True)
 
-
+# %% ../../nbs/801_widgets.parts.ipynb #88fd8763
 class RunHeader(Part):
     """What is open, and what can be done with the whole view.
 

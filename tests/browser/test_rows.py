@@ -30,7 +30,7 @@ VOLUME = ASKED | dict(
 SLICES = [dict(id=f"s{at}", patient="p", label="A", said=["A"], p=0.5) for at in range(3)]
 BROWSER = dict(
     **dict(slices=SLICES, slice="s0", filter={"kind": "all"}, browser_order="as stored", noun="slice"),
-    **dict(markable=False, marked=[], selections=[]),
+    **dict(markable=False, marked=[], selections=[], answering={}, opened="s0", picked=None, picked_words=""),
 )
 PAIRS = [dict(id=7, labels=["1", "2"], iou=0.8, shares=[0.5, 0.2])]
 DIFFERENCE = dict(
@@ -46,7 +46,7 @@ CASES = {
     "switch of a region": ("sequence panel", SEQUENCE, "[data-switch='1']", dict(off=[1], selected=[])),
     "slice": ("sequence volume_panel", VOLUME, "[data-place='2']", dict(place=2)),
     "switch of a slice": ("sequence volume_panel", VOLUME, "[data-switch='2']", dict(off=[2], place=0)),
-    "slice in the list": ("marks browser", BROWSER, "[data-slice='s2']", dict(slice="s2")),
+    "slice in the list": ("marks answering browser", BROWSER, "[data-slice='s2']", dict(slice="s2")),
     "pair of regions": ("difference", DIFFERENCE, "[data-region='7']", dict(selected=[7])),
     "order": ("orders", ORDERS, "[data-order='score']", dict(order="score")),
 }

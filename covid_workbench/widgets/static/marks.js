@@ -30,7 +30,6 @@ function marking(model, live, { listed, choose }) {
   const flip = () => model.get("slice") && mark(toggled(model.get("marked"), model.get("slice")));
   const say = (words) => (told.textContent = words);
   keep.addEventListener("click", () => {
-    if (!live.alive) return say("No kernel answers: run the cell again to keep a selection.");
     model.send({ keep: { name: name.value, note: note.value, slices: model.get("marked") } });
   });
   const drawBar = () => {
@@ -59,6 +58,8 @@ function marking(model, live, { listed, choose }) {
       h("span", { class: "cw-soft cw-marked-count", text: marked.length ? `${marked.length} marked` : "" }),
     );
     form.hidden = !marked.length;
+    keep.disabled = !live.alive;
+    keep.title = live.alive ? "" : live.words || "waits for the kernel";
   };
   const drawMenu = () => {
     const among = model.get("filter").among ?? "",
