@@ -183,6 +183,14 @@ WRONG = {
     "browser_order": (None, 7),
     "iou": (None, "half", 1.5, -0.1),
     "seed": (0.5, "0", True, None),
+    "branch": (None, 7, "upper"),
+    "marked": (None, "P9", ["P9"], [7]),
+    "statistics": (
+        *(None, {}, {"choice": {}}, {"choice": {"mode": 7}, "picked": {}}),
+        *({"choice": own, "picked": {}} for own in ({"mode": "halved"}, {"figur": "agreement"})),
+        *({"choice": {}, "picked": own} for own in ({"run": 0.0}, {"pattern": "1"}, {"pattern": 7.0})),
+        *({"choice": {}, "picked": {"run": run, "group": "right", "low": 0.0, "high": 1.0}} for run in (1.0, 0.5, "0")),
+    ),
 }
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ..errors import InputError, WorkbenchError, nearest, shown, storage
@@ -94,7 +95,7 @@ def told_run(run: Run, known: pd.DataFrame | None, slices: pd.DataFrame) -> Told
             if held.summary["weights"] != _weights_hash(run):
                 raise InputError(f"the explanations in {run.folder} are of other weights; explain the run again")
         except WorkbenchError as error:
-            held, why = None, f"{str(error)[:1].upper()}{str(error)[1:]}."
+            held, why = None, f"{str(error)[:1].upper()}{str(error)[1:]}"
     return ToldRun(run.folder.name, run.experiment.one_shot.classes, answers_among(known, slices), held, why)
 
 
@@ -138,7 +139,7 @@ def accuracy_words(rows: pd.DataFrame, runs: int) -> list[str]:
     "A sentence for each run after the first: its accuracy beside the first's. `rows` as `parted` gives them."
     patients, found = rows["patient"].to_numpy(str), []
     known = None if "" in patients else len(set(patients))
-    right = [rows["pattern"].str[at].eq("1").to_numpy(float) for at in range(runs)]
+    right = [np.array([pattern[at] == "1" for pattern in rows["pattern"]], float) for at in range(runs)]
     for at in range(1, runs if len(rows) else 0):
         change = mean_over_patients(right[at] - right[0], patients)
         found.append(difference_words("A", "ABC"[at], "accuracy", change, known) + ".")
@@ -208,6 +209,7 @@ class RunStatistics(StatisticsChoices):
         choice, rows = self.choice(given), self.parted
         own, values = FIGURES[choice["figure"]], [run.values(choice) for run in self.runs]
         return {
+            "choice": choice,
             "question": own.question,
             "axis": figure_words(choice),
             "ends": list(own.ends),
@@ -225,6 +227,7 @@ PICKED = {"run": float, "group": str, "low": float, "high": float, "pattern": st
 
 def check_picked(statistics: RunStatistics, choice: Mapping[str, Any], picked: Mapping[str, Any]) -> None:
     "Raise `InputError` unless `picked` is empty, a bar (run, group, low, high), or a pattern of these runs."
+    statistics.choice(choice)
     if not picked:
         return
     if set(picked) not in ({"pattern"}, set(PICKED) - {"pattern"}):

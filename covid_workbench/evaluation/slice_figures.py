@@ -40,7 +40,7 @@ class SliceFigure:
         "Whether it is a rank correlation, with a chance level for each slice."
         return "rho_" in self.column
 
-
+# %% ../../nbs/341_evaluation.slice_figures.ipynb #2eddad39
 FIGURES = {
     "agreement": SliceFigure("Does attention agree with effect?", "ρ of attention and", "{stem}rho_{way}", (-1, 1), 0),
     "order range": SliceFigure("Does order matter?", "range of p over 20 random orders", "order_range", (0, 1)),
@@ -165,7 +165,7 @@ def _bins(ids: np.ndarray, values: np.ndarray, marks: Sequence[list], ends: tupl
     place = np.clip(np.searchsorted(edges, values + 1e-9, side="right") - 1, 0, BINS - 1)  # as `in_bin`
     order, found = np.argsort(values, kind="stable"), []
     for number in np.unique(place):
-        own = [at for at in order if place[at] == number]
+        own = order[place[order] == number].tolist()
         told = [[str(ids[at]), round(float(values[at]), 3), *marks[at]] for at in own] if len(ids) <= DOTS else []
         low, high = edges[number : number + 2].tolist()
         found.append({"low": low, "high": high, "count": len(own), "slices": told})
@@ -181,14 +181,14 @@ def in_bin(values: np.ndarray, low: float, high: float, ends: tuple[float, float
 def strip_of(rows: pd.DataFrame, choice: Mapping[str, str], group: str, classes: Sequence[str] = ()) -> dict[str, Any]:
     """A group of explained slices on the axis of the chosen figure.
 
-    `bins`: `low`, `high`, `count` and `slices` (id, value, whether it passes its chance level, whether it is wrong);
+    `bins`: `low`, `high`, `count` and `slices` (id, value, whether it passes its chance level, right or wrong);
     `mean` with its interval over patients, `chance`: the range of that mean by chance, `level`: of a slice.
     """
     own, column = FIGURES[choice["figure"]], column_of(choice)
     rows = rows[groups_of(rows, choice["by"], classes)[group]]
     held = rows[rows[column].notna()]
     patients, values = held["patient"].to_numpy(str), held[column].to_numpy(float)
-    wrong = ((held["label"] != held["predicted"]) & (held["label"] != "")).tolist()
+    right = np.where(held["label"] == "", "", np.where(held["label"] == held["predicted"], "right", "wrong")).tolist()
     passed, chance, level = [True] * len(held), None, None
     if own.ranked:
         passed = (held[column.replace("rho_", "chance_")].to_numpy(float) <= PASSES).tolist()
@@ -196,7 +196,7 @@ def strip_of(rows: pd.DataFrame, choice: Mapping[str, str], group: str, classes:
         chance = list(ends) if np.isfinite(ends).all() else None
     elif own.chance is not None:
         chance = [own.chance, own.chance]
-    marks = [[bool(a), bool(b)] for a, b in zip(passed, wrong)]
+    marks = [[bool(one), said] for one, said in zip(passed, right)]
     mean = mean_over_patients(values, patients)
     counts = {"slices": len(held), "patients": len(set(patients) - {""}), "undefined": len(rows) - len(held)}
     bins = _bins(held["id"].to_numpy(str), values, marks, own.ends)

@@ -218,10 +218,14 @@ def effects(read: ReadSlice, question: Question = Question()) -> dict[int, np.nd
 
 
 def agreement(attention: Sequence[float], effect: Sequence[float]) -> float | None:
-    "Spearman's rank correlation of attention and effect; None for fewer than four regions or where one is constant."
-    if len(attention) < 4 or np.ptp(attention) == 0 or np.ptp(effect) == 0:
+    """Spearman's rank correlation of the sizes of attention and effect: what speaks against a class matters, too.
+
+    None for fewer than four regions or where one is constant.
+    """
+    sizes = np.abs(attention), np.abs(effect)
+    if len(attention) < 4 or any(np.ptp(own) == 0 for own in sizes):
         return None
-    return float(spearmanr(attention, effect).statistic)
+    return float(spearmanr(*sizes).statistic)
 
 
 def attention_of_regions(evidence: Evidence) -> dict[int, np.ndarray]:

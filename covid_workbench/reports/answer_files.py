@@ -20,6 +20,7 @@ from urllib.parse import quote
 import numpy as np
 from torch import nn
 
+# %% ../../nbs/503_reports.answer_files.ipynb #1b496a88
 from ..data.colours import object_colours
 from ..data.dataset import SliceDataset
 from ..data.dicom_headers import headers_of
@@ -329,12 +330,10 @@ def write_answers(
     """Answer pictures, volumes, folders or slice tables (`files`) into the new folder `out`, without lesions below
     `score`.
 
-    `selection`: of these files only its slices; without files, those of the run's own data.
-
     `dicom`: whether scans get DICOM SEG and SR (None: those that are DICOM). `rule`: how the answers of slices are
-    joined to those of volumes (see `rule_of`). Slices and paths that cannot be read are left out and listed in
-    `broken`. Raises `InputError` where all are broken, where DICOM is asked for and cannot be written, for a run that
-    reads volumes, and for a folder in use, `StorageError` when writing fails.
+    joined to those of volumes (see `rule_of`). `selection`: its slices alone; without files, those of the run's data.
+    What cannot be read is left out and listed in `broken`. Raises `InputError` where all is, where DICOM is asked for
+    and cannot be written, for a run that reads volumes, and for a folder in use, `StorageError` when writing fails.
     """
     if run.experiment.one_shot.model == VOLUME_MODEL:
         raise InputError(f"{run.folder} reads whole volumes; its answers are written by write_volume_answers")

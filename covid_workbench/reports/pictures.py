@@ -332,6 +332,15 @@ def _slice_layer(pixels: np.ndarray, frame: tuple[float, float], scale: float) -
     )
 
 # %% ../../nbs/501_reports.pictures.ipynb #34b676b3
+def _off_layer(boxes: np.ndarray, scale: float) -> tuple[str, Keys]:
+    "Boxes (n, 4) of regions that are off, dashed and crossed out, and their key."
+    crossed = "".join(
+        cased_line(rectangle(x1, y1, x2, y2) + f"M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}", LIGHT, 1.2, "3 3")
+        for x1, y1, x2, y2 in np.asarray(boxes, float) * scale
+    )
+    return crossed, [_line_key("off", LIGHT, "3 3")]
+
+# %% ../../nbs/501_reports.pictures.ipynb #79d80bb4
 def slice_picture(
     pixels: np.ndarray,
     *,
@@ -344,12 +353,13 @@ def slice_picture(
     selected: int | None = None,
     class_names: Sequence[str] = (),
     description: DataDescription = STANDARD,
+    off: np.ndarray | None = None,
 ) -> SlicePicture:
     """A slice (H, W) uint8 with what is given of the following, `width` display pixels wide.
 
     Ranked `regions` (β, 4) in its pixels, their `attention` (branches, β), the `truth` mask (H, W) with the values of
-    `description`, `detections` named by `class_names`, and the region in the slot `selected` (from 1). Raises
-    `InputError` for sizes that do not fit.
+    `description`, `detections` named by `class_names`, the region in the slot `selected` (from 1), and boxes that are
+    `off` (n, 4), crossed out. Raises `InputError` for sizes that do not fit.
     """
     _check_grey(pixels)
     scale, frame = width / pixels.shape[1], (float(width), pixels.shape[0] * width / pixels.shape[1])
@@ -362,6 +372,8 @@ def slice_picture(
         _check_size("a predicted mask", detections.masks.shape[1:], pixels)
         drawn = _prediction_layer(detections, class_names, scale, frame)
         layers.append((drawn, [_line_key("predicted, with score", LIGHT, None)]))
+    if off is not None and len(off):
+        layers.append(_off_layer(off, scale))
     if merged is not None:
         layers.append(_region_layer(merged, attention, selected, scale, frame))
     keys = [key for _, layer_keys in reversed(layers) for key in layer_keys]

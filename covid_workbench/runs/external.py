@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['EXTERNAL', 'DATA', 'ABOUT', 'as_trained', 'pixels_hash', 'seen_before', 'seen_words', 'data_name', 'ExternalAnswers',
-           'external_answers', 'files_of', 'answers_on']
+           'external_answers', 'files_of', 'own_slices', 'answers_on']
 
 # %% ../../nbs/211_runs.external.ipynb #c7cce32c
+import contextlib
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
@@ -20,11 +21,24 @@ from ..data.slices import SPLITS, SliceTable
 from ..data.survey import SURVEY, known_facts
 from ..errors import InputError, WorkbenchError, nearest, shown
 from ..files import read_json
+from ..models.oneshot import VOLUME_MODEL
 from ..progress import progress_bar
 from .datasets import relabelled
 from .meaning import refuse_other_masks
 from .run import Run, roots_of
-from ..schemas import COUNT, OBJECT, SCORES, TEXT, Misfit, list_of, map_of, maybe, object_of
+from .test_uses import weights_hash
+from covid_workbench.schemas import (
+    COUNT,
+    OBJECT,
+    SCORES,
+    TEXT,
+    Misfit,
+    list_of,
+    map_of,
+    maybe,
+    object_of,
+    read_checked_csv,
+)
 
 # %% ../../nbs/211_runs.external.ipynb #538e7d1c
 def as_trained(run: Run, table: SliceTable) -> SliceTable:
@@ -37,12 +51,28 @@ def as_trained(run: Run, table: SliceTable) -> SliceTable:
     table = relabelled(table, pairs)
     _refuse_other_classes(run, table)
     refuse_other_masks(run, table)
-    if not (table.frame["label"] != "").any() and not (table.frame["mask"] != "").any():
+    if not _can_be_judged(run, table):
         raise InputError(
-            f"{shown(table.name, 300)}: no slice has a label or a lesion mask to judge answers by; "
+            f"{shown(table.name, 300)}: no slice has {_TRUTH[_kind(run)]} to judge answers by; "
             f"covid-workbench predict {shown(run.folder, 300)} answers slices without a truth"
         )
     return table.described(table.description.replace(window=run.description.window))
+
+
+_TRUTH = {"classes": "a label", "lesions": "a lesion mask", "both": "a label or a lesion mask"}
+
+
+def _kind(run: Run) -> str:
+    "What a run answers: classes, lesions, or both."
+    return {"mask-rcnn": "lesions", "classifier": "classes", VOLUME_MODEL: "classes"}.get(
+        run.experiment.one_shot.model, "both"
+    )
+
+
+def _can_be_judged(run: Run, table: SliceTable) -> bool:
+    "Whether a slice has a truth of what the run answers."
+    there = {"classes": (table.frame["label"] != "").any(), "lesions": (table.frame["mask"] != "").any()}
+    return any(own for name, own in there.items() if _kind(run) in (name, "both"))
 
 
 def _refuse_other_classes(run: Run, table: SliceTable) -> None:
@@ -181,6 +211,13 @@ class _ExternalFiles(Run):
         return [*self.run.notes, *self.about["notes"]]
 
     @property
+    def predictions(self) -> pd.DataFrame:
+        "The answer for every slice; `InputError` for a damaged file."
+        texts = dict.fromkeys(("id", "patient", "label", "predicted"), str)
+        path = self.folder / "predictions.csv"
+        return read_checked_csv(path, "predictions", keep_default_na=False, dtype=texts)
+
+    @property
     def table(self) -> SliceTable:
         "The slices that were answered; their files may have moved together with the run."
         about, path = self.about, self.folder / "slices.csv"
@@ -229,25 +266,34 @@ def files_of(table: SliceTable) -> list[tuple[str, int]]:
     return [(str(roots[folder] / image), frame) for folder, image, frame in rows]
 
 
+def _same_slices(there: SliceTable, here: SliceTable) -> dict[str, str]:
+    "Id in one table -> id of the same slice, which is of the same file, in another."
+    places = dict(zip(files_of(here), here.frame["id"]))
+    return {own: places[file] for own, file in zip(there.frame["id"], files_of(there)) if file in places}
+
+
+def own_slices(run: Run, table: SliceTable) -> set[str]:
+    "The ids of those slices of `table` that are the run's own; none where its own table cannot be read."
+    with contextlib.suppress(WorkbenchError):
+        return set(_same_slices(run.table, table).values())
+    return set()
+
+
 def answers_on(run: Run, known: pd.DataFrame | None, table: SliceTable) -> pd.DataFrame | None:
     """What a run said of slices of `table`, by their ids there; None where it said nothing of any.
 
-    `known`: its own predictions by slice id. Answers on other data that cannot be read are left out.
+    `known`: its own predictions by slice id. Answers on other data of other weights, or that cannot be read, are left
+    out.
     """
-    places, parts = dict(zip(files_of(table), table.frame["id"])), []
-    held = [(run, known)] if known is not None else []
+    held, parts = [(run, known)] if known is not None else [], []
     for other in external_answers(run):
-        try:
-            held.append((other, other.predictions.set_index("id")))
-        except WorkbenchError:
-            continue
+        with contextlib.suppress(WorkbenchError):
+            if other.about["key"].get("weights") == weights_hash(run.folder):
+                held.append((other, other.predictions.set_index("id")))
     for source, rows in held:
-        try:
-            rows_of = zip(source.table.frame["id"], files_of(source.table))
-            ids = {own: places[file] for own, file in rows_of if file in places}
-        except WorkbenchError:
-            continue
-        part = rows[rows.index.isin(list(ids))]
-        parts.append(part.set_axis([ids[own] for own in part.index], axis=0))
+        with contextlib.suppress(WorkbenchError):
+            ids = _same_slices(source.table, table)
+            part = rows[rows.index.isin(list(ids))]
+            parts.append(part.set_axis([ids[own] for own in part.index], axis=0))
     found = pd.concat(parts) if parts else pd.DataFrame()
     return found[~found.index.duplicated()].rename_axis("id") if len(found) else None

@@ -68,6 +68,7 @@ def _told(explorer: AttentionExplorer, one: Telling):
     for pane in explorer.panes:
         if pane.view.answers:
             _finish(pane.fill_effects())
+            _finish(pane.fill_modes())
             _finish(pane.fill_orders())
     if any(explorer.view.errors):
         raise InputError(f"slice {one.id} cannot be read: {next(filter(None, explorer.view.errors))}")

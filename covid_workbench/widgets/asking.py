@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['QUESTION', 'KEPT', 'RegionQuestion', 'History', 'known_predictions', 'LoadedRun', 'OpenSlice', 'SliceAnswer',
-           'rank_agreement', 'RunOnSlice', 'RunView', 'SliceReader', 'first_slice', 'place_of', 'PairedRuns',
-           'RunsOnOneClass', 'AttentionView', 'difference_rows', 'check_view']
+           'rank_agreement', 'RunOnSlice', 'AskedRun', 'RunView', 'SliceReader', 'first_slice', 'place_of',
+           'PairedRuns', 'RunsOnOneClass', 'AttentionView', 'difference_rows', 'check_regions', 'check_view']
 
 # %% ../../nbs/803_widgets.asking.ipynb #14b6023a
 import contextlib
@@ -24,11 +24,11 @@ from ..data.description import STANDARD, DataDescription
 from ..data.joining import moved_to
 from ..data.slices import Slice, SliceTable
 from ..errors import InputError, WorkbenchError, nearest, shown
+from ..evaluation.agreement import Agreement, agreement_of
 from covid_workbench.evaluation.whatif import (
     OFF_MODES,
     Question,
     ReadSlice,
-    agreement,
     answer,
     attention_of_regions,
     effect,
@@ -38,6 +38,7 @@ from covid_workbench.evaluation.whatif import (
 from ..models.aggregators import Evidence
 from ..models.rois import RANKINGS
 from ..runs.datasets import ExperimentData
+from ..runs.external import answers_on
 from ..runs.load import load_model
 from ..runs.run import Run
 from ..schemas import read_checked_csv
@@ -125,7 +126,7 @@ def known_predictions(run: Run) -> pd.DataFrame | None:
 
 # %% ../../nbs/803_widgets.asking.ipynb #64773362
 class LoadedRun:
-    """A run with its model, and what it said of each slice when it was evaluated (`known`, None where it was not).
+    """A run with its model, and what it said of slices when it was evaluated on them (`known`, None where it was not).
 
     Raises `InputError` for a run that is not complete.
     """
@@ -174,29 +175,39 @@ class OpenSlice:
     regions: list[dict[str, Any]]  # as `region_list` gives them, with their `id`
     own: dict[str, list]  # the run's own answer
 
+    @property
+    def verdict(self) -> str:
+        "The class that won in the run's own answer; empty for a model without classes."
+        return self.own["classes"][int(np.argmax(self.own["logits"]))] if self.own else ""
+
 
 @dataclass
 class SliceAnswer:
-    "What a run answers to one question. `effects`, `agreement` and `orders` take longer and are filled step by step."
+    """What a run answers to one question, whose off regions are off in the way of `off_mode`.
+
+    `effects`, `agreements` and `orders` take longer and are filled step by step.
+    """
 
     evidence: Evidence
     slots: list[int]  # the region in each slot
-    effects: dict[int, float] = field(
-        default_factory=dict
-    )  # region -> what leaving it out takes from the class's logit
-    agreement: dict[str, float | None] = field(default_factory=dict)  # branch -> ρ of attention and effect
+    off_mode: str = "dropped"
+    effects: dict[int, float] = field(default_factory=dict)  # region -> what leaving it out takes from the logit
+    agreements: dict[str, dict[str, Agreement]] = field(default_factory=dict)  # off mode -> branch
+    refused: dict[str, str] = field(default_factory=dict)  # off mode -> why the question has no answer in it
     orders: dict[str, list[float]] = field(default_factory=dict)  # order -> probabilities
 
+    @property
+    def agreement(self) -> dict[str, Agreement]:
+        "Branch -> how its attention agrees with the effects, in the off mode that was asked."
+        return self.agreements.get(self.off_mode, {})
 
-def rank_agreement(evidence: Evidence, effects: Mapping[int, float]) -> dict[str, float | None]:
-    """Branch -> Spearman's ρ between the size of its attention and the effects, over candidates.
-
-    None where there are too few regions or nothing varies.
-    """
+# %% ../../nbs/803_widgets.asking.ipynb #3cca3eb9
+def rank_agreement(evidence: Evidence, effects: Mapping[int, float]) -> dict[str, Agreement]:
+    "Branch -> how the size of its attention agrees with the size of the effects, over candidates."
     weights, branches = attention_of_regions(evidence), evidence.attention.shape[1]
     names = ("positive", "negative") if branches == 2 else ("attention",) * branches
     return {
-        name: agreement([abs(weights[region][branch]) for region in effects], list(effects.values()))
+        name: agreement_of([weights[region][branch] for region in effects], list(effects.values()))
         for branch, name in enumerate(names)
     }
 
@@ -225,7 +236,7 @@ class RunOnSlice(LoadedRun):
         beta = min(self.asked.beta, self.most_slots)
         self.asked = RegionQuestion(order, beta, off_mode=self.asked.off_mode)
         if own and not self.class_chosen:
-            self.effect_class = own["classes"][int(np.argmax(own["logits"]))]
+            self.effect_class = self.open.verdict
 
     def close_slice(self) -> None:
         "The slice cannot be read."
@@ -240,8 +251,8 @@ class RunOnSlice(LoadedRun):
         return max(2, len(self.open.regions) if self.open else 0, self.settings.roi_batch)
 
 # %% ../../nbs/803_widgets.asking.ipynb #7d7301f7
-class RunView(RunOnSlice):
-    "A run that answers what is asked of the slice open in it."
+class AskedRun(RunOnSlice):
+    "A run with a question to the slice open in it, and its answer."
 
     @property
     def question(self) -> Question:
@@ -258,18 +269,41 @@ class RunView(RunOnSlice):
     def ask(self) -> None:
         "Answer the question. Raises `InputError` for one that the model cannot answer; `answers` stay as they were."
         evidence, candidates = answer(self.read, self.question), slots_of(self.read, self.question)
-        self.answers = SliceAnswer(evidence, [self.open.ids[candidate] for candidate in candidates])
+        slots, mode = [self.open.ids[candidate] for candidate in candidates], self.asked.off_mode
+        self.answers = SliceAnswer(evidence, slots, mode)
+
+    def _effects(self, question: Question) -> Iterator[tuple[int, float]]:
+        "Candidate and what leaving it out takes from the logit of `effect_class`, one after another."
+        number = self.classes.index(self.effect_class)
+        present = [one for one in dict.fromkeys(slots_of(self.read, question)) if one not in question.off]
+        for candidate in present if len(present) > 1 else []:
+            yield candidate, float(effect(self.read, candidate, question)[number])
+
+# %% ../../nbs/803_widgets.asking.ipynb #0b3a0078
+class RunView(AskedRun):
+    "A run that answers what is asked of the slice open in it."
 
     def fill_effects(self) -> Iterator[None]:
-        "Compute what leaving out each region takes from the logit of `effect_class`, step by step, then `agreement`."
-        read, question, answers = self.read, self.question, self.answers
-        number, by_candidate = self.classes.index(self.effect_class), {}
-        present = [one for one in dict.fromkeys(slots_of(read, question)) if one not in question.off]
-        for candidate in present if len(present) > 1 else []:
-            by_candidate[candidate] = float(effect(read, candidate, question)[number])
-            answers.effects[self.open.ids[candidate]] = by_candidate[candidate]
+        "Compute the effect of each region, step by step, then how attention agrees with them."
+        answers, by_candidate = self.answers, {}
+        for candidate, value in self._effects(self.question):
+            by_candidate[candidate] = answers.effects[self.open.ids[candidate]] = value
             yield
-        answers.agreement = rank_agreement(answers.evidence, by_candidate)
+        answers.agreements[answers.off_mode] = rank_agreement(answers.evidence, by_candidate)
+
+    def fill_modes(self) -> Iterator[None]:
+        "Compute the agreement in the off modes that were not asked, step by step; why there is none in `refused`."
+        read, asked, answers = self.read, self.question, self.answers
+        for mode in (one for one in OFF_MODES if one not in answers.agreements):
+            question, by_candidate = replace(asked, off_mode=mode), {}
+            try:
+                for candidate, value in self._effects(question):
+                    by_candidate[candidate] = value
+                    yield
+                answers.agreements[mode] = rank_agreement(answer(read, question), by_candidate)
+            except InputError as error:  # a question that this mode leaves without regions
+                answers.refused[mode] = str(error)
+            yield
 
     def fill_orders(self, seed: int) -> Iterator[None]:
         "Compute the probabilities in other orders of the regions, an order a step."
@@ -351,6 +385,8 @@ class PairedRuns:
 
     def __init__(self, runs: Sequence[Run], table: SliceTable, device: str = "cpu"):
         self.runs = [RunView(run, device) for run in runs]
+        for view in self.runs:  # another data set may call its slices as the run's own are called
+            view.known = answers_on(view.run, view.known, table)
         self.slices = SliceReader(self.runs, table)
         self.slice, self.iou = "", 0.5
         self.overlaps: list[dict[int, float]] = [{} for _ in runs]
@@ -411,6 +447,10 @@ class RunsOnOneClass(PairedRuns):
         for view in self.runs:
             known = name in view.classes
             view.class_chosen, view.effect_class = known, name if known else view.effect_class
+            if not name and view.open:
+                view.effect_class = view.open.verdict or view.effect_class
+        if not name:
+            self._agree_on_a_class()
 
 # %% ../../nbs/803_widgets.asking.ipynb #2b3a01fd
 class AttentionView(RunsOnOneClass):
@@ -464,6 +504,17 @@ def _ranks(slots: Sequence[int]) -> dict[int, str]:
     return {region: "·".join(words) for region, words in ranks.items()}
 
 
+def check_regions(view: AttentionView, questions: Sequence[Mapping[str, Any]]) -> None:
+    "Raise `InputError` for questions about regions that the runs do not find on the slice that is open."
+    for run, question in zip(view.runs, questions):
+        missing = sorted({*question["off"], *question["sequence"]} - set(run.open.ids if run.open else ()))
+        if run.open and missing:
+            raise InputError(
+                f"the view asks about region {missing[0]} of slice {view.slice}, where {run.run.folder} finds "
+                f"{len(run.open.ids)} regions; the run or the slice has changed since the link was made"
+            )
+
+# %% ../../nbs/803_widgets.asking.ipynb #e24501a6
 def check_view(view: AttentionView, wanted: Mapping[str, Any]) -> None:
     "Raise `InputError` for a state whose slice, questions or class these runs do not have."
     one_of("slice", wanted["slice"], view.slices.rows)

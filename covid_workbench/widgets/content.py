@@ -146,11 +146,13 @@ def windowed(pixels: np.ndarray, view: Any, hu: np.ndarray | None = None) -> np.
     return ((pixels.astype(np.float32) - low) * 255 / max(view.window, 1)).clip(0, 255).astype(np.uint8)
 
 # %% ../../nbs/802_widgets.content.ipynb #b6f0685f
-def slice_list(frame: pd.DataFrame, said: Sequence[pd.DataFrame | None]) -> list[dict[str, Any]]:
+def slice_list(
+    frame: pd.DataFrame, said: Sequence[pd.DataFrame | None], classes: Sequence[str] = ()
+) -> list[dict[str, Any]]:
     """One entry for each slice of a slice table: `id`, `patient`, `label`, `said` and `p`.
 
     `said` is the class that each run gave the slice (empty unless all did), `p` the first run's probability of its
-    class.
+    class. A label that is none of `classes` (where they are given) can be neither right nor wrong: `judged` is False.
     """
     known = [predictions for predictions in said if predictions is not None and "predicted" in predictions]
     every = len(known) == len(said)
@@ -163,6 +165,7 @@ def slice_list(frame: pd.DataFrame, said: Sequence[pd.DataFrame | None]) -> list
             "label": label,
             "said": [column[slice_id] for column in columns] if all(slice_id in column for column in columns) else [],
             "p": round(float(sure[slice_id]), 4) if slice_id in sure else None,
+            "judged": not classes or label in classes,
         }
         for slice_id, patient, label in zip(frame["id"], frame["patient"], frame["label"])
     ]
@@ -176,7 +179,7 @@ def right_patterns(slices: Sequence[Mapping[str, Any]]) -> list[tuple[str, int]]
     found = Counter(
         "".join("1" if name == entry["label"] else "0" for name in entry["said"])
         for entry in slices
-        if entry["label"] and entry["said"]
+        if entry["label"] and entry["said"] and entry.get("judged", True)
     )
     return sorted(found.items(), key=lambda item: (-item[0].count("1"), item[0]))
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['WEIGHT_NOTES', 'RunParts', 'note_on_weights', 'note_on_prediction', 'note_on_answer', 'own_weights', 'panel_traits',
-           'set_traits', 'SlicePane', 'AnswerPane', 'affinity_matrix', 'RunPane']
+           'set_traits', 'SlicePane', 'QuestionPane', 'AnswerPane', 'affinity_matrix', 'RunPane']
 
 # %% ../../nbs/804_widgets.pane.ipynb #4a234ab8
 import asyncio
@@ -14,6 +14,7 @@ from typing import Any
 import ipywidgets as W
 
 from ..errors import InputError
+from ..evaluation.agreement import statistics_words
 from ..evaluation.whatif import ReadSlice, answer, slots_of
 from ..models.oneshot import OneShotModel
 from ..models.rois import RANKINGS
@@ -39,7 +40,8 @@ class RunParts:
         own_order = dict(order=settings.ranking, own_order=settings.ranking)
         self.canvas = SliceCanvas(order=settings.ranking)
         self.verdict, self.inspector = VerdictPanel(), RoiInspector()
-        self.agreement, self.affinity = AgreementCard(), AffinityPanel()
+        words = statistics_words(view.model, view.run.experiment.protocol)
+        self.agreement, self.affinity = AgreementCard(statistics=words), AffinityPanel()
         self.panel = RankPanel(
             **own_order,
             orders=list(RANKINGS),
@@ -172,8 +174,8 @@ class SlicePane(RunParts):
         set_traits(self.about_regions, regions=regions, crops=crops, masks=masks, **nothing_asked)
 
 # %% ../../nbs/804_widgets.pane.ipynb #97c7eb0e
-class AnswerPane(SlicePane):
-    "The parts of a run with a question and its answer."
+class QuestionPane(SlicePane):
+    "The parts of a run with a question."
 
     @property
     def question(self) -> dict[str, Any]:
@@ -186,6 +188,10 @@ class AnswerPane(SlicePane):
             for name in QUESTION:
                 setattr(self.panel, name, getattr(self.view.asked, name))
         self.canvas.off = self.view.asked.off
+
+# %% ../../nbs/804_widgets.pane.ipynb #1f3c2ef9
+class AnswerPane(QuestionPane):
+    "The parts of a run with a question and its answer."
 
     def ask(self) -> bool:
         "Ask the question of the view and show the verdict; False where there is none to show."
@@ -207,9 +213,18 @@ class AnswerPane(SlicePane):
         weights, known = answers.evidence.attention[0].tolist(), list(dict.fromkeys([*answers.slots, *off]))
         for_regions = dict(slots=answers.slots, weights=weights, effects={}, off=off, all=known)
         set_traits(self.about_regions, **for_regions, effect_class=effect_class)
-        self.affinity.matrix, self.agreement.rho = affinity_matrix(self.model), {}
+        self.affinity.matrix = affinity_matrix(self.model)
+        self._show_agreement()
         set_traits([self.orders], results={}, order=self.view.asked.order, effect_class=effect_class)
         self.verdict.answer = verdict_of(answers.evidence, self.classes)
+
+    def _show_agreement(self) -> None:
+        "How far attention agrees with effects, in the off modes known so far."
+        answers = self.view.answers
+        found = {
+            mode: {name: own.plain for name, own in branches.items()} for mode, branches in answers.agreements.items()
+        }
+        set_traits([self.agreement], off_mode=answers.off_mode, found=found, refused=dict(answers.refused))
 
 # %% ../../nbs/804_widgets.pane.ipynb #67c37be4
 def affinity_matrix(model: OneShotModel) -> list[list[float]]:
@@ -221,8 +236,8 @@ def affinity_matrix(model: OneShotModel) -> list[list[float]]:
 class RunPane(AnswerPane):
     """A run as parts of a page: `canvas`, `panel`, `verdict`, `inspector`, `agreement`, `orders` and `affinity`.
 
-    `show` shows the slice that is open in `view`, `ask` the answer to the question; `fill_effects` and `fill_orders`
-    are awaited for what takes longer.
+    `show` shows the slice that is open in `view`, `ask` the answer to the question; `fill_effects`, `fill_modes` and
+    `fill_orders` are awaited for what takes longer.
     """
 
     async def fill_effects(self) -> None:
@@ -232,7 +247,16 @@ class RunPane(AnswerPane):
             effects = {str(region): value for region, value in self.view.answers.effects.items()}
             set_traits(self.about_regions, effects=effects)
             await asyncio.sleep(0)
-        self.agreement.rho = self.view.answers.agreement
+        self._show_agreement()
+
+    async def fill_modes(self) -> None:
+        "How attention agrees with effects in the other off modes, mode after mode."
+        await asyncio.sleep(0)
+        shown = 1
+        for _ in self.view.fill_modes():
+            if shown < (shown := len(self.view.answers.agreements) + len(self.view.answers.refused)):
+                self._show_agreement()
+            await asyncio.sleep(0)
 
     async def fill_orders(self) -> None:
         "The probabilities in other orders of the regions."

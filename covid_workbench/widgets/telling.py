@@ -90,7 +90,8 @@ def sampled_agreement(
 ) -> dict[str, float | None]:
     """Slice id -> ρ of attention (of the positive branch) and effect on the class that won, of `look` slices of `ids`.
 
-    Empty for a model whose weights are none or the same whatever it sees. Of the first run of `view`.
+    None where attention is not against effect by more than chance (`evaluation.agreement`). Empty for a model whose
+    weights are none or the same whatever it sees. Of the first run of `view`.
     """
     run, found = view.runs[0], {}
     drawn = np.random.default_rng(seed_for(seed, "telling slices")).permutation(len(ids))[:look]
@@ -101,7 +102,8 @@ def sampled_agreement(
         run.ask()
         for _ in run.fill_effects():
             pass
-        found[ids[place]] = next(iter(run.answers.agreement.values()), None)
+        own = next(iter(run.answers.agreement.values()), None)
+        found[ids[place]] = own.rho if own and own.verdict == "against" else None
     return found
 
 

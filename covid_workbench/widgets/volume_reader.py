@@ -30,6 +30,7 @@ from ..errors import InputError, WorkbenchError, shown
 from ..evaluation.volume_whatif import ReadVolume, answer_volume
 from ..models.oneshot import VOLUME_MODEL
 from ..runs.datasets import ExperimentData
+from ..runs.external import own_slices
 from ..runs.run import Run
 from ..volumes.dataset import VolumeDataset, VolumeStack
 from ..volumes.volume_rows import VolumeRows
@@ -164,6 +165,10 @@ class VolumeReader(LoadedRun):
         self.data = VolumeDataset(slices, run.experiment.volume)
         self.number_of = {volume.name: number for number, volume in enumerate(self.data.volumes)}
         self._kept: OrderedDict[str, OpenVolume] = OrderedDict()
+        if self.known is not None:  # another data set may call its volumes as the run's own are called
+            own, ids = own_slices(run, table), table.frame["id"]
+            names = [volume.name for volume in self.data.volumes if all(ids[row] in own for row in volume.rows)]
+            self.known = self.known[self.known.index.isin(names)]
 
     @property
     def table(self) -> SliceTable:

@@ -10,10 +10,22 @@ from lab import ROOT
 MAKE = """
 import json, sys, torch
 torch.set_num_threads(1)
+from covid_workbench.evaluation.agreement import agreement_of
+from covid_workbench.evaluation.answer_tables import answer_table
 from covid_workbench.evaluation.whatif import Question, answer, attention_of_regions, effects
 from covid_workbench.runs.run import Run
 from covid_workbench.widgets.answering_page import write_page
 from covid_workbench.widgets.explorer import AttentionExplorer
+
+def said(view, mode, off, number):
+    "How attention agrees with effects, from the numbers of half precision that the page has."
+    table = answer_table(view.read, mode)
+    row, effects = table.row(off), {one: float(by[number]) for one, by in table.effects(off).items()}
+    slots = table.slots[row if len(table.slots) > 1 else 0].tolist()
+    effects = {one: value for one, value in effects.items() if one in slots}
+    weights = table.weights[row].astype(float)[0]
+    looked = [sum(w for w, s in zip(weights, slots) if s == one) for one in effects]
+    return agreement_of(looked, list(effects.values())).plain
 
 run, out = Run.open(sys.argv[1]), sys.argv[2]
 ids = list(run.scored_table().split("test").frame["id"])[:2]
@@ -31,6 +43,7 @@ for slice_id in ids:
                 "mode": mode, "off": off,
                 "p": evidence.probabilities[0].tolist(), "logits": evidence.logits[0].tolist(),
                 "slots": evidence.rois.regions[0].tolist(), "weights": evidence.attention[0].tolist(),
+                "agreement": {one: said(view, one, off, number) for one in ("dropped", "refilled", "zeroed")},
                 "effects": {one: float(by[number]) for one, by in effects(view.read, question).items()},
             })
 json.dump(told, open(out + "/told.json", "w"))
@@ -100,6 +113,28 @@ def test_what_is_off_is_answered_as_the_model_does(page, made):
                 text = page.locator(f".cw-row[data-region='{region}'] .cw-cell b").first.inner_text()
                 if text:  # a candidate that came in for another has none
                     assert figure(text) == pytest.approx(wanted, abs=0.03)
+
+
+def rho_words(found: dict) -> str:
+    if found["rho"] is None:
+        return "Too few regions" if found["verdict"] == "few" else "All regions have the same"
+    sign = "+" if found["rho"] > 0 else "−" if found["rho"] < 0 else ""
+    return f"ρ {sign}{abs(found['rho']):.2f}, chance ±{found['reach']:.2f}"
+
+
+def test_agreement_follows_the_rule_of_the_kernel(page, made):
+    for slice_id, questions in made[1].items():
+        page.locator(f"[data-open='{slice_id}']").click()
+        page.locator(f"[data-open='{slice_id}'][aria-pressed='true']").wait_for(timeout=5000)
+        for question in questions:
+            ask(page, question["mode"], question["off"])
+            for mode, found in question["agreement"].items():
+                row = page.locator(f".cw-mode[data-mode='{mode}']")
+                row.locator(".cw-rho-words", has_text=rho_words(found)).wait_for(timeout=5000)
+                assert ("now" in row.get_attribute("class")) == (mode == question["mode"])
+            claim = page.locator(".cw-verdict-words").inner_text()
+            verdict = question["agreement"][question["mode"]]["verdict"]
+            assert ("chance" in claim) == (verdict == "chance") and ("few" in claim) == (verdict == "few"), claim
 
 
 def test_a_click_on_a_region_switches_it_off_and_the_last_stays_on(page, made):

@@ -15,13 +15,80 @@ const rowOf = (held, row, count) => Array.from({ length: count }, (_, at) => hal
 const cut = (list, size) =>
   Array.from({ length: Math.round(list.length / size) }, (_, at) => list.slice(at * size, (at + 1) * size));
 
-/** Spearman's ρ; null for fewer than four values or where one is constant. */
+const LEAST = 4, // regions, below which ranks say nothing
+  DRAWS = 2000,
+  STRONG = 0.6; // ρ, from which attention agrees and not only partly
+
+const centred = (values) => ranksOf(values).map((rank) => rank - (values.length + 1) / 2),
+  product = (one, two) => one.reduce((sum, value, at) => sum + value * two[at], 0),
+  flat = (values) => new Set(values).size < 2;
+
+/** Spearman's ρ, ties by their mean rank; null for fewer than four values or where one is constant. */
 function spearman(x, y) {
-  if (x.length < 4 || new Set(x).size < 2 || new Set(y).size < 2) return null;
-  const centred = (values) => ranksOf(values).map((rank) => rank - (values.length + 1) / 2),
-    [a, b] = [centred(x), centred(y)],
-    dot = (one, two) => one.reduce((sum, value, at) => sum + value * two[at], 0);
-  return dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b));
+  if (x.length < LEAST || flat(x) || flat(y)) return null;
+  const [a, b] = [centred(x), centred(y)];
+  return product(a, b) / Math.sqrt(product(a, a) * product(b, b));
+}
+
+/** An integer mixed into another, as Python does it in evaluation.agreement. */
+function mixed(number) {
+  let x = number >>> 0;
+  x = Math.imul(x ^ (x >>> 16), 0x7feb352d) >>> 0;
+  x = Math.imul(x ^ (x >>> 15), 0x846ca68b) >>> 0;
+  return (x ^ (x >>> 16)) >>> 0;
+}
+
+const orders = {};
+
+/** The random orders of so many regions, the same as Python's. */
+function drawnOrders(count) {
+  const drawn = (draw) => {
+    const numbers = Array.from({ length: count }, (_, at) => mixed(draw * count + at + 1));
+    return numbers.map((_, at) => at).sort((a, b) => numbers[a] - numbers[b] || a - b);
+  };
+  return (orders[count] ??= Array.from({ length: DRAWS }, (_, draw) => drawn(draw)));
+}
+
+/** What the size of ρ stays within in 95 of 100 random orders; null where ρ is. */
+function reachOf(x, y) {
+  if (spearman(x, y) === null) return null;
+  const [a, b] = [x, y].map((values) => centred(values).sort((one, two) => one - two)),
+    size = Math.sqrt(product(a, a) * product(b, b));
+  const found = drawnOrders(x.length).map((order) =>
+    Math.abs(b.reduce((sum, value, at) => sum + value * a[order[at]], 0)),
+  );
+  return found.sort((one, two) => one - two)[Math.ceil(0.95 * DRAWS) - 1] / size;
+}
+
+/** Sizes in whole thousandths of the largest. */
+const alikeIn = (sizes) => {
+  const most = Math.max(1e-300, ...sizes);
+  return sizes.map((size) => Math.floor((size / most) * 1000 + 0.5));
+};
+
+function verdictIn({ regions, rho, reach, tied, tied_reach, flat }) {
+  if (regions < LEAST || rho === null) return flat ? "flat" : "few";
+  if (Math.abs(rho) <= reach + 1e-9) return "chance";
+  if (tied === null || Math.abs(tied) <= tied_reach + 1e-9 || tied * rho < 0) return "ties";
+  return rho < 0 ? "against" : rho >= STRONG ? "agrees" : "partly";
+}
+
+/** How the sizes of attention and of effects agree: an `Agreement` of Python as plain values. */
+function agreementIn(attention, effects) {
+  const sizes = [attention, effects].map((values) => values.map(Math.abs)),
+    tied = sizes.map(alikeIn),
+    several = attention.length >= LEAST,
+    groups = tied[0].map((value) => tied[0].filter((other) => other === value).length);
+  const found = {
+    regions: attention.length,
+    rho: spearman(...sizes),
+    reach: reachOf(...sizes),
+    tied: spearman(...tied),
+    tied_reach: reachOf(...tied),
+    alike: Math.max(0, ...groups),
+    flat: several ? (["attention", "effects"].find((_, at) => flat(sizes[at])) ?? "") : "",
+  };
+  return { ...found, verdict: verdictIn(found) };
 }
 
 /** The answer of one run to what is `off`, from the table of that mode: traits of its parts. */
@@ -61,11 +128,11 @@ function answerTo(held, mode, off, effectClass) {
     weights,
     known,
     effects,
-    rho: known ? agreementOf(slots, weights, effects) : {},
+    agreement: known ? agreementOf(slots, weights, effects) : {},
   };
 }
 
-/** Branch -> Spearman's ρ between the size of its attention, summed over a region's slots, and the effects. */
+/** Branch -> how the size of its attention, summed over a region's slots, agrees with that of the effects. */
 function agreementOf(slots, weights, effects) {
   const ids = Object.keys(effects).map(Number),
     names = weights.length === 2 ? ["positive", "negative"] : weights.map(() => "attention"),
@@ -73,7 +140,7 @@ function agreementOf(slots, weights, effects) {
   return Object.fromEntries(
     names.map((name, branch) => [
       name,
-      spearman(
+      agreementIn(
         ids.map((id) => size(branch, id)),
         ids.map((id) => effects[id]),
       ),
@@ -127,7 +194,16 @@ function answering(models, held) {
     const stale =
       "The weights are those of the whole answer: this page holds answers to what is off, not their weights.";
     set(["panel"], { note: [own.note, found.known ? "" : stale].filter(Boolean).join(" ") });
-    set(["agreement"], { rho: found.rho, weights: found.known ? weights : [] });
+    const byMode = Object.keys(own.tables).map((one) => [
+      one,
+      one === mode ? found.agreement : answerTo(own, one, off, effectClass).agreement,
+    ]);
+    set(["agreement"], {
+      found: Object.fromEntries(byMode),
+      refused: own.whys,
+      off_mode: mode,
+      weights: found.known ? weights : [],
+    });
     set(["verdict"], { answer: found.answer });
     set(["orders"], {
       effect_class: effectClass,

@@ -4,16 +4,18 @@ const ROW = 46;
 /** The slices that a filter leaves, in the order asked for; `among`: a set of ids, or null for any. */
 function filtered(slices, filter, order, among = null) {
   const text = (filter.text ?? "").trim().toLowerCase(),
-    wrong = ({ said, label }, run = 0) => said[run] !== undefined && label && said[run] !== label;
+    wrong = (one) => judgement(one) === "wrong";
   const fits =
     {
-      right: (one) => one.said[0] && one.label && !wrong(one),
+      right: (one) => judgement(one) === "right",
       wrong: (one) => wrong(one),
       disagree: (one) => new Set(one.said).size > 1,
     }[filter.kind] ??
     (filter.kind?.startsWith("pattern:")
       ? (one) =>
-          one.label && `pattern:${one.said.map((said) => (said === one.label ? "1" : "0")).join("")}` === filter.kind
+          one.label &&
+          one.judged !== false &&
+          `pattern:${one.said.map((said) => (said === one.label ? "1" : "0")).join("")}` === filter.kind
       : () => true);
   const left = slices.filter(
     (one) =>
@@ -35,6 +37,26 @@ function filtered(slices, filter, order, among = null) {
   return left;
 }
 
+/** The slices that were picked elsewhere; all where none were. */
+function picked(model) {
+  const ids = model.get("picked");
+  if (!ids) return model.get("slices");
+  const wanted = new Set(ids);
+  return model.get("slices").filter(({ id }) => wanted.has(id));
+}
+
+/** A button that shows all slices again, with what was picked. */
+function unpick(model) {
+  return h("button", {
+    class: "cw-button",
+    "data-key": "unpick",
+    "data-unpick": "",
+    title: "show all slices again",
+    text: `${model.get("picked_words")} ✕`,
+    onclick: () => put(model, { picked: null, picked_words: "" }),
+  });
+}
+
 function render({ model, el }) {
   el.classList.add("cw");
   let left = [],
@@ -52,8 +74,11 @@ function render({ model, el }) {
     live = connection(model, () => {
       marks.draw();
       opening();
+      drawAnswering();
     }),
-    marks = marking(model, live, { listed: () => left, choose: (among) => set({ among }) });
+    marks = marking(model, live, { listed: () => left, choose: (among) => set({ among }) }),
+    answering = h("div", {}),
+    key = h("span", {});
   view.append(space);
   el.append(
     h(
@@ -61,23 +86,18 @@ function render({ model, el }) {
       { class: "cw-card cw-browser" },
       h("div", { class: "cw-tools" }, tools, marks.element),
       count,
+      answering,
       view,
       h(
         "div",
         { class: "cw-note" },
-        h(
-          "span",
-          {},
-          h("i", { class: "cw-swatch" }),
-          " right ",
-          h("i", { class: "cw-swatch wrong" }),
-          " wrong; height: p",
-        ),
+        key,
         h("span", { text: `[ ] ${model.get("noun")}, { } patient, w next wrong, j disagreement` }),
       ),
     ),
   );
-  const wrong = (one) => one.said[0] !== undefined && one.label && one.said[0] !== one.label;
+  const wrong = (one) => judgement(one) === "wrong",
+    drawAnswering = () => keepFocus(answering, () => answering.replaceChildren(answeringLine(model, live)));
   /** What is shown is dim while it is not what the list and the reader have chosen. */
   const opening = () => {
     const root = el.closest(".cw-explorer") ?? el,
@@ -88,7 +108,7 @@ function render({ model, el }) {
   const titleOf = (one) => {
     const label = one.label ? `, labelled ${one.label}` : "",
       said = one.said[0] ? `, ${one.said[0]} ${one.p?.toFixed(2)}` : "";
-    return one.id + label + said + (said && wrong(one) ? " ✗" : "");
+    return one.id + label + (said || ", not answered") + (wrong(one) ? " ✗" : "");
   };
   // without a kernel there is no other slice to show
   const go = (slice) => {
@@ -105,12 +125,14 @@ function render({ model, el }) {
         runs = Math.max(0, ...slices.map(({ said }) => said.length));
       const kinds = ["all", "right", "wrong", ...(runs > 1 ? ["disagree"] : [])],
         numbers = {
-          wrong: filtered(slices, { ...filter, kind: "wrong" }, "", amongOf(model)).length,
-          disagree: filtered(slices, { ...filter, kind: "disagree" }, "", amongOf(model)).length,
+          wrong: filtered(picked(model), { ...filter, kind: "wrong" }, "", amongOf(model)).length,
+          disagree: filtered(picked(model), { ...filter, kind: "disagree" }, "", amongOf(model)).length,
         };
-      const bins = Array.from({ length: 16 }, () => [0, 0]);
-      for (const one of slices) if (one.p !== null) bins[Math.min(15, Math.floor(one.p * 16))][wrong(one) ? 1 : 0]++;
-      const most = Math.max(1, ...bins.map(([a, b]) => a + b)),
+      const stacked = ["unjudged", "right", "wrong"],
+        bins = Array.from({ length: 16 }, () => [0, 0, 0]);
+      for (const one of slices)
+        if (one.p !== null) bins[Math.min(15, Math.floor(one.p * 16))][stacked.indexOf(judgement(one))]++;
+      const most = Math.max(1, ...bins.map(([a, b, c]) => a + b + c)),
         range = (name, value) =>
           h("input", {
             type: "range",
@@ -193,22 +215,19 @@ function render({ model, el }) {
               h(
                 "svg",
                 { viewBox: "0 0 160 30", preserveAspectRatio: "none", "aria-hidden": "true" },
-                ...bins.flatMap(([a, b], n) => [
-                  h("rect", {
-                    x: n * 10 + 0.5,
-                    width: 9,
-                    y: 30 - (28 * (a + b)) / most,
-                    height: (28 * a) / most,
-                    class: "cw-right",
-                  }),
-                  h("rect", {
-                    x: n * 10 + 0.5,
-                    width: 9,
-                    y: 30 - (28 * b) / most,
-                    height: (28 * b) / most,
-                    class: "cw-wrong",
-                  }),
-                ]),
+                ...bins.flatMap((counts, n) =>
+                  counts.map((count, at) =>
+                    count === 0
+                      ? null
+                      : h("rect", {
+                          x: n * 10 + 0.5,
+                          width: 9,
+                          y: 30 - (28 * counts.slice(at).reduce((sum, one) => sum + one, 0)) / most,
+                          height: (28 * count) / most,
+                          class: `cw-${stacked[at]}`,
+                        }),
+                  ),
+                ),
               ),
               h("span", { class: "cw-ranges" }, range("low", filter.low ?? 0), range("high", filter.high ?? 1)),
             )
@@ -216,7 +235,7 @@ function render({ model, el }) {
       );
     });
   const sift = () => {
-    left = filtered(model.get("slices"), model.get("filter"), model.get("browser_order"), amongOf(model));
+    left = filtered(picked(model), model.get("filter"), model.get("browser_order"), amongOf(model));
     const byPatient = new Map();
     for (const one of left) {
       if (!byPatient.has(one.patient)) byPatient.set(one.patient, []);
@@ -229,6 +248,7 @@ function render({ model, el }) {
     count.textContent = left.length
       ? `${left.length}${of_all} ${noun}s, ${patients.length} patients`
       : `No ${noun} is left by this filter.`;
+    if (model.get("picked")) count.append(unpick(model));
     space.style.height = `${patients.length * ROW}px`;
     marks.draw();
     drawRows();
@@ -267,8 +287,7 @@ function render({ model, el }) {
                 "span",
                 {
                   class:
-                    "cw-slice" +
-                    (wrong(one) ? " wrong" : "") +
+                    `cw-slice ${judgement(one)}` +
                     (one.id === now ? " now" : "") +
                     (marked.has(one.id) ? " marked" : ""),
                   role: "option",
@@ -325,6 +344,23 @@ function render({ model, el }) {
   const stepped = (event) => (el.closest(".cw-explorer") ?? el).contains(event.target) && step(event.detail);
   document.addEventListener("cw-step", stepped);
   view.addEventListener("scroll", drawRows);
+  // answers arrive while the reader presses: what is pressed must not be drawn anew before it is let go
+  let pressed = false,
+    late = false;
+  const redraw = () => {
+    late = pressed;
+    if (pressed) return;
+    drawTools();
+    sift();
+  };
+  const released = () =>
+    setTimeout(() => {
+      pressed = false;
+      if (late) redraw();
+    });
+  el.addEventListener("pointerdown", () => (pressed = true));
+  document.addEventListener("pointerup", released);
+  document.addEventListener("pointercancel", released);
   let seen = false;
   const watch = new ResizeObserver(() => {
     if (!seen && view.clientHeight) {
@@ -337,14 +373,18 @@ function render({ model, el }) {
     live.stop,
     explorerKeys(el, keys),
     marks.stop,
-    onChange(model, ["slices", "filter", "browser_order", "marked", "selections", "markable"], () => {
-      drawTools();
-      sift();
-    }),
+    onChange(
+      model,
+      ["slices", "filter", "browser_order", "marked", "selections", "markable", "picked", "picked_words"],
+      redraw,
+    ),
+    () => ["pointerup", "pointercancel"].forEach((name) => document.removeEventListener(name, released)),
     onChange(model, ["slice"], () => {
       marks.draw();
       reveal();
     }),
+    onChange(model, ["answering"], drawAnswering),
+    onChange(model, ["slices"], () => key.replaceChildren(judgementKey(model.get("slices")))),
     onChange(model, ["slice", "opened"], opening),
     () => watch.disconnect(),
     () => document.removeEventListener("cw-step", stepped),

@@ -48,12 +48,12 @@ function render({ model, el }) {
       h("p", {
         class: "cw-note",
         text:
+          model.get("key_note") ??
           "Keys act while the explorer has the focus. Attention is where the model looked, not why it decided. " +
-          "Research software, not a medical device.",
+            "Research software, not a medical device.",
       }),
     );
   el.append(bar, told, sheet);
-  const link = () => `${location.origin}${location.pathname}#cw=${encodeURIComponent(model.get("state_text"))}`;
   const root = () => el.closest(".cw-explorer") ?? el,
     step = (forward) => el.dispatchEvent(new CustomEvent("cw-step", { detail: forward, bubbles: true })),
     say = (words) => {
@@ -64,6 +64,7 @@ function render({ model, el }) {
   const draw = () =>
     keepFocus(bar, () => {
       const dirty = model.get("dirty"),
+        [reset, back] = model.get("reset_words") ?? ["Reset what-if Esc", "the run as evaluated"],
         button = (key, text, title, onclick, more = {}) =>
           h("button", { class: "cw-button", "data-key": key, title, text, onclick, ...more });
       bar.replaceChildren(
@@ -78,20 +79,22 @@ function render({ model, el }) {
               h("span", { class: "cw-soft", text: ` ${name[1]}` }),
             ),
           ),
-        h(
-          "span",
-          { class: "cw-group" },
-          button("back", "‹", `the ${noun} before, [`, () => step(-1), { "aria-label": `the ${noun} before` }),
-          h("b", { class: "cw-where", text: model.get("where") }),
-          button("on", "›", `the next ${noun}, ]`, () => step(1), { "aria-label": `the next ${noun}` }),
-        ),
+        model.get("where") === null
+          ? "" // a part that has its own
+          : h(
+              "span",
+              { class: "cw-group" },
+              button("back", "‹", `the ${noun} before, [`, () => step(-1), { "aria-label": `the ${noun} before` }),
+              h("b", { class: "cw-where", text: model.get("where") }),
+              button("on", "›", `the next ${noun}, ]`, () => step(1), { "aria-label": `the next ${noun}` }),
+            ),
         h("span", { class: "cw-grow" }),
         button("undo", "↶ Undo", "Ctrl Z", () => act("undo"), { disabled: !model.get("can_undo") || !live.alive }),
         button("redo", "↷", "Ctrl Shift Z", () => act("redo"), {
           disabled: !model.get("can_redo") || !live.alive,
           "aria-label": "redo",
         }),
-        button("reset", dirty ? "Reset what-if Esc" : "Reset", "the run as evaluated", () => act("reset"), {
+        button("reset", dirty ? reset : "Reset", back, () => act("reset"), {
           disabled: !dirty || !live.alive,
           class: "cw-button" + (dirty ? " cw-strong" : ""),
         }),
@@ -113,14 +116,7 @@ function render({ model, el }) {
             ([one, text]) => h("option", { value: one, text }),
           ),
         ),
-        button("link", "Copy link", "an address that opens this view in this notebook", async () => {
-          try {
-            await navigator.clipboard.writeText(link());
-            say("The link is copied. Opened on this server, it shows this view after the notebook has run.");
-          } catch {
-            say(link());
-          }
-        }),
+        button("link", "Copy link", "an address that opens this view in this notebook", () => links.copy()),
         button(
           "help",
           "?",
@@ -148,14 +144,7 @@ function render({ model, el }) {
     else if ([BUSY, SILENT].includes(told.textContent)) say(""); // taken back when the kernel is there
   });
   model.on("msg:custom", hear);
-  // JupyterLab drops the end of its address while it loads; the first navigation still has it
-  const opened = performance.getEntriesByType("navigation")[0]?.name ?? "";
-  const asked = decodeURIComponent(location.href.split("#cw=")[1] ?? opened.split("#cw=")[1] ?? "");
-  if (asked && model.get("link_read") !== asked) {
-    // a link is followed once; after that the reader's own steps count
-    put(model, { link_read: asked });
-    model.send({ act: "open", state: asked });
-  }
+  const links = viewLinks(model, el, live, say);
   const keys = (event, chord) => {
     if (chord) return false;
     if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z") act(event.shiftKey ? "redo" : "undo");
@@ -170,6 +159,7 @@ function render({ model, el }) {
   };
   const stops = [
     live.stop,
+    links.stop,
     explorerKeys(el, keys, window),
     onChange(model, ["runs", "where", "dirty", "can_undo", "can_redo"], draw),
     () => model.off("msg:custom", hear),

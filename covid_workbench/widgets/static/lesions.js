@@ -22,6 +22,8 @@ const HELP = [
   ["P T N L", "predictions, truth, names, lungs"],
   ["Ctrl-wheel, drag, Z, F", "zoom, move, fit"],
   ["right-drag, Alt-drag, Alt 1–4", "window of the picture, in HU where the file has them; never of the model"],
+  ["Ctrl Z, Ctrl Shift Z", "undo and redo of score, IoU, classes and layers"],
+  ["?", "this sheet"],
 ];
 
 /** The model with some traits that stay in this view. */
@@ -30,6 +32,7 @@ function within(model, own) {
   return {
     get: (name) => (name in own ? own[name] : model.get(name)),
     save_changes: () => model.save_changes(),
+    send: (...said) => model.send(...said),
     set(name, value) {
       if (!(name in own)) model.set(name, value);
       else if (own[name] !== value) {
@@ -626,7 +629,7 @@ function profile(model, go) {
 }
 
 function render({ model: outer, el }) {
-  el.classList.add("cw", "cw-lesions");
+  el.classList.add("cw", "cw-lesions", "cw-explorer");
   const model = within(outer, {
       pixels: null,
       shape: [0, 0],
@@ -644,6 +647,9 @@ function render({ model: outer, el }) {
     asked.delete(id);
     if (kept.size > MOST_SLICES) kept.delete(kept.keys().next().value);
   };
+  const held = outer.get("held_slices") ?? {}; // of a saved page
+  for (const [id, [place, more]] of Object.entries(held))
+    keep(id, { ...more, pixels: outer.get(`pixels ${place}`), hu: outer.get(`hu ${place}`) ?? null });
   const cover = h("div", { class: "cwl-cover", role: "status" });
   const bring = () => {
     // the pixels of the slice at hand, and a request for those near by
@@ -662,9 +668,11 @@ function render({ model: outer, el }) {
       ? ""
       : entry.error
         ? entry.error
-        : live.words
-          ? `${live.words} This slice was not sent yet.`
-          : "reading this slice …";
+        : outer.saved
+          ? `This page holds the pictures of ${Object.keys(held).length} slices; this one is not among them.`
+          : live.words
+            ? `${live.words} This slice was not sent yet.`
+            : "reading this slice …";
     const want = NEIGHBOURS.map((far) => entries[number + far]?.id).filter(
       (id) => id && !kept.has(id) && !asked.has(id),
     );
@@ -711,15 +719,13 @@ function render({ model: outer, el }) {
 
   // above: what is open
   const head = h("div", { class: "cw-header" }),
-    sheet = h(
-      "div",
-      { class: "cw-help", hidden: true },
-      h("dl", {}, ...HELP.flatMap(([keys, words]) => [h("dt", { text: keys }), h("dd", { text: words })])),
-      h("p", {
-        class: "cw-note",
-        text: "Keys act while the browser has the focus. Research software, not a medical device.",
-      }),
-    );
+    tools = h("div"),
+    own = { key_sheet: HELP, runs: [], where: null, noun: "slice" },
+    words = {
+      key_note: "Keys act while the browser has the focus. Research software, not a medical device.",
+      reset_words: ["Reset", "score, IoU and classes as at first"],
+    },
+    leave = outer.saved ? () => {} : header.render({ model: within(outer, { ...own, ...words }), el: tools });
   const button = (key, text, label, onclick, more = {}) =>
     h("button", { class: "cw-button", "data-key": key, text, title: label, "aria-label": label, onclick, ...more });
   const run = h("span", { class: "cw-run" }),
@@ -730,23 +736,12 @@ function render({ model: outer, el }) {
     }),
     steps = h("span", { class: "cw-group" }),
     reading = h("label", { class: "cw-group cw-soft cw-small", role: "status" });
-  const help = button(
-    "help",
-    "?",
-    "keys",
-    () => {
-      sheet.hidden = !sheet.hidden;
-      help.setAttribute("aria-expanded", !sheet.hidden);
-    },
-    { "aria-expanded": false },
-  );
   head.append(
     run,
     h("label", { class: "cw-group" }, h("span", { class: "cw-soft", text: "patient" }), choose),
     steps,
     h("span", { class: "cw-grow" }),
     reading,
-    help,
   );
   const drawChoice = once(
     () => [model.get("about"), model.get("volumes"), model.get("volume"), live.alive],
@@ -926,8 +921,8 @@ function render({ model: outer, el }) {
     table = lesionTable(model),
     whole = profile(model, go);
   el.append(
+    tools,
     head,
-    sheet,
     h(
       "div",
       { class: "cwl-grid" },
@@ -943,6 +938,7 @@ function render({ model: outer, el }) {
   watch.observe(scores.chart);
   watch.observe(whole.chart);
   const stops = [
+    leave,
     view.stop,
     live.stop,
     () => watch.disconnect(),
@@ -969,10 +965,7 @@ function render({ model: outer, el }) {
           put(model, { layers: toggled(model.get("layers"), layer[0]) });
       } else if ((event.key === "Enter" || event.key === " ") && event.target.dataset?.lesion)
         put(model, { selected: event.target.dataset.lesion });
-      else if (event.key === "Escape") {
-        if (!sheet.hidden) help.click();
-        else put(model, { selected: "" });
-      } else if (event.key === "?") help.click();
+      else if (event.key === "Escape" && model.get("selected")) put(model, { selected: "" });
       else return false;
       return true;
     }),

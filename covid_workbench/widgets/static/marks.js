@@ -1,4 +1,4 @@
-// Slices that the reader marks, and selections that are kept beside the run: a filter of the list and a way to keep one.
+// Slices that the reader marks, and selections kept beside the run: a filter of the list, and a way to keep one.
 
 /** Ids that the filter leaves by marks or by a selection; null where it asks for neither. */
 function amongOf(model) {
@@ -22,14 +22,7 @@ function marking(model, live, { listed, choose }) {
     note = h("textarea", { class: "cw-search", rows: 2, "aria-label": "note on the selection" }),
     keep = h("button", { class: "cw-button", "data-key": "keep", text: "Keep" }),
     told = h("div", { class: "cw-note", role: "status" }),
-    form = h(
-      "details",
-      { class: "cw-keep" },
-      h("summary", { text: "Keep the marked slices beside the run" }),
-      name,
-      note,
-      keep,
-    ),
+    form = h("details", { class: "cw-keep" }, h("summary", { text: "Keep the marked slices" }), name, note, keep),
     element = h("div", { class: "cw-marks", hidden: !model.get("markable") }, bar, menu, form, told);
   name.placeholder = "name, such as: edge of the lung";
   note.placeholder = "note: what is to be seen";

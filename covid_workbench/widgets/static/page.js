@@ -48,6 +48,7 @@ function stand(values) {
     },
     save_changes() {},
     send(message) {
+      if (message?.open) open(slices.findIndex(({ name }) => name === message.open));
       if (message?.ready && values.held) queueMicrotask(() => tell("msg:custom", { alive: true }));
     },
     set(name, value) {
