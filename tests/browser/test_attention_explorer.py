@@ -91,6 +91,8 @@ def test_a_reader_looks_and_asks(lab, runs):
     page.reload()
     page.locator(".cw-row[data-slot='1']").first.wait_for(timeout=60000)
     page.locator(".cw-switch[aria-checked='false']").wait_for(timeout=20000)
+    page.locator("button[data-order='score'][aria-checked='true']").wait_for(timeout=20000)
+    page.locator(".cw-class[data-class] .cw-probability").first.wait_for(timeout=20000)
     assert shown(page) == held and page.locator("button[data-order='score'][aria-checked='true']").count() == 1
     assert lab.value("ex.state") == view
 

@@ -23,10 +23,10 @@ CUT = """(parts) => [...document.querySelectorAll(parts)].flatMap((part) =>
   }).map((one) => `${part.className}: ${one.outerHTML.slice(0, 90)}`))"""
 OVERLAP = """() => {
   const parts = [...document.querySelectorAll('.cw-controls, .cw-ruler, .cw-stage, .cw-foot, .cw-verdict, .cw-rows, ' +
-    '.cw-card')].map((one) => [one.className, one.getBoundingClientRect()]);
-  return parts.flatMap(([name, a], at) => parts.slice(at + 1).filter(([, b]) =>
+    '.cw-card')].map((one) => [one, one.getBoundingClientRect()]);
+  return parts.flatMap(([one, a], at) => parts.slice(at + 1).filter(([other, b]) => !one.contains(other) &&
     a.width && b.width && a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1
-  ).map(([other]) => `${name} and ${other}`));
+  ).map(([other]) => `${one.className} and ${other.className}`));
 }"""
 TICKS = """() => Object.fromEntries([...document.querySelectorAll('.cw-row[data-region]')].map((row) => [
   row.dataset.region, [...row.querySelectorAll('.cw-was')].map((one) => one.title + ' at ' + one.style.cssText)]))"""

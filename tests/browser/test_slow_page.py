@@ -30,7 +30,7 @@ def opened(lab: Lab, code: str, timeout: int):
 
 def filled(lab: Lab, timeout: int):
     lab.run_all()
-    for part, selector in PARTS.items():
+    for selector in PARTS.values():
         lab.page.locator(selector).first.wait_for(timeout=timeout, state="attached")
     lab.idle()
     return lab.page
