@@ -1606,6 +1606,7 @@ d = {
   'covid_workbench.evaluation.run_statistics': {
    'covid_workbench.evaluation.run_statistics.RunStatistics': ('evaluation.run_statistics.html#runstatistics', 'covid_workbench/evaluation/run_statistics.py'),
    'covid_workbench.evaluation.run_statistics.RunStatistics._told': ('evaluation.run_statistics.html#runstatistics._told', 'covid_workbench/evaluation/run_statistics.py'),
+   'covid_workbench.evaluation.run_statistics.RunStatistics.alike': ('evaluation.run_statistics.html#runstatistics.alike', 'covid_workbench/evaluation/run_statistics.py'),
    'covid_workbench.evaluation.run_statistics.RunStatistics.told': ('evaluation.run_statistics.html#runstatistics.told', 'covid_workbench/evaluation/run_statistics.py'),
    'covid_workbench.evaluation.run_statistics.StatisticsChoices': ('evaluation.run_statistics.html#statisticschoices', 'covid_workbench/evaluation/run_statistics.py'),
    'covid_workbench.evaluation.run_statistics.StatisticsChoices.choice': ('evaluation.run_statistics.html#statisticschoices.choice', 'covid_workbench/evaluation/run_statistics.py'),
@@ -1617,6 +1618,7 @@ d = {
    'covid_workbench.evaluation.run_statistics.ToldRun.values': ('evaluation.run_statistics.html#toldrun.values', 'covid_workbench/evaluation/run_statistics.py'),
    'covid_workbench.evaluation.run_statistics._weights_hash': ('evaluation.run_statistics.html#_weights_hash', 'covid_workbench/evaluation/run_statistics.py'),
    'covid_workbench.evaluation.run_statistics.accuracy_words': ('evaluation.run_statistics.html#accuracy_words', 'covid_workbench/evaluation/run_statistics.py'),
+   'covid_workbench.evaluation.run_statistics.alike_words': ('evaluation.run_statistics.html#alike_words', 'covid_workbench/evaluation/run_statistics.py'),
    'covid_workbench.evaluation.run_statistics.answers_among': ('evaluation.run_statistics.html#answers_among', 'covid_workbench/evaluation/run_statistics.py'),
    'covid_workbench.evaluation.run_statistics.check_picked': ('evaluation.run_statistics.html#check_picked', 'covid_workbench/evaluation/run_statistics.py'),
    'covid_workbench.evaluation.run_statistics.findings': ('evaluation.run_statistics.html#findings', 'covid_workbench/evaluation/run_statistics.py'),
