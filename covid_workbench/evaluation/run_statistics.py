@@ -70,7 +70,7 @@ class ToldRun:
     def values(self, choice: Mapping[str, str]) -> dict[str, float]:
         "Slice id -> the figure chosen; {} where the run lacks it."
         rows, column = self.table(choice), column_of(choice)
-        return dict(zip(rows["id"], rows[column].astype(float))) if column in rows else {}
+        return dict(zip(rows["id"].tolist(), rows[column].astype(float).tolist())) if column in rows else {}
 
 
 def answers_among(known: pd.DataFrame | None, slices: pd.DataFrame) -> pd.DataFrame:
@@ -173,7 +173,7 @@ class StatisticsChoices:
             if len(values) > 1
         ]
 
-    @property
+    @cached_property
     def parted(self) -> pd.DataFrame:
         "`parted` of the slices that all runs answered; none of a single run."
         if len(self.runs) < 2:

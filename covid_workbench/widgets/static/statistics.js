@@ -230,8 +230,10 @@ function render({ model, el }) {
     );
   };
   const pair = ({ letters, words, points, of }) => {
-    const kinds = (pattern) =>
-        !pattern ? "unknown" : pattern.includes("1") ? (pattern.includes("0") ? "some" : "right") : "wrong",
+    const kinds = (pattern) => {
+        const right = [...letters].filter((letter) => pattern["ABC".indexOf(letter)] === "1").length;
+        return pattern ? ["wrong", "some", "right"][right] : "unknown";
+      },
       sorted = [...points].sort((a, b) => a[1] - b[1]),
       drawn = points.length < of ? `, ${points.length} of them drawn` : "";
     return h(
