@@ -33,6 +33,8 @@ from .explained_figures import mean_over_patients
 from .explained_runs import agreement_of_runs
 from .explanation import Explained, explained_of
 from .paired import difference_words
+
+# %% ../../nbs/349_evaluation.run_statistics.ipynb #0562d3bf
 from covid_workbench.evaluation.slice_figures import (
     FIGURES,
     check_choice,
@@ -177,7 +179,7 @@ class StatisticsChoices:
     def parted(self) -> pd.DataFrame:
         "`parted` of the slices that all runs answered; none of a single run."
         if len(self.runs) < 2:
-            return pd.DataFrame({"id": [], "patient": [], "label": [], "pattern": []})
+            return pd.DataFrame(columns=["id", "patient", "label", "pattern"])
         return parted([run.answers for run in self.runs])
 
 # %% ../../nbs/349_evaluation.run_statistics.ipynb #85b97b74
