@@ -15,6 +15,7 @@ from covid_workbench.evaluation.explanation import Explained, explain_run, expla
 from covid_workbench.evaluation.run_statistics import (
     RunStatistics,
     ToldRun,
+    alike_words,
     answers_among,
     check_picked,
     picked_slices,
@@ -152,6 +153,21 @@ def test_runs_part_on_the_slices_that_both_answered():
     assert len(parted([first, second.iloc[:2]])) == 1  # d alone: e has no label
 
 
+def test_runs_that_look_at_the_same_regions_rank_alike():
+    "The same regions and weights in both; a third run explained nothing, and says nothing."
+    rows = explained_rows(values=[0.1] * 6)
+    chance, regions = np.random.default_rng(0), []
+    for name in rows["id"]:
+        corners = [{"left": 20.0 * at, "top": 0.0, "right": 20.0 * at + 10, "bottom": 10.0} for at in range(8)]
+        regions += [{"id": name, "region": at, **own, "attention_x": chance.random()} for at, own in enumerate(corners)]
+    runs = [run_of(rows), run_of(rows), run_of(None)]
+    for run in runs[:2]:
+        object.__setattr__(run.held, "regions", pd.DataFrame(regions))
+    (said,) = alike_words(runs)
+    assert said.startswith("A and B: By attention x the two runs rank alike: rho 1.00")
+    assert said in RunStatistics(runs, rows[["id", "patient", "label"]]).told({})["parted"]
+
+
 def test_points_are_of_slices_with_a_figure_in_both():
     many = {f"S{at}": at / 1000 for at in range(500)}
     found = points_of(many, {name: value + 0.1 for name, value in many.items()} | {"S1": np.nan}, {"S0": "11"}, {})
@@ -163,7 +179,8 @@ def test_points_are_of_slices_with_a_figure_in_both():
 
 
 def test_every_bar_picks_the_slices_that_it_shows():
-    rows = explained_rows(values=np.round(np.random.default_rng(0).uniform(-1, 1, 120), 2))
+    drawn = np.random.default_rng(0).uniform(-1, 1, 120)
+    rows = explained_rows(values=[*drawn[:60], *np.round(drawn[60:], 1), -1.0, 1.0, 0.1 + 0.2])  # many on an edge
     statistics = RunStatistics([run_of(rows)], rows[["id", "patient", "label"]])
     told, seen = statistics.told({}), []
     for strip in told["runs"][0]["strips"]:

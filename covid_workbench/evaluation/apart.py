@@ -101,12 +101,12 @@ def parted(answers: Sequence[pd.DataFrame]) -> pd.DataFrame:
     `answers`: a table for each run with id, patient, label, predicted. The pattern '10' is right in the first run and
     wrong in the second.
     """
-    said = [dict(zip(own["id"], own["predicted"])) for own in answers]
+    said = [dict(zip(own["id"].tolist(), own["predicted"].tolist())) for own in answers]
     first = answers[0]
     kept = [bool(label) and all(one in own for own in said) for one, label in zip(first["id"], first["label"])]
     rows = first.loc[kept, ["id", "patient", "label"]].reset_index(drop=True)
     patterns = []
-    for one, label in zip(rows["id"], rows["label"]):
+    for one, label in zip(rows["id"].tolist(), rows["label"].tolist()):
         pattern = "".join("1" if own[one] == label else "0" for own in said)
         several = "1" not in pattern and len({own[one] for own in said}) > 1
         patterns.append(pattern + DIFFERENT * several)
@@ -130,7 +130,7 @@ def patterns_told(rows: pd.DataFrame, values: Sequence[Mapping[str, float]]) -> 
     """
     found = []
     for pattern, own in rows.groupby("pattern", sort=False):
-        held = [[known[one] for one in own["id"] if np.isfinite(known.get(one, np.nan))] for known in values]
+        held = [[known[one] for one in own["id"].tolist() if np.isfinite(known.get(one, np.nan))] for known in values]
         means = [[round(float(np.mean(one)), 4) if one else None, len(one)] for one in held]
         found.append({"pattern": pattern, "words": pattern_words(pattern), "count": len(own), "means": means})
     return sorted(found, key=lambda one: (-one["pattern"].count("1"), one["pattern"].translate({48: 49, 49: 48})))

@@ -2,6 +2,7 @@
 // filters the slices, a dot opens one.
 const MOST = 24; // dots of a bar, beyond which it is drawn as one
 
+const many = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
 const fixed = (value) => (value === null ? "undefined" : value.toFixed(2).replace("-", "−"));
 const withEnds = ([value, low, high]) =>
   fixed(value) +
@@ -107,7 +108,7 @@ function render({ model, el }) {
   const strip = (run, letter, own) => {
     const most = Math.max(0, ...own.bins.map(({ count }) => count)),
       dotted = most <= MOST && own.bins.every(({ slices }) => slices.length),
-      count = `${own.slices} slice${own.slices === 1 ? "" : "s"}, ${own.patients} patient${own.patients === 1 ? "" : "s"}`,
+      count = `${many(own.slices, "slice")}, ${many(own.patients, "patient")}`,
       without = own.undefined ? `, ${own.undefined} without` : "",
       said = own.mean[0] === null ? "no figure" : `mean ${withEnds(own.mean)}`;
     return h(
@@ -230,8 +231,10 @@ function render({ model, el }) {
     );
   };
   const pair = ({ letters, words, points, of }) => {
-    const kinds = (pattern) =>
-        !pattern ? "unknown" : pattern.includes("1") ? (pattern.includes("0") ? "some" : "right") : "wrong",
+    const kinds = (pattern) => {
+        const right = [...letters].filter((letter) => pattern["ABC".indexOf(letter)] === "1").length;
+        return pattern ? ["wrong", "some", "right"][right] : "unknown";
+      },
       sorted = [...points].sort((a, b) => a[1] - b[1]),
       drawn = points.length < of ? `, ${points.length} of them drawn` : "";
     return h(
@@ -243,7 +246,7 @@ function render({ model, el }) {
         {
           class: "cws-square",
           role: "group",
-          "aria-label": `${told().axis}: ${letters[0]} from left to right, ${letters[1]} from low to high; ${of} slices`,
+          "aria-label": `${told().axis}: ${letters[0]} to the right, ${letters[1]} up; ${of} slices`,
           onkeydown: arrows,
         },
         h("span", { class: "cws-same" }),
@@ -262,7 +265,7 @@ function render({ model, el }) {
       ),
       h("p", {
         class: "cw-note",
-        text: `${letters[0]} → right, ${letters[1]} ↑ up: ${of} slices${drawn}, ${fixed(told().ends[0])} to ${fixed(told().ends[1])}`,
+        text: `${letters[0]} → right, ${letters[1]} ↑ up: ${of} slices${drawn}, ${told().ends.map(fixed).join(" to ")}`,
       }),
       h(
         "p",
