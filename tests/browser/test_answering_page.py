@@ -36,7 +36,7 @@ for slice_id in ids:
     view, told[slice_id] = explorer.view.runs[0], []
     players = sorted(set(explorer.panes[0].panel.slots))
     for mode in ("dropped", "refilled", "zeroed"):
-        for off in (players[:1], players[1:3], players[1:]):
+        for off in (players[:0], players[:1], players[1:3], players[1:]):
             question = Question(off=tuple(off), off_mode=mode)
             evidence, number = answer(view.read, question), view.classes.index(view.effect_class)
             told[slice_id].append({
@@ -120,6 +120,46 @@ def rho_words(found: dict) -> str:
         return "Too few regions" if found["verdict"] == "few" else "All regions have the same"
     sign = "+" if found["rho"] > 0 else "−" if found["rho"] < 0 else ""
     return f"ρ {sign}{abs(found['rho']):.2f}, chance ±{found['reach']:.2f}"
+
+
+RULE = """
+import json, sys
+import numpy as np
+from covid_workbench.evaluation.agreement import agreement_of
+draws, told = np.random.default_rng(0), []
+for count in (0, 3, 4, 5, 6, 7, 8, 12, 16):
+    one, noise = draws.random(count), draws.normal(size=count)
+    for own in (one, one.round(1), 1e-4 * one + (np.arange(count) == 1)):
+        for other in (noise, -own, 1 / (own + 0.1), own + 0.25 * noise, own + 0.35 * noise):
+            told.append([own.tolist(), other.tolist(), agreement_of(own, other).plain])
+told.append([[1.0] * 8, list(range(8)), agreement_of([1.0] * 8, range(8)).plain])
+print(json.dumps(told))
+"""
+
+
+def test_the_rule_of_agreement_is_the_same_in_both_languages(browser):
+    python = str(ROOT / ".venv/bin/python")
+    told = json.loads(subprocess.run([python, "-c", RULE], check=True, cwd=ROOT, capture_output=True, text=True).stdout)
+    context = browser.new_context(offline=True)
+    found = context.new_page()
+    for name in ("common", "answers"):
+        path = ROOT / "covid_workbench/widgets/static" / f"{name}.js"
+        found.add_script_tag(content=path.read_text(encoding="utf-8"))
+    for attention, effects, wanted in told:
+        own = found.evaluate("([one, other]) => agreementIn(one, other)", [attention, effects])
+        assert own == {
+            name: value if isinstance(value, str | None) else pytest.approx(value) for name, value in wanted.items()
+        }
+    assert {wanted["verdict"] for _, _, wanted in told} >= {
+        "few",
+        "flat",
+        "chance",
+        "partly",
+        "agrees",
+        "ties",
+        "against",
+    }
+    context.close()
 
 
 def test_agreement_follows_the_rule_of_the_kernel(page, made):

@@ -8,8 +8,11 @@ def copied(lab) -> str:
     page = lab.page
     page.evaluate("navigator.clipboard.writeText('')")
     page.locator("button[data-key='link']").click()
-    page.wait_for_function("async () => (await navigator.clipboard.readText()).includes('#cw=')", timeout=30000)
-    return page.evaluate("navigator.clipboard.readText()")
+    for _ in range(300):
+        if "#cw=" in (link := page.evaluate("navigator.clipboard.readText()")):
+            return link
+        page.wait_for_timeout(100)
+    raise AssertionError("no link was copied")
 
 
 def paste(page, link: str) -> None:
