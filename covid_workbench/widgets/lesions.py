@@ -359,7 +359,7 @@ class _SavedView(_PagedView):
     def _heard(self, _, content: Mapping[str, Any], buffers: Any) -> None:
         "A button of the header, or what the page wants. What goes wrong is said in the header."
         acts = {"undo": self.undo, "redo": self.redo, "reset": self.reset}
-        acts |= {"save": lambda: self._download(content["as"]), "open": lambda: self.reopen(content["state"])}
+        acts |= {"save": lambda: self._download(content["as"]), "open": lambda: self.open_link(content["state"])}
         if content.get("act") not in acts:
             return super()._heard(_, content, buffers)
         try:

@@ -83,7 +83,7 @@ class HearingPage(QuestioningPage):
     def _act(self, _, content: Mapping[str, Any], __) -> None:
         "A button of the header. What goes wrong is said there."
         acts = {"undo": self.undo, "redo": self.redo, "reset": self.reset}
-        acts |= {"save": lambda: self._download(content["as"]), "open": lambda: self.reopen(content["state"])}
+        acts |= {"save": lambda: self._download(content["as"]), "open": lambda: self.open_link(content["state"])}
         if content.get("act") in acts:
             try:
                 acts[content["act"]]()

@@ -107,6 +107,12 @@ class Server:
         self.log.close()
 
 
+NO_TROUBLE = (  # JupyterLab's own, at a restart; anywidget's own, of a part that it gives up and ours revives
+    "restore the debugger state",
+    "Failed to initialize model",
+)
+
+
 class Lab:
     "A page on a server; `trouble` collects console errors, `outside` requests that left the server."
 
@@ -120,7 +126,7 @@ class Lab:
             "console",
             lambda message: (
                 self.trouble.append(message.text[:300])
-                if message.type == "error" and "restore the debugger state" not in message.text
+                if message.type == "error" and not any(own in message.text for own in NO_TROUBLE)
                 else None
             ),
         )
