@@ -182,6 +182,16 @@ def test_predict_answers_the_slices_of_a_selection(scored, tmp_path):
     assert {entry["id"] for entry in done.entries} == set(slices)
 
 
+def test_the_command_predict_takes_a_selection_instead_of_files(scored, command, tmp_path):
+    slices = tuple(scored.table.frame["id"][:2])
+    save_selection(scored, Selection("two", slices))
+    code, _, _ = command("predict", scored.folder, "--selection", "two", "--out", tmp_path / "out")
+    held = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert code == 0 and {entry["id"] for entry in held["slices"]} == set(slices)
+    code, _, error = command("predict", scored.folder, "--out", tmp_path / "none")
+    assert code == 2 and "--selection" in error and not (tmp_path / "none").exists()
+
+
 def test_a_page_holds_the_slices_of_a_selection(scored, command, tmp_path):
     frame = scored.table.frame
     train, test = frame.loc[frame["split"] == "train", "id"].iloc[0], frame.loc[frame["split"] == "test", "id"].iloc[0]
