@@ -28,6 +28,10 @@ OVERLAP = """() => {
     a.width && b.width && a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1
   ).map(([other]) => `${one.className} and ${other.className}`));
 }"""
+NOTHING = """() => [...document.querySelectorAll('.cw-explorer, .cw-explorer *')].flatMap((one) =>
+  [...one.childNodes].filter((own) => own.nodeType === 3 && /^(null|undefined|NaN)$/.test(own.data.trim()))).length"""
+CROPPED = """() => [...document.querySelectorAll('.cw-row[data-region] .cw-name')].filter((one) =>
+  one.scrollWidth > one.clientWidth + 1).map((one) => one.textContent)"""
 TICKS = """() => Object.fromEntries([...document.querySelectorAll('.cw-row[data-region]')].map((row) => [
   row.dataset.region, [...row.querySelectorAll('.cw-was')].map((one) => one.title + ' at ' + one.style.cssText)]))"""
 
@@ -73,6 +77,7 @@ def test_nothing_is_cut_off_and_nothing_overlaps(opened, name, width):
         switch_off(page, more)
         assert page.evaluate(CUT, PARTS) == [] and page.evaluate(OVERLAP) == []
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert page.evaluate(NOTHING) == 0 and page.evaluate(CROPPED) == []
         for plot in page.locator(".cw-class[data-class] svg").all():
             assert plot.bounding_box()["width"] >= 75
         numbers = page.locator(".cw-numbers").first.locator("i").all_inner_texts()

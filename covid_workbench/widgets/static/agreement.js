@@ -153,7 +153,8 @@ function render({ model, el }) {
             ? ` ${own.alike} of ${own.regions} weights are alike to a thousandth of the largest` +
               (own.tied === null ? "." : `; tied, ρ is ${signed(own.tied)} (chance ±${own.tied_reach.toFixed(2)}).`)
             : "";
-      box.replaceChildren(
+      fill(
+        box,
         h("div", { class: "cw-title" }, h("b", { class: "cw-verdict-words", text: told })),
         h(
           "div",

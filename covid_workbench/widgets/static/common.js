@@ -11,8 +11,18 @@ function h(name, attributes = {}, ...children) {
     else if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
     else element.setAttribute(key, value === true && !key.startsWith("aria-") ? "" : String(value));
   }
-  element.append(...children.filter((child) => child !== null && child !== undefined));
+  element.append(...there(children));
   return element;
+}
+
+/** Children but for those that are not there. */
+function there(children) {
+  return children.filter((child) => child !== null && child !== undefined);
+}
+
+/** Put other children into an element; null is none, where the browser's own would write "null". */
+function fill(element, ...children) {
+  element.replaceChildren(...there(children));
 }
 
 /** A colour between three on the CT: t in [0, 1]. */
