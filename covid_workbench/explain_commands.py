@@ -21,6 +21,7 @@ def explain(args: argparse.Namespace) -> None:
 
     run, modes = Run.open(args.run), modes_of(args.mode)
     options = dict(slices=args.slices, modes=modes, out=args.out, seed=args.seed, device=args.device)
+    options["replace"] = args.replace
     others = {folder: explained_of(folder) for folder in args.against}  # before the work, which is long
     summary = explain_run(run, args.split, repeats=args.draws, progress=not args.json, **options)
     folder = args.out or run.folder
@@ -41,11 +42,13 @@ def explain_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("run", type=name_word, help="the folder of a run with regions")
     command.add_argument("--split", choices=("test", "validation", "train"), default="test", help="default test")
     count = "explain so many slices, drawn with the seed (default: all)"
-    command.add_argument("--slices", type=whole_number(0, 10_000_000), default=0, help=count)
+    command.add_argument("--slices", type=whole_number(1, 10_000_000), default=0, help=count)
     off = "what switching a region off means: dropped (default), refilled, zeroed, or all three"
     command.add_argument("--mode", type=name_word, default="dropped", help=off)
     where = "a folder for the files instead of the run's; what a killed call did there is not done again"
     command.add_argument("--out", type=name_word, metavar="FOLDER", help=where)
+    instead = "also where the folder holds explanations of more slices"
+    command.add_argument("--replace", action="store_true", help=instead)
     against = "explanations of another run on the same slices, such as another seed; repeat it for several"
     command.add_argument("--against", action="append", default=[], type=name_word, metavar="FOLDER", help=against)
     command.add_argument("--seed", type=whole_number(0, 2**31), default=0, help="of what is drawn (default 0)")

@@ -344,6 +344,13 @@ def test_damaged_files_are_named(explained, tmp_path):
         explained_of(tmp_path)
 
 
+def test_fewer_slices_do_not_take_the_place_of_more(finished, explained):
+    before = (explained / module.ROWS).read_bytes()
+    with pytest.raises(InputError, match="holds explanations of 3 slices, 2 would take their place"):
+        explain_run(finished, slices=2, modes=("zeroed",), out=explained, progress=False)
+    assert (explained / module.ROWS).read_bytes() == before
+
+
 # -- two runs
 
 

@@ -132,22 +132,25 @@ def explain_run(
     seed: int = 0,
     device: str | None = None,
     repeats: int = 500,
+    replace: bool = False,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Explain the slices of a split, or `slices` of them drawn with `seed`; writes three files, returns the summary.
 
     `modes`: ways of switching off, the first of them for curves and sentences; `out`: a folder instead of the run's.
     Resumes after a kill. Raises `InputError` for a run that is not complete, whose model decides without regions or
-    reads volumes, for a split without slices, and for logits that are no numbers.
+    reads volumes, for a split without slices, for logits that are no numbers, and, unless `replace`, where the folder
+    holds explanations of more slices by the same weights.
     """
-    data = _data_of(run, split)
-    log_test_use(run, "explain", splits=[split])
-    folder = Path(out) if out else run.folder
-    with storage("making", folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    data, folder = _data_of(run, split), Path(out) if out else run.folder
     ids, rows = data.table.frame["id"].tolist(), chosen_rows(len(data), slices, seed)
     wanted = [ids[row] for row in rows]
     key = _key(run, wanted, split, modes, seed)
+    if not replace:
+        _refuse_fewer(folder, key, len(wanted))
+    log_test_use(run, "explain", splits=[split])
+    with storage("making", folder):
+        folder.mkdir(parents=True, exist_ok=True)
     device = run.experiment.training.device if device is None else device
     with _part(folder, key) as (done, file):
         left = [row for row in rows if ids[row] not in done]
@@ -157,6 +160,21 @@ def explain_run(
         _write(folder, found, summary)
     (folder / PART).unlink(missing_ok=True)
     return summary
+
+# %% ../../nbs/344_evaluation.explanation.ipynb #fewer0344
+def _refuse_fewer(folder: Path, key: dict[str, Any], count: int) -> None:
+    "Raise `InputError` where explanations of fewer slices would take the place of those that are there."
+    if not (folder / SUMMARY).exists():
+        return
+    try:
+        held = read_checked(folder / SUMMARY, "explanation")
+    except InputError:
+        return  # damaged: nothing that could be kept
+    if held["weights"] == key["weights"] and held["slices"] > count:
+        raise InputError(
+            f"{folder} holds explanations of {held['slices']:,} slices, {count:,} would take their place: write them "
+            "to another folder (--out FOLDER), or give --replace"
+        )
 
 # %% ../../nbs/344_evaluation.explanation.ipynb #4f76caa2
 def _data_of(run: Run, split: str) -> SliceDataset:

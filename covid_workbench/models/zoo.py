@@ -133,7 +133,7 @@ def require_model(model: str, recorded: Any) -> None:
         if model not in (*CARDS, *TRUNKS) and (not entry["models"] or model in entry["models"]):
             raise InputError(
                 f"model '{shown(model)}' is of {_described(entry)}, which is not imported by itself: "
-                f"give --models {shown(entry['file'], 300)}"
+                f"give --models {shown(entry['file'], 300)} to the command, or name it in COVID_WORKBENCH_MODELS"
             )
 
 # %% ../../nbs/130_models.zoo.ipynb #a033f18b
@@ -168,7 +168,9 @@ def card_of(model: str) -> Card:
     if model not in CARDS:
         import_user_models()  # the variable may have been set after this module was imported
     if model not in CARDS:
-        raise InputError(f"model '{model}' is unknown, {nearest(model, CARDS)}")
+        hint = nearest(model, CARDS)
+        own = "" if hint.startswith("did") else "; one of your own comes with --models FILE"
+        raise InputError(f"model '{model}' is unknown, {hint}{own}")
     return CARDS[model]
 
 

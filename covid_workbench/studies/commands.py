@@ -31,6 +31,8 @@ WITH_MODELS = (
     "volumes",
     "explain",
     "page",
+    "scores",
+    "card",
     "lab",
     "ablate",
     "status",

@@ -34,12 +34,12 @@ from covid_workbench.widgets.lesion_reader import (
     opening_slice,
     words_of_run,
 )
-from .parts import STATIC, Part, SliceView, enclosed, script_of
+from .parts import STATIC, LinkedPart, Part, SliceView, enclosed, script_of
 from .saved import RESEARCH, packed, page_of
 from .state import ReturningView, StateGuard, one_of, quietly
 
 # %% ../../nbs/817_widgets.lesions.ipynb #6b42a511
-class LesionView(SliceView):
+class LesionView(SliceView, LinkedPart):
     """Predictions beside the truth on the slices of a volume.
 
     `slices` holds entries of `slice_entry`, `slice` the id of the one on show, `pixels_of` the id of the one in
@@ -47,7 +47,7 @@ class LesionView(SliceView):
     ← → or [ ] move through the slices, { } through the patients.
     """
 
-    _esm = enclosed("header") + script_of("viewport", "lesion_counts", "lesions")
+    _esm = enclosed("links", "header") + script_of("viewport", "lesion_counts", "lesions")
     _css = Part._css + (STATIC / "lesions.css").read_text(encoding="utf-8")
     about = T.List(["", ""]).tag(sync=True)  # what predicts: name, words
     volumes = T.List().tag(sync=True)  # [name, words] each
@@ -64,7 +64,6 @@ class LesionView(SliceView):
     note = T.Unicode("").tag(sync=True)  # what the counts leave out
     organs = T.Unicode("lung").tag(sync=True)  # what the layer "lungs" shows
     dirty, can_undo, can_redo = (T.Bool(False).tag(sync=True) for _ in range(3))
-    state_text, link_read = (T.Unicode("").tag(sync=True) for _ in range(2))
 
     @T.validate("score", "iou")
     def _from_0_to_1(self, proposal: Mapping[str, Any]) -> float:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['STATIC', 'script_of', 'enclosed', 'Part', 'RegionPart', 'SliceView', 'SliceCanvas', 'RankPanel', 'RoiInspector',
            'AgreementCard', 'AffinityPanel', 'VerdictPanel', 'OrderCard', 'DifferencePanel', 'StatisticsPanel',
-           'SliceBrowser', 'RunHeader']
+           'SliceBrowser', 'LinkedPart', 'RunHeader']
 
 # %% ../../nbs/801_widgets.parts.ipynb #af3faf12
 from pathlib import Path
@@ -25,9 +25,14 @@ def script_of(*names: str) -> str:
     return "\n".join((STATIC / f"{name}.js").read_text(encoding="utf-8") for name in ("common", *names))
 
 
-def enclosed(name: str) -> str:
-    "The file of another part as a value of that name, so that a part may draw it: `NAME.render({ model, el })`."
-    text = (STATIC / f"{name}.js").read_text(encoding="utf-8").replace("export default", "return")
+def enclosed(*files: str) -> str:
+    """The file of another part, the last of `files`, as a value of that name: `NAME.render({ model, el })` draws it.
+
+    The files before it are what it rests on.
+    """
+    name = files[-1]
+    text = "\n".join((STATIC / f"{own}.js").read_text(encoding="utf-8") for own in files)
+    text = text.replace("export default", "return")
     return f"const {name} = (() => {{\n{text}\n}})();"
 
 
@@ -241,7 +246,19 @@ class SliceBrowser(Part):
     picked_words = T.Unicode("").tag(sync=True)
 
 # %% ../../nbs/801_widgets.parts.ipynb #88fd8763
-class RunHeader(Part):
+class LinkedPart(Part):
+    "A part that copies links to the view and follows them (`links.js`)."
+
+    state_text = T.Unicode("").tag(sync=True)
+    link_read = T.Unicode("").tag(sync=True)
+
+    def _appeared(self, _, content, buffers) -> None:
+        super()._appeared(_, content, buffers)
+        if content.get("tell") == "state":  # for a link, after all changes that the browser sent before
+            self.send({"state": self.state_text})
+
+
+class RunHeader(LinkedPart):
     """What is open, and what can be done with the whole view.
 
     Sends `act`: undo, redo, reset, save (`as` png, svg or html), open (`state` of a link).
@@ -253,12 +270,5 @@ class RunHeader(Part):
     dirty = T.Bool(False).tag(sync=True)
     can_undo = T.Bool(False).tag(sync=True)
     can_redo = T.Bool(False).tag(sync=True)
-    state_text = T.Unicode("").tag(sync=True)
-    link_read = T.Unicode("").tag(sync=True)
     noun = T.Unicode("slice").tag(sync=True)  # what is stepped through
     key_sheet = T.List().tag(sync=True)  # (what, how) each; empty: the keys of the attention explorer
-
-    def _appeared(self, _, content, buffers) -> None:
-        super()._appeared(_, content, buffers)
-        if content.get("tell") == "state":  # for a link, after all changes that the browser sent before
-            self.send({"state": self.state_text})
