@@ -109,6 +109,7 @@ class Server:
 
 NO_TROUBLE = (  # JupyterLab's own, at a restart; anywidget's own, of a part that it gives up and ours revives
     "restore the debugger state",
+    "Canceled future",
     "Failed to initialize model",
 )
 
@@ -132,8 +133,10 @@ class Lab:
         )
         self.page.on(
             "pageerror",
-            lambda error: None if "Canceled future" in str(error) else self.trouble.append(f"page: {error}"[:300]),
-        )  # both JupyterLab's own, at a restart
+            lambda error: (
+                None if any(own in str(error) for own in NO_TROUBLE) else self.trouble.append(f"page: {error}"[:300])
+            ),
+        )
         here = (server.base, server.base.replace("http", "ws"), "data:", "blob:")
         self.page.on("request", lambda request: None if request.url.startswith(here) else self.outside.add(request.url))
 

@@ -63,23 +63,24 @@ def opened(pages, browser):
 
 def switch_off(page, number: int) -> None:
     "Switch off the first `number` regions that are on, one after another."
-    for done in range(number):
+    off = ".cw-switch[aria-checked='false']"
+    for _ in range(number):
+        before = page.locator(off).count()
         page.locator(".cw-rows").first.locator(".cw-switch[aria-checked='true']:enabled").first.click()
-        off = ".cw-switch[aria-checked='false']"
-        page.wait_for_function(f'n => document.querySelectorAll("{off}").length >= n', arg=done + 1)
+        page.wait_for_function(f'n => document.querySelectorAll("{off}").length > n', arg=before)
 
 
 @pytest.mark.parametrize("width", [900, 1280])
 @pytest.mark.parametrize("name", ["one.html", "two.html"])
 def test_nothing_is_cut_off_and_nothing_overlaps(opened, name, width):
     page = opened(name, width)
-    for more in (0, 1, 4):  # as evaluated, a little changed, few regions in many slots
+    for more in (0, 1, 2):  # as evaluated, a little changed, one region in all four slots
         switch_off(page, more)
         assert page.evaluate(CUT, PARTS) == [] and page.evaluate(OVERLAP) == []
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert page.evaluate(NOTHING) == 0 and page.evaluate(CROPPED) == []
-        for plot in page.locator(".cw-class[data-class] svg").all():
-            assert plot.bounding_box()["width"] >= 75
+        wide = "() => [...document.querySelectorAll('.cw-class[data-class] svg')].map((one) => one.clientWidth)"
+        assert min(page.evaluate(wide)) >= 75
         numbers = page.locator(".cw-numbers").first.locator("i").all_inner_texts()
         assert len(numbers) == 3 and numbers[1] == "0" and numbers[0] == f"−{numbers[2]}"
 
@@ -95,7 +96,7 @@ def test_what_was_before_stays_in_its_place(opened):
     switch_off(page, 2)
     later = page.evaluate(TICKS)
     assert page.evaluate(diamonds) == before
-    assert all(sorted(set(later[region])) == sorted(set(own)) for region, own in ticks.items() if later[region])
+    assert all(sorted(set(later[region])) == sorted(set(own)) for region, own in ticks.items() if own and later[region])
 
 
 def test_a_reader_of_the_screen_hears_which_region_a_switch_is_of(opened):
