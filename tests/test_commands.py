@@ -148,6 +148,7 @@ def test_an_estimate_has_the_threads_of_a_cell(command, monkeypatch, tmp_path):
 
     monkeypatch.setattr(estimate, "estimate_cells", measured)
     monkeypatch.setattr("covid_workbench.studies.runner._cores", lambda: 16)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     (tmp_path / "study.json").write_text(STUDY)
     words = ("ablate", tmp_path / "study.json", "--out", tmp_path / "out", "--no-notebook", "--workers")
     monkeypatch.setattr("covid_workbench.studies.runner.run_cells", lambda *_, **__: sys.exit(0))

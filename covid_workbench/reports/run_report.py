@@ -253,6 +253,8 @@ td{white-space:nowrap}
 .best{font-weight:700}
 .columns{display:flex;flex-wrap:wrap;gap:12px}
 svg{max-width:100%;height:auto}
+.plotly-graph-div{margin:20px 0 8px}
+.foot{color:#565E68;border-top:1px solid #DCDFE3;margin:28px 0 0;padding-top:12px}
 """
 
 # %% ../../nbs/502_reports.run_report.ipynb #2cc850c4
@@ -330,7 +332,7 @@ PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
 <title>{title}</title><style>{style}</style><script>{script}</script></head><body><h1>{title}</h1>
 <p class="lead">{lead}</p>{body}
-<p class="lead">Research software, not a medical device. Nothing on this page is a diagnosis.</p></body></html>"""
+<p class="foot">Research software, not a medical device. Nothing on this page is a diagnosis.</p></body></html>"""
 
 
 def write_page(path: str | Path, title: str, lead: str, sections: Sequence[tuple[str, str]]) -> Path:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError, shown
 from ..settings import read_assignments
+from ..words import counted
 
 if TYPE_CHECKING:
     from covid_workbench.studies.grid import Cell
@@ -84,7 +85,7 @@ def _introduce(args: argparse.Namespace, study: "Study", given: dict[str, str], 
     from covid_workbench.studies.study import replaced_by
 
     data, question = shown(args.data, 300), shown(study.question, 1000)
-    print(f"{study.name} ({args.size}, data {data}): {question}\n{count} cells", flush=True)
+    print(f"{study.name} ({args.size}, data {data}): {question}\n{counted(count, 'cell')}", flush=True)
     for sentence in replaced_by(study, given):
         print(f"Note: {sentence}; the label stays", flush=True)
 
@@ -152,7 +153,12 @@ def _worker_arguments(parser: argparse.ArgumentParser) -> None:
     add("--executor", default="local", help="local, dask, dask:ADDRESS or dask:SCHEDULER_FILE")
     add("--workers", type=int, default=1, help="cells at a time (default 1)")
     add("--gpus", metavar="0,1", help="GPUs to pin cells to, one each")
-    add("--threads", type=int, default=0, help="CPU threads for each cell (default: equal parts)")
+    add(
+        "--threads",
+        type=int,
+        default=0,
+        help="CPU threads for each cell (default: equal parts, at most OMP_NUM_THREADS)",
+    )
     add("--timeout", type=float, default=0, metavar="MINUTES", help="end a cell after this time (default: never)")
     add("--memory", type=float, default=0, metavar="GIB", help="end a cell that needs more (default: no limit)")
     add("--retries", type=int, default=1, help="more attempts for a cell that failed (default 1)")
@@ -185,7 +191,9 @@ def report(args: argparse.Namespace) -> None:
     "write the report of a study, finished or not"
     from covid_workbench.studies.report import write_report
 
-    print(write_report(args.folder, notebook=not args.no_notebook).resolve())
+    page = write_report(args.folder, notebook=not args.no_notebook).resolve()
+    beside = "tables as CSV and LaTeX" + ", all of it as report.ipynb" * (not args.no_notebook)
+    print(f"Report: {page}, to be opened in a browser; beside it {beside}")
 
 
 def report_arguments(parser: argparse.ArgumentParser) -> None:
@@ -198,4 +206,4 @@ def studies(args: argparse.Namespace) -> None:
     from covid_workbench.studies.shipped import STUDIES
 
     for study in STUDIES.values():
-        print(f"{study.name:12s} {len(study.cells()):3d} cells  {study.question}")
+        print(f"{study.name:12s} {counted(len(study.cells()), 'cell'):>9s}  {study.question}")

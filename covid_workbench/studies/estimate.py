@@ -26,6 +26,7 @@ from ..runs.load import build_model
 from .grid import Cell
 from .timing import measure, time_steps
 from ..volumes.volume_rows import volumes_of
+from ..words import counted
 
 # %% ../../nbs/614_studies.estimate.ipynb #f941c13c
 def _count_slices(experiment: Experiment) -> dict[str, int]:
@@ -190,6 +191,7 @@ class Estimate:
 
     cells: pd.DataFrame
     workers: int
+    threads: int = 0  # of each; 0: all
 
     @property
     def seconds(self) -> float:
@@ -197,7 +199,7 @@ class Estimate:
         return max(self.cells["seconds"].sum() / self.workers, self.cells["seconds"].max())
 
     def __str__(self):
-        workers = f"{self.workers} worker{'s' * (self.workers > 1)}"
+        workers = counted(self.workers, "worker") + (f" of {counted(self.threads, 'CPU thread')}" * bool(self.threads))
         text = f"about {time_words(self.seconds)} with {workers}, at most {self.cells['GiB'].max():.1f} GiB for one"
         scaled = (~self.cells["measured"]).sum()
         return f"{text} ({scaled} of {len(self.cells)} scaled from smaller networks)" if scaled else text
@@ -233,7 +235,7 @@ def estimate_cells(cells: Sequence[Cell], workers: int = 1, budget: float = 15, 
             detectors.add(detector)
             rows.append({"cell": f"detector of {name}", "seconds": shared, **common})
         rows.append({"cell": name, "seconds": seconds, **common})
-    return Estimate(pd.DataFrame(rows), workers)
+    return Estimate(pd.DataFrame(rows), workers, threads)
 
 # %% ../../nbs/614_studies.estimate.ipynb #ce9d0843
 def training_words(experiment: Experiment) -> str:

@@ -19,6 +19,7 @@ from ..evaluation.volume_figures import volume_figures
 from ..schemas import read_checked
 from .folder import StudyFolder
 from .orders import order_columns
+from ..words import counted
 
 # %% ../../nbs/615_studies.results.ipynb #983c6475
 def _classification_columns(classification: Mapping[str, Any] | None) -> dict[str, float]:
@@ -65,7 +66,7 @@ def cost_of(run: Path) -> dict[str, float | str]:
         "training minutes": training["seconds"] / 60,
         "slices/s": cost.get("evaluation", {}).get("slices_per_second", math.nan),
         "GPU GiB": training.get("gpu_gib"),
-        "device": f"{training['device']}, {threads} thread{'s' * (threads > 1)}",
+        "device": f"{training['device']}, {counted(threads, 'thread')}",
     }
 
 # %% ../../nbs/615_studies.results.ipynb #8b902702

@@ -184,9 +184,18 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def _threads_allowed() -> int:
+    "The CPU threads that `OMP_NUM_THREADS` leaves to a process; all cores where it says nothing that counts."
+    words = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(words) if words.isascii() and words.isdigit() and int(words) else _cores()
+
+
 def threads_each(threads: int, workers: int) -> int:
-    "CPU threads of a cell: those asked for, or an equal part of the cores for each of the workers."
-    return threads or max(1, _cores() // workers)
+    """CPU threads of a cell: those asked for, or an equal part of the cores for each of the workers.
+
+    The part is never more than `OMP_NUM_THREADS`, which is how a shell says it for all programs.
+    """
+    return threads or max(1, min(_cores() // workers, _threads_allowed()))
 
 
 BOUNDS = {  # option -> type, least, most
@@ -269,8 +278,8 @@ def run_cells(
 ) -> StudyFolder:
     """Run every cell of a study that is not finished yet, and return its folder as it is afterwards.
 
-    `workers` cells run at once, each on one of `gpus` if there are any, with `threads` CPU threads (0: equal parts), up
-    to `timeout` minutes and `memory` GiB (0: no limit); one that fails is tried `retries` more times. `show` is called
+    `workers` cells run at once, each on one of `gpus` if there are any, with `threads` CPU threads (0: equal parts,
+    see `threads_each`), up to `timeout` minutes and `memory` GiB (0: no limit); one that fails is tried `retries` more times. `show` is called
     about twice a second. Ctrl-C and SIGTERM stop the study cleanly. Raises `InputError` as `prepare_study` does, for
     numbers that are out of bounds, and when another process runs this study.
     """

@@ -76,13 +76,13 @@ class FilledTable:
 
     @property
     def best(self) -> dict[str, float]:
-        "Column -> the largest of our figures, for columns whose rows differ."
+        "Column -> the largest of our figures, for columns whose rows differ and where one row alone has it."
         found = {}
         for name in self.columns:
             means = {row.figures[name].mean for row in self.rows} - {None}
             fair = [row.figures[name].mean for row in self.rows if not _one_sided(row, name)]
             fair = [mean for mean in fair if mean is not None]
-            if len(means) > 1 and fair:
+            if len(means) > 1 and fair and fair.count(max(fair)) == 1:
                 found[name] = max(fair)
         return found
 
@@ -90,6 +90,17 @@ class FilledTable:
         "Whether a figure of a row is the best of its column."
         mean = row.figures[name].mean
         return mean is not None and mean == self.best.get(name) and not _one_sided(row, name)
+
+    @property
+    def close(self) -> bool:
+        "Whether the interval of a best figure reaches into that of another one of its column, so it may be chance."
+        for name in self.best:
+            best = next(row.figures[name] for row in self.rows if self.is_best(row, name)).interval or (None,)
+            others = [row.figures[name].interval for row in self.rows if not self.is_best(row, name)]
+            highest = [own[1] for own in others if own and None not in own]
+            if best[0] is not None and highest and max(highest) >= best[0]:
+                return True
+        return False
 
     @property
     def heads(self) -> tuple[str, ...]:
