@@ -3633,7 +3633,6 @@ d = {
    'covid_workbench.studies.tables.Figure.spread': ('studies.tables.html#figure.spread', 'covid_workbench/studies/tables.py'),
    'covid_workbench.studies.tables.FilledTable': ('studies.tables.html#filledtable', 'covid_workbench/studies/tables.py'),
    'covid_workbench.studies.tables.FilledTable.best': ('studies.tables.html#filledtable.best', 'covid_workbench/studies/tables.py'),
-   'covid_workbench.studies.tables.FilledTable.close': ('studies.tables.html#filledtable.close', 'covid_workbench/studies/tables.py'),
    'covid_workbench.studies.tables.FilledTable.heads': ('studies.tables.html#filledtable.heads', 'covid_workbench/studies/tables.py'),
    'covid_workbench.studies.tables.FilledTable.is_best': ('studies.tables.html#filledtable.is_best', 'covid_workbench/studies/tables.py'),
    'covid_workbench.studies.tables.FilledTable.notes': ('studies.tables.html#filledtable.notes', 'covid_workbench/studies/tables.py'),
@@ -3651,6 +3650,8 @@ d = {
    'covid_workbench.studies.tables._of_their_classes': ('studies.tables.html#_of_their_classes', 'covid_workbench/studies/tables.py'),
    'covid_workbench.studies.tables._one_sided': ('studies.tables.html#_one_sided', 'covid_workbench/studies/tables.py'),
    'covid_workbench.studies.tables._rule': ('studies.tables.html#_rule', 'covid_workbench/studies/tables.py'),
+   'covid_workbench.studies.tables._sure': ('studies.tables.html#_sure', 'covid_workbench/studies/tables.py'),
+   'covid_workbench.studies.tables.best_in_reach': ('studies.tables.html#best_in_reach', 'covid_workbench/studies/tables.py'),
    'covid_workbench.studies.tables.fill_table': ('studies.tables.html#fill_table', 'covid_workbench/studies/tables.py'),
   },
   'covid_workbench.studies.timing': {

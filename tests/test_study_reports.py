@@ -15,7 +15,7 @@ from covid_workbench.studies.prepare import prepare_study
 from covid_workbench.studies.results import results
 from covid_workbench.studies.state import write_state
 from covid_workbench.studies.study import Study, Table
-from covid_workbench.studies.tables import Figure, FilledTable, Row
+from covid_workbench.studies.tables import Figure, FilledTable, Row, best_in_reach
 
 
 def history(folder, seconds, **scores) -> None:
@@ -103,10 +103,10 @@ def test_bold_is_explained_where_something_is_bold():
     assert not table_of(0.4, 0.4, 0.3, 0.3).best  # shared
     apart = table_of(0.3, 0.9, interval=[(0.2, 0.4), (0.8, 0.95)])
     close = table_of(0.3, 0.4, interval=[(0.2, 0.5), (0.3, 0.6)])
-    assert apart.best and not apart.close and close.close
+    assert apart.best and not best_in_reach(apart) and best_in_reach(close)
     assert "not shown to be better" in report._bold_words([apart, close])
     unknown = table_of(0.3, 0.4, interval=[(None, None), (0.3, 0.6)])
-    assert not unknown.close and "not shown" not in report._bold_words([apart, unknown])
+    assert not best_in_reach(unknown) and "not shown" not in report._bold_words([apart, unknown])
 
 
 def test_the_legend_names_the_axis_of_its_values():

@@ -57,8 +57,8 @@ def status_lines(study: StudyFolder, finished: bool = False) -> list[str]:
     lines = [repr(study), *(f"  Note: {sentence}" for sentence in study.warnings)]
     if study.unused:
         lines.append(
-            f"  Not part of this study: {counted(study.unused, 'finished cell')} in {study.folder / 'cells'}, with other "
-            "settings or from an earlier package"
+            f"  Not part of this study: {counted(study.unused, 'finished cell')} in {study.folder / 'cells'}, with "
+            "other settings or from an earlier package"
         )
     listed = {"running", "failed", "stopped", "interrupted", "damaged"} | ({"finished"} if finished else set())
     return lines + [_cell_line(cell) for cell in study.cells if cell.status in listed]

@@ -177,7 +177,8 @@ def _add_bars(chart: go.Figure, rows: list[tuple[str, Figure]], group: str, colo
 def bar_chart(filled: FilledTable, figure: str = "") -> go.Figure:
     """One figure of a table as bars, published ones as diamonds; the last of several row axes makes groups.
 
-    Whiskers are standard deviations over seeds, or 95 % intervals over patients of a single seed. By default this is its headline: the first of `HEADLINES` that is a column, or the last column.
+    By default this is its headline: the first of `HEADLINES` that is a column, or the last column. Whiskers are
+    standard deviations over seeds, or 95 % intervals over patients of a single seed.
     """
     name = figure or next((name for name in HEADLINES if name in filled.columns), filled.columns[-1])
     groups: dict[str, list[tuple[str, Figure]]] = {}

@@ -33,7 +33,7 @@ from covid_workbench.studies.formats import (
 )
 from .results import results
 from .study import Study, Table
-from .tables import FilledTable, fill_table
+from .tables import FilledTable, best_in_reach, fill_table
 from ..words import counted, time_unit
 
 # %% ../../nbs/618_studies.report.ipynb #cf60a9bc
@@ -194,7 +194,7 @@ def _bold_words(tables: list[FilledTable]) -> str:
     "What bold says, where anything is bold."
     if not any(filled.best for filled in tables):
         return ""
-    if any(filled.close for filled in tables):
+    if any(map(best_in_reach, tables)):
         return (
             "The best figure of a column is bold; where its interval overlaps another, it is not shown to be better. "
         )

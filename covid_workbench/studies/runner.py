@@ -278,9 +278,9 @@ def run_cells(
 ) -> StudyFolder:
     """Run every cell of a study that is not finished yet, and return its folder as it is afterwards.
 
-    `workers` cells run at once, each on one of `gpus` if there are any, with `threads` CPU threads (0: equal parts,
-    see `threads_each`), up to `timeout` minutes and `memory` GiB (0: no limit); one that fails is tried `retries` more times. `show` is called
-    about twice a second. Ctrl-C and SIGTERM stop the study cleanly. Raises `InputError` as `prepare_study` does, for
+    `workers` cells run at once, each on one of `gpus` if there are any, with `threads` CPU threads (0: see
+    `threads_each`), up to `timeout` minutes and `memory` GiB (0: no limit); one that fails is tried `retries` more
+    times. `show` is called about twice a second. Ctrl-C and SIGTERM stop the study cleanly. Raises `InputError` as `prepare_study` does, for
     numbers that are out of bounds, and when another process runs this study.
     """
     limits = dict(threads=threads, timeout=timeout, memory=memory)
