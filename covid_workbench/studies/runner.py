@@ -197,7 +197,7 @@ def threads_each(threads: int, workers: int) -> int:
     """
     return threads or max(1, min(_cores() // workers, _threads_allowed()))
 
-
+# %% ../../nbs/612_studies.runner.ipynb #2b8e5897
 BOUNDS = {  # option -> type, least, most
     "workers": (int, 1, 1024),
     "retries": (int, 0, 1000),
@@ -280,8 +280,8 @@ def run_cells(
 
     `workers` cells run at once, each on one of `gpus` if there are any, with `threads` CPU threads (0: see
     `threads_each`), up to `timeout` minutes and `memory` GiB (0: no limit); one that fails is tried `retries` more
-    times. `show` is called about twice a second. Ctrl-C and SIGTERM stop the study cleanly. Raises `InputError` as `prepare_study` does, for
-    numbers that are out of bounds, and when another process runs this study.
+    times. `show` is called about twice a second. Ctrl-C and SIGTERM stop the study cleanly. Raises `InputError` as
+    `prepare_study` does, for numbers that are out of bounds, and when another process runs this study.
     """
     limits = dict(threads=threads, timeout=timeout, memory=memory)
     check_options(executor=executor, workers=workers, gpus=gpus, retries=retries, **limits)
