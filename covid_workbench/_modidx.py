@@ -1930,6 +1930,12 @@ d = {
    'covid_workbench.extras.is_there': ('extras.html#is_there', 'covid_workbench/extras.py'),
    'covid_workbench.extras.needs': ('extras.html#needs', 'covid_workbench/extras.py'),
   },
+  'covid_workbench.figure_names': {
+   'covid_workbench.figure_names.column_name': ('figure_names.html#column_name', 'covid_workbench/figure_names.py'),
+   'covid_workbench.figure_names.figure_name': ('figure_names.html#figure_name', 'covid_workbench/figure_names.py'),
+   'covid_workbench.figure_names.meanings': ('figure_names.html#meanings', 'covid_workbench/figure_names.py'),
+   'covid_workbench.figure_names.way_name': ('figure_names.html#way_name', 'covid_workbench/figure_names.py'),
+  },
   'covid_workbench.files': {
    'covid_workbench.files._refuse_odd_text': ('files.html#_refuse_odd_text', 'covid_workbench/files.py'),
    'covid_workbench.files._safe_name': ('files.html#_safe_name', 'covid_workbench/files.py'),
@@ -2595,10 +2601,7 @@ d = {
    'covid_workbench.reports.croissant.gaps': ('reports.croissant.html#gaps', 'covid_workbench/reports/croissant.py'),
   },
   'covid_workbench.reports.curves_of_scores': {
-   'covid_workbench.reports.curves_of_scores._class_section': ('reports.curves_of_scores.html#_class_section', 'covid_workbench/reports/curves_of_scores.py'),
    'covid_workbench.reports.curves_of_scores._colour': ('reports.curves_of_scores.html#_colour', 'covid_workbench/reports/curves_of_scores.py'),
-   'covid_workbench.reports.curves_of_scores._columns': ('reports.curves_of_scores.html#_columns', 'covid_workbench/reports/curves_of_scores.py'),
-   'covid_workbench.reports.curves_of_scores._lesion_section': ('reports.curves_of_scores.html#_lesion_section', 'covid_workbench/reports/curves_of_scores.py'),
    'covid_workbench.reports.curves_of_scores._points': ('reports.curves_of_scores.html#_points', 'covid_workbench/reports/curves_of_scores.py'),
    'covid_workbench.reports.curves_of_scores._sheet': ('reports.curves_of_scores.html#_sheet', 'covid_workbench/reports/curves_of_scores.py'),
    'covid_workbench.reports.curves_of_scores._worst': ('reports.curves_of_scores.html#_worst', 'covid_workbench/reports/curves_of_scores.py'),
@@ -2611,7 +2614,6 @@ d = {
    'covid_workbench.reports.curves_of_scores.prevalence_picture': ('reports.curves_of_scores.html#prevalence_picture', 'covid_workbench/reports/curves_of_scores.py'),
    'covid_workbench.reports.curves_of_scores.reliability_picture': ('reports.curves_of_scores.html#reliability_picture', 'covid_workbench/reports/curves_of_scores.py'),
    'covid_workbench.reports.curves_of_scores.roc_picture': ('reports.curves_of_scores.html#roc_picture', 'covid_workbench/reports/curves_of_scores.py'),
-   'covid_workbench.reports.curves_of_scores.score_sections': ('reports.curves_of_scores.html#score_sections', 'covid_workbench/reports/curves_of_scores.py'),
    'covid_workbench.reports.curves_of_scores.size_table': ('reports.curves_of_scores.html#size_table', 'covid_workbench/reports/curves_of_scores.py'),
   },
   'covid_workbench.reports.data_facts': {
@@ -2636,6 +2638,7 @@ d = {
   },
   'covid_workbench.reports.explanation_report': {
    'covid_workbench.reports.explanation_report._agreement': ('reports.explanation_report.html#_agreement', 'covid_workbench/reports/explanation_report.py'),
+   'covid_workbench.reports.explanation_report._curve_keys': ('reports.explanation_report.html#_curve_keys', 'covid_workbench/reports/explanation_report.py'),
    'covid_workbench.reports.explanation_report._finds': ('reports.explanation_report.html#_finds', 'covid_workbench/reports/explanation_report.py'),
    'covid_workbench.reports.explanation_report._row': ('reports.explanation_report.html#_row', 'covid_workbench/reports/explanation_report.py'),
    'covid_workbench.reports.explanation_report.curve_plot': ('reports.explanation_report.html#curve_plot', 'covid_workbench/reports/explanation_report.py'),
@@ -2647,6 +2650,8 @@ d = {
   },
   'covid_workbench.reports.external_section': {
    'covid_workbench.reports.external_section._counts': ('reports.external_section.html#_counts', 'covid_workbench/reports/external_section.py'),
+   'covid_workbench.reports.external_section._told': ('reports.external_section.html#_told', 'covid_workbench/reports/external_section.py'),
+   'covid_workbench.reports.external_section.beside_table': ('reports.external_section.html#beside_table', 'covid_workbench/reports/external_section.py'),
    'covid_workbench.reports.external_section.external_html': ('reports.external_section.html#external_html', 'covid_workbench/reports/external_section.py'),
    'covid_workbench.reports.external_section.external_sections': ('reports.external_section.html#external_sections', 'covid_workbench/reports/external_section.py'),
    'covid_workbench.reports.external_section.scores_beside': ('reports.external_section.html#scores_beside', 'covid_workbench/reports/external_section.py'),
@@ -2776,6 +2781,7 @@ d = {
    'covid_workbench.reports.run_report._predicted': ('reports.run_report.html#_predicted', 'covid_workbench/reports/run_report.py'),
    'covid_workbench.reports.run_report._volume_figures': ('reports.run_report.html#_volume_figures', 'covid_workbench/reports/run_report.py'),
    'covid_workbench.reports.run_report.attention_gallery': ('reports.run_report.html#attention_gallery', 'covid_workbench/reports/run_report.py'),
+   'covid_workbench.reports.run_report.contents_html': ('reports.run_report.html#contents_html', 'covid_workbench/reports/run_report.py'),
    'covid_workbench.reports.run_report.detection_gallery': ('reports.run_report.html#detection_gallery', 'covid_workbench/reports/run_report.py'),
    'covid_workbench.reports.run_report.figure_html': ('reports.run_report.html#figure_html', 'covid_workbench/reports/run_report.py'),
    'covid_workbench.reports.run_report.html_table': ('reports.run_report.html#html_table', 'covid_workbench/reports/run_report.py'),
@@ -2787,6 +2793,16 @@ d = {
    'covid_workbench.reports.run_report.score_table': ('reports.run_report.html#score_table', 'covid_workbench/reports/run_report.py'),
    'covid_workbench.reports.run_report.telling_slices': ('reports.run_report.html#telling_slices', 'covid_workbench/reports/run_report.py'),
    'covid_workbench.reports.run_report.write_page': ('reports.run_report.html#write_page', 'covid_workbench/reports/run_report.py'),
+  },
+  'covid_workbench.reports.score_sections': {
+   'covid_workbench.reports.score_sections._calibration': ('reports.score_sections.html#_calibration', 'covid_workbench/reports/score_sections.py'),
+   'covid_workbench.reports.score_sections._class_section': ('reports.score_sections.html#_class_section', 'covid_workbench/reports/score_sections.py'),
+   'covid_workbench.reports.score_sections._columns': ('reports.score_sections.html#_columns', 'covid_workbench/reports/score_sections.py'),
+   'covid_workbench.reports.score_sections._lesion_section': ('reports.score_sections.html#_lesion_section', 'covid_workbench/reports/score_sections.py'),
+   'covid_workbench.reports.score_sections._predictive_values': ('reports.score_sections.html#_predictive_values', 'covid_workbench/reports/score_sections.py'),
+   'covid_workbench.reports.score_sections.figures_table': ('reports.score_sections.html#figures_table', 'covid_workbench/reports/score_sections.py'),
+   'covid_workbench.reports.score_sections.score_sections': ('reports.score_sections.html#score_sections', 'covid_workbench/reports/score_sections.py'),
+   'covid_workbench.reports.score_sections.titled': ('reports.score_sections.html#titled', 'covid_workbench/reports/score_sections.py'),
   },
   'covid_workbench.reports.scores_page': {
    'covid_workbench.reports.scores_page._certainty_section': ('reports.scores_page.html#_certainty_section', 'covid_workbench/reports/scores_page.py'),
