@@ -19,10 +19,10 @@ from covid_workbench.reports.curves_of_scores import (
     prevalence_picture,
     reliability_picture,
     roc_picture,
-    score_sections,
     size_table,
 )
 from covid_workbench.reports.run_report import write_page
+from covid_workbench.reports.score_sections import score_sections
 from covid_workbench.runs.run import Run
 
 NAMES = ("Normal", "<b>CP", "COVID-19")
@@ -81,10 +81,10 @@ def test_one_class_alone_is_said_and_nothing_drawn():
 def test_a_page_of_a_run_holds_lesions_and_all_levels(finished, tmp_path):
     sections = dict(score_sections(finished))
     assert list(sections)[0] == "Lesions of the test slices" and len(sections) == 4
-    for words in ("FROC, IoU ≥ 0.5", "smallest third", "dice", "released rule", "Plotly.newPlot"):
+    for words in ("FROC, IoU ≥ 0.5", "smallest third", "Dice", "released code", "Plotly.newPlot"):
         assert words in sections["Lesions of the test slices"], words
     for words in ("balanced accuracy", "ECE", "specificity", "prevalence"):
-        assert words in sections["Slices of test: classes"], words
+        assert words in sections["Classes, slice by slice"], words
     page = write_page(tmp_path / "scores.html", "Scores", "", list(sections.items())).read_text()
     assert page.count("Plotly.newPlot(") >= 13
 

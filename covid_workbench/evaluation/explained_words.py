@@ -18,9 +18,9 @@ STRONG = 0.6  # a mean rho, from which agreement is called strong
 
 def shown_figure(figure: Figure, digits: int = 2) -> str:
     "A figure in words, as in '0.41 [0.30, 0.52]'; without an interval it says so."
-    value, low, high = figure
-    if value is None:
+    if figure[0] is None:
         return "undefined"
+    value, low, high = (None if own is None else round(own, digits) + 0.0 for own in figure)  # never -0.00
     if low is None or high is None:
         return f"{value:.{digits}f} [no interval]"
     return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MODEL_COLOURS', 'PANELS', 'MOST_SHOWN', 'STYLE', 'COUNTS', 'PAGE', 'learning_curves', 'score_row', 'score_table',
            'telling_slices', 'attention_gallery', 'detection_gallery', 'html_table', 'plot_text', 'figure_html',
-           'notes_html', 'looks_html', 'write_page']
+           'notes_html', 'looks_html', 'contents_html', 'write_page']
 
 # %% ../../nbs/502_reports.run_report.ipynb #a1b951ca
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -255,6 +255,10 @@ td{white-space:nowrap}
 svg{max-width:100%;height:auto}
 .plotly-graph-div{margin:20px 0 8px}
 .foot{color:#565E68;border-top:1px solid #DCDFE3;margin:28px 0 0;padding-top:12px}
+h3{font-size:16px;margin:24px 0 6px}
+.small{color:#565E68;font-size:13px;max-width:900px}
+.contents{display:flex;flex-wrap:wrap;gap:4px 18px;margin:12px 0}
+a{color:#0B63B6}
 """
 
 # %% ../../nbs/502_reports.run_report.ipynb #2cc850c4
@@ -335,12 +339,22 @@ PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8">
 <p class="foot">Research software, not a medical device. Nothing on this page is a diagnosis.</p></body></html>"""
 
 
+def contents_html(headings: Sequence[str]) -> str:
+    "Links to the sections of a page, which have the ids part-1, part-2, ...; empty where they are few."
+    if len(headings) < 4:
+        return ""
+    links = (f'<a href="#part-{at}">{escape(heading)}</a>' for at, heading in enumerate(headings, 1))
+    return f'<nav class="contents" aria-label="On this page">{"".join(links)}</nav>'
+
+
 def write_page(path: str | Path, title: str, lead: str, sections: Sequence[tuple[str, str]]) -> Path:
-    """Write one self-contained HTML page of (heading, HTML) sections.
+    """Write one self-contained HTML page of (heading, HTML) sections, with links to them where they are many.
 
     The text of `title` and of the headings is escaped; `lead` is HTML. Raises `StorageError`.
     """
-    body = "".join(f"<h2>{escape(heading)}</h2>{content}" for heading, content in sections)
+    parts = enumerate(sections, 1)
+    body = "".join(f'<h2 id="part-{at}">{escape(heading)}</h2>{content}' for at, (heading, content) in parts)
+    body = contents_html([heading for heading, _ in sections]) + body
     page = PAGE.format(title=escape(title), style=STYLE, script=get_plotlyjs(), lead=lead, body=body)
     write_atomic(path, page)
     return Path(path)
