@@ -27,7 +27,7 @@ __all__ = ['OBJECTS_OF_COUNT', 'list_models', 'create_model', 'class_names', 're
 # %% ../nbs/902_api.ipynb #e123e8da
 from .data.colours import class_colours
 from .data.description import CLASS_NAMES, STANDARD, DataDescription
-from .data.phantom import FORMAT, PhantomSettings, write_phantom
+from .data.phantom import FORMAT, PhantomSettings, name_start, write_phantom
 from .data.slices import SliceTable
 from .data.sources import open_sources, slices_named
 from .data.survey import SURVEY
@@ -209,9 +209,8 @@ def phantom(
         raise InputError(f"phantom setting '{wrong[0]}' is unknown, {nearest(wrong[0], known)}")
     guard, details = contextlib.nullcontext(), [f"{name}{value}" for name, value in sorted(settings.items())]
     if folder is None:
-        folder = cache_folder() / "-".join([f"phantom{FORMAT}-{patients}patients-seed{seed}", *details]).replace(
-            " ", ""
-        )
+        details = [f"phantom{FORMAT}-{patients}patients-seed{seed}", *[name_start(seed)] * bool(seed), *details]
+        folder = cache_folder() / "-".join(details).replace(" ", "")
         guard = exclusive(folder.with_name(f".{folder.name}.lock"), what="the phantom")  # others may use the cache, too
     with guard:
         chosen = PhantomSettings(**settings)
