@@ -76,7 +76,7 @@ def _try_lock(path: Path) -> int | None:
                 break
     return None
 
-
+# %% ../nbs/004_locks.ipynb #e1ee2962
 @contextlib.contextmanager
 def exclusive(path: str | Path, *, wait: float = float("inf"), what: str = "", tidy: bool = False) -> Iterator[int]:
     """Hold the lock file `path` (made if missing); yields its descriptor: a child that inherits it holds the lock too.

@@ -201,7 +201,7 @@ def _checked(path: Path, check: Check) -> dict[str, Any]:
         raise InputError(f"{path}: {misfit}; score the data again") from None
     return content
 
-
+# %% ../../nbs/211_runs.external.ipynb #c375c826
 class _ExternalFiles(Run):
     "The files of `external/NAME`, and the run that they are of."
 

@@ -155,7 +155,7 @@ def read_predictions(path: str | Path) -> pd.DataFrame:
     texts = dict.fromkeys(("id", "patient", "label", "predicted"), str)
     return read_checked_csv(path, "predictions", keep_default_na=False, dtype=texts)
 
-
+# %% ../../nbs/201_runs.run.ipynb #bc5b8fb0
 class RunFiles(RunSlices):
     "What else is in a run folder, read when asked for."
 
