@@ -257,7 +257,8 @@ class Answers(_OfSlices):
     `classes`: slice, predicted, `p_CLASS`. `lesions`: slice, lesion class, score, box, area. `regions`: one row a slot:
     slice, rank (from 1), region (its number in a what-if `Question`; slots with the same one repeat it: sum over them),
     box, score, distance from the image origin, and the attention of each branch, such as `positive` and `negative` of
-    LSTM-2. Boxes: x0, y0, x1, y1 in stored pixels. `volumes`: the scans that the slices are of, answered by the rule, with lesions in ml.
+    LSTM-2. Boxes: x0, y0, x1, y1 in stored pixels. `volumes`: the scans that the slices are of, answered by the rule,
+    with lesions in ml.
     """
 
     @cached_property

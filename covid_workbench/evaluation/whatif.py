@@ -121,8 +121,8 @@ def _check_question(read: ReadSlice, question: Question, beta: int) -> None:
     missing = [number for number in (*question.off, *question.sequence) if not 0 <= number < len(read)]
     if missing:
         raise InputError(
-            f"region {missing[0]} is not there; this slice has {len(read)} candidates, whose numbers count from 0 (they "
-            "are no ranks: that of rank 1 is slots_of(read)[0])"
+            f"region {missing[0]} is not there; this slice has {len(read)} candidates, numbered from 0 by confidence "
+            "(no ranks: that of rank 1 is slots_of(read)[0])"
         )
 
 
