@@ -57,6 +57,7 @@ d = {
    'covid_workbench.arguments.OneSentenceParser': ('arguments.html#onesentenceparser', 'covid_workbench/arguments.py'),
    'covid_workbench.arguments.OneSentenceParser._check_value': ('arguments.html#onesentenceparser._check_value', 'covid_workbench/arguments.py'),
    'covid_workbench.arguments.OneSentenceParser._refuse_options': ('arguments.html#onesentenceparser._refuse_options', 'covid_workbench/arguments.py'),
+   'covid_workbench.arguments.OneSentenceParser._taken': ('arguments.html#onesentenceparser._taken', 'covid_workbench/arguments.py'),
    'covid_workbench.arguments.OneSentenceParser.error': ('arguments.html#onesentenceparser.error', 'covid_workbench/arguments.py'),
    'covid_workbench.arguments.OneSentenceParser.parse_known_args': ('arguments.html#onesentenceparser.parse_known_args', 'covid_workbench/arguments.py'),
    'covid_workbench.arguments._refusal': ('arguments.html#_refusal', 'covid_workbench/arguments.py'),

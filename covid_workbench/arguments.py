@@ -31,9 +31,21 @@ class OneSentenceParser(argparse.ArgumentParser):
             self._refuse_options(words)
         namespace, left = super().parse_known_args(words, namespace)
         self._refuse_options(left)
-        if left:
+        if left and not self._taken(left, namespace):
             self.error(f"'{one_line(' '.join(left), 80)}' is more than it can use")
-        return namespace, left
+        return namespace, []
+
+    def _taken(self, left: Sequence[str], namespace: argparse.Namespace) -> bool:
+        "Whether words behind the options belong to a list before them, as files do, where argparse leaves them over."
+        lists = [action for action in self._get_positional_actions() if action.nargs == "*"]
+        if not lists or any(word.startswith("-") for word in left):
+            return False
+        try:
+            more = self._get_values(lists[-1], list(left))
+        except argparse.ArgumentError as error:
+            self.error(str(error))
+        setattr(namespace, lists[-1].dest, [*(getattr(namespace, lists[-1].dest) or ()), *more])
+        return True
 
     def _refuse_options(self, words: Sequence[str]) -> None:
         known = [option for option in self._option_string_actions if option.startswith("--")]
