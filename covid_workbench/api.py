@@ -27,7 +27,7 @@ __all__ = ['OBJECTS_OF_COUNT', 'list_models', 'create_model', 'class_names', 're
 # %% ../nbs/902_api.ipynb #e123e8da
 from .data.colours import class_colours
 from .data.description import CLASS_NAMES, STANDARD, DataDescription
-from .data.phantom import FORMAT, PhantomSettings, write_phantom
+from .data.phantom import FORMAT, PhantomSettings, name_start, write_phantom
 from .data.slices import SliceTable
 from .data.sources import open_sources, slices_named
 from .data.survey import SURVEY
@@ -209,9 +209,8 @@ def phantom(
         raise InputError(f"phantom setting '{wrong[0]}' is unknown, {nearest(wrong[0], known)}")
     guard, details = contextlib.nullcontext(), [f"{name}{value}" for name, value in sorted(settings.items())]
     if folder is None:
-        folder = cache_folder() / "-".join([f"phantom{FORMAT}-{patients}patients-seed{seed}", *details]).replace(
-            " ", ""
-        )
+        details = [f"phantom{FORMAT}-{patients}patients-seed{seed}", *[name_start(seed)] * bool(seed), *details]
+        folder = cache_folder() / "-".join(details).replace(" ", "")
         guard = exclusive(folder.with_name(f".{folder.name}.lock"), what="the phantom")  # others may use the cache, too
     with guard:
         chosen = PhantomSettings(**settings)
@@ -256,9 +255,10 @@ class Answers(_OfSlices):
     """What a run says of some slices: an index gives a slice's `Prediction`, tables are made when asked for.
 
     `classes`: slice, predicted, `p_CLASS`. `lesions`: slice, lesion class, score, box, area. `regions`: one row a slot:
-    slice, rank, region (slots with the same number repeat a region: sum over them), box, score, distance from the image
-    origin, and the attention of each branch, such as `positive` and `negative` of LSTM-2. Boxes: x0, y0, x1, y1 in
-    stored pixels. `volumes`: the scans that the slices are of, answered by the rule, with lesions in ml.
+    slice, rank (from 1), region (its number in a what-if `Question`; slots with the same one repeat it: sum over them),
+    box, score, distance from the image origin, and the attention of each branch, such as `positive` and `negative` of
+    LSTM-2. Boxes: x0, y0, x1, y1 in stored pixels. `volumes`: the scans that the slices are of, answered by the rule,
+    with lesions in ml.
     """
 
     @cached_property

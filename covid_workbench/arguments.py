@@ -7,11 +7,15 @@ __all__ = ['OneSentenceParser', 'whole_number', 'number', 'name_word', 'device_w
 
 # %% ../nbs/011_arguments.ipynb #672ed02a
 import argparse
+import difflib
+import itertools
 import math
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from .ending import one_line
+from .errors import nearest
 
 # %% ../nbs/011_arguments.ipynb #20a5b482
 class OneSentenceParser(argparse.ArgumentParser):
@@ -19,6 +23,44 @@ class OneSentenceParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {one_line(message, 600)}; see {self.prog} --help\n")
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None) -> tuple:
+        "The namespace and []. A word that nobody knows is refused here, by the command that it was given to."
+        words = sys.argv[1:] if args is None else list(args)
+        if self._subparsers is None:  # else the options are those of a command
+            self._refuse_options(words)
+        namespace, left = super().parse_known_args(words, namespace)
+        self._refuse_options(left)
+        if left and not self._taken(left, namespace):
+            self.error(f"'{one_line(' '.join(left), 80)}' is more than it can use")
+        return namespace, []
+
+    def _taken(self, left: Sequence[str], namespace: argparse.Namespace) -> bool:
+        "Whether words behind the options belong to a list before them, as files do, where argparse leaves them over."
+        lists = [action for action in self._get_positional_actions() if action.nargs == "*"]
+        if not lists or any(word.startswith("-") for word in left):
+            return False
+        try:
+            more = self._get_values(lists[-1], list(left))
+        except argparse.ArgumentError as error:
+            self.error(str(error))
+        setattr(namespace, lists[-1].dest, [*(getattr(namespace, lists[-1].dest) or ()), *more])
+        return True
+
+    def _refuse_options(self, words: Sequence[str]) -> None:
+        known = [option for option in self._option_string_actions if option.startswith("--")]
+        for word in itertools.takewhile(lambda word: word != "--", words):
+            name = word.partition("=")[0]
+            if name.startswith("--") and not any(option.startswith(name) for option in known):
+                near = difflib.get_close_matches(name[2:], [option[2:] for option in known], n=1)
+                hint = f", did you mean '--{near[0]}'?" if near else ""
+                self.error(f"{one_line(name, 80)} is unknown{hint}")
+
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        "argparse's own lists all choices, and names none that is near."
+        if action.choices is not None and value not in action.choices:
+            words = f"'{one_line(value, 80)}' is unknown, {nearest(value, action.choices)}"
+            raise argparse.ArgumentError(action, words)
 
 # %% ../nbs/011_arguments.ipynb #6fc1ae3f
 def whole_number(low: int, high: int) -> Callable[[str], int]:

@@ -8,6 +8,7 @@ __all__ = ['explain', 'explain_arguments']
 # %% ../nbs/907_explain_commands.ipynb #22792b89
 import argparse
 import json
+from functools import partial
 
 from .arguments import device_word, name_word, whole_number
 
@@ -23,7 +24,8 @@ def explain(args: argparse.Namespace) -> None:
     options = dict(slices=args.slices, modes=modes, out=args.out, seed=args.seed, device=args.device)
     options["replace"] = args.replace
     others = {folder: explained_of(folder) for folder in args.against}  # before the work, which is long
-    summary = explain_run(run, args.split, repeats=args.draws, progress=not args.json, **options)
+    told = None if args.json else partial(_tell, args.split)
+    summary = explain_run(run, args.split, repeats=args.draws, told=told, progress=not args.json, **options)
     folder = args.out or run.folder
     held = explained_of(folder)
     between = {name: agreement_of_runs(held, other, args.draws) for name, other in others.items()}
@@ -36,6 +38,20 @@ def explain(args: argparse.Namespace) -> None:
     for sentence in [*summary["answers"], *(said for own in between.values() for said in own["answers"])]:
         print(f"- {sentence}")
     print(f"Page: {page.resolve()}")
+
+# %% ../nbs/907_explain_commands.ipynb #3fb00e61
+def _tell(split: str, of: int, done: int, seconds: float | None) -> None:
+    "Say how many slices are to be explained, or, once seconds a slice are known, how long the rest of them takes."
+    from tqdm.auto import tqdm
+
+    from covid_workbench.studies.estimate import time_words
+
+    if seconds is None:
+        before = f"; {done:,} of them were done before" if done else ""
+        tqdm.write(f"{of:,} slice{'s' * (of != 1)} of the {split} split to explain{before}")
+    elif of > done:
+        left = f"the {of - done:,} that are left take about {time_words((of - done) * seconds)}"
+        tqdm.write(f"{seconds:.1f} seconds a slice, measured: {left}. Ctrl-C loses nothing; --slices N explains fewer")
 
 # %% ../nbs/907_explain_commands.ipynb #0d5c7aee
 def explain_arguments(command: argparse.ArgumentParser) -> None:

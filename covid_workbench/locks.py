@@ -54,23 +54,36 @@ def lock_descriptor(descriptor: int, *, shared: bool = False) -> bool:
     return True
 
 # %% ../nbs/004_locks.ipynb #f4ffb0c0
+def _is_at(descriptor: int, path: Path) -> bool:
+    "Whether an open file is the one at `path`, and not one that was taken away."
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
+    except FileNotFoundError:
+        return False
+
+
 def _try_lock(path: Path) -> int | None:
     "An open descriptor that holds the lock, or None when another process holds it."
     with storage("locking", path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
-        if lock_descriptor(descriptor):
-            return descriptor
-        os.close(descriptor)
+        for left in reversed(range(100)):  # a file system that knows no file again is believed in the end
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
+            held = lock_descriptor(descriptor)
+            if held and (_is_at(descriptor, path) or not left):
+                return descriptor
+            os.close(descriptor)
+            if not held:
+                break
     return None
 
-
+# %% ../nbs/004_locks.ipynb #e1ee2962
 @contextlib.contextmanager
-def exclusive(path: str | Path, *, wait: float = float("inf"), what: str = "") -> Iterator[int]:
+def exclusive(path: str | Path, *, wait: float = float("inf"), what: str = "", tidy: bool = False) -> Iterator[int]:
     """Hold the lock file `path` (made if missing); yields its descriptor: a child that inherits it holds the lock too.
 
-    `what` says in messages what the lock is for. Raises `InputError` when another process holds it for longer than
-    `wait` seconds, `StorageError` when the file cannot be made.
+    `what` says in messages what the lock is for; `tidy`: the file goes in the end (it stays where an open file cannot
+    be taken away, as on Windows), for locks that no child inherits. Raises `InputError` when another process holds it
+    for longer than `wait` seconds, `StorageError` when the file cannot be made.
     """
     started, path = time.monotonic(), Path(path)
     while (descriptor := _try_lock(path)) is None:
@@ -84,6 +97,9 @@ def exclusive(path: str | Path, *, wait: float = float("inf"), what: str = "") -
     try:
         yield descriptor
     finally:
+        if tidy:  # while it is held: who waits for it sees that it is gone, and makes a new one
+            with contextlib.suppress(OSError):
+                path.unlink()
         os.close(descriptor)
 
 # %% ../nbs/004_locks.ipynb #8f51e81e

@@ -10,7 +10,7 @@ from covid_workbench.data.description import STANDARD
 from covid_workbench.data.phantom import PhantomSettings, write_phantom
 from covid_workbench.data.slices import SPLITS, SliceTable
 from covid_workbench.errors import InputError
-from covid_workbench.evaluation import external
+from covid_workbench.evaluation import external, scored_parts
 from covid_workbench.evaluation.external import PART, evaluate_on
 from covid_workbench.reports.card import card_json
 from covid_workbench.reports.scores_page import write_scores
@@ -49,9 +49,9 @@ def test_answers_are_kept_apart_and_found_again(scored, elsewhere):
 
 
 def test_a_killed_call_goes_on_and_ends_in_the_same_files(scored, elsewhere, monkeypatch):
-    monkeypatch.setattr(external, "parts_of", lambda count: [range(0, 7), range(7, 14), range(14, count)])
+    monkeypatch.setattr(scored_parts, "parts_of", lambda count: [range(0, 7), range(7, 14), range(14, count)])
     whole = evaluate_on(scored, elsewhere, "whole", progress=False)
-    real, calls = external.score_slices, []
+    real, calls = scored_parts.score_slices, []
 
     def killed(*args, **options):
         calls.append(1)
@@ -59,7 +59,7 @@ def test_a_killed_call_goes_on_and_ends_in_the_same_files(scored, elsewhere, mon
             raise KeyboardInterrupt
         return real(*args, **options)
 
-    monkeypatch.setattr(external, "score_slices", killed)
+    monkeypatch.setattr(scored_parts, "score_slices", killed)
     with pytest.raises(KeyboardInterrupt):
         evaluate_on(scored, elsewhere, "killed", progress=False)
     folder = scored.folder / EXTERNAL / "killed"

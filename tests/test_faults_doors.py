@@ -69,7 +69,7 @@ SCRIPT = "<!--<script>"  # inside a script element, this hides its end
         ("lab --port www", ("--port", "www")),
         ("parity ", ("folder", "empty")),
         ("evaluate \udcff", ("UTF-8", r"\udcff")),
-        ("evaluat r", ("invalid choice", "evaluat")),
+        ("evaluat r", ("'evaluat' is unknown", "did you mean 'evaluate'")),
     ],
 )
 def test_words_that_cannot_be_meant(command, tmp_path, monkeypatch, words, says):

@@ -20,10 +20,14 @@ from covid_workbench.widgets.explorer import AttentionExplorer
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory):
-    "Slices of a phantom whose ids, patients and file names are those of the run's phantom, with other pictures."
+    "Slices of another phantom, whose ids, patients and file names are made those of the run's phantom."
     folder = tmp_path_factory.mktemp("own") / "mine"
     write_phantom(folder, 4, seed=5, settings=PhantomSettings(size=64, slices=2), progress=False)
-    return SliceTable.from_csv(folder / "slices.csv")
+    for path in [*folder.rglob("S5P*")]:
+        path.rename(path.with_name(path.name.removeprefix("S5")))
+    table = folder / "slices.csv"
+    table.write_text(table.read_text().replace("S5P", "P"))
+    return SliceTable.from_csv(table)
 
 
 def test_what_a_run_said_of_other_slices_of_the_same_name_is_not_taken_for_these(finished, own):

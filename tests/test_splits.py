@@ -70,7 +70,7 @@ def cncb(tmp_path_factory):
 
 
 def who_is_who(folder) -> pd.DataFrame:
-    "The patients.csv of `cncb`, whose lesion_P0001 is its CP_P0001."
+    "The patients.csv of `cncb`, whose lesion_S1000P0001 is its CP_S1000P0001."
     found = open_source(folder).frame[["source", "patient"]].drop_duplicates()
     return found.assign(person=found["patient"].str.split("_").str[1])
 
@@ -289,7 +289,7 @@ def test_patients_csv_keeps_the_lesion_set_and_the_classes_apart(cncb, tmp_path)
         ),
         (
             lambda who: who.assign(patient=who["patient"].str.replace("lesion_", "lesions_")),
-            ("none of its 36 patients", "lesions_P0000", "lesion_P0000"),
+            ("none of its 36 patients", "lesions_S1000P0000", "lesion_S1000P0000"),
         ),
         (lambda who: pd.concat([who, who.head(1).assign(person="X")]), ("line 74", "person X here")),
         (lambda who: who.assign(person=""), ("line 2", "no person")),
@@ -386,7 +386,7 @@ def test_fine_tuning_is_not_tested_on_patients_who_trained_its_weights(command, 
 
 
 def test_another_phantom_has_other_patients(finished, tmp_path):
-    "As in the study `transfer`: the same names, drawn with another seed, or the same people at another size."
+    "As in the study `transfer`: other people, drawn with another seed, or the same people at another size."
 
     def notes(**settings):
         experiment = fine_tuned(finished, **settings)

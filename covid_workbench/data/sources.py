@@ -180,7 +180,7 @@ def _pairs(columns: Sequence[str]) -> dict[str, str]:
     "'id=ImageId' -> {'id': 'ImageId'}"
     for pair in columns:
         if not all(word.strip() for word in pair.partition("=")):
-            raise InputError(f"map '{shown(pair)}' is not of the form COLUMN=NAME, such as id=ImageId")
+            raise InputError(f"columns (--map): '{shown(pair)}' is not of the form COLUMN=NAME, such as id=ImageId")
     return {ours.strip(): theirs.strip() for ours, _, theirs in (pair.partition("=") for pair in columns)}
 
 # %% ../../nbs/079_data.sources.ipynb #231b7150

@@ -298,8 +298,9 @@ BOX = ("x0", "y0", "x1", "y1")
 def region_frame(predictions: Iterable[Prediction], branches: Sequence[str]) -> pd.DataFrame:
     """One row a slot of a slice; none for models without regions. Where none survived, the whole slice stands in.
 
-    `rank` (from 1), `region` (slots with the same number repeat a region), the box `x0` to `y1` in pixels of the stored
-    slice, `score`, `distance` of the box from the image origin, and the attention of each of `branches`.
+    `rank` (from 1), `region` (its number as in `evaluation.whatif`; slots with the same one repeat it), the box `x0` to
+    `y1` in pixels of the stored slice, `score`, `distance` of the box from the image origin, and the attention of each
+    of `branches`.
     """
     rows = []
     for prediction in predictions:

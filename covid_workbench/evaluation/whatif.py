@@ -35,6 +35,10 @@ class Question:
 
     `ranking`: the order of its regions, `beta`: how many (None: as the model has it). `off`: candidates that are off,
     in the way `off_mode`. `sequence`: the candidate in each slot, instead of ranking and filling.
+
+    A candidate is named by its number, which is no rank: numbers count from 0, the most confident first, whatever the
+    order; ranks count from 1 in the order of the model, and are what pictures and explorers show. The region of rank 1
+    has the number `slots_of(read)[0]`; `answers.regions` of a run has both, as `rank` and `region`.
     """
 
     ranking: str | None = None
@@ -116,7 +120,10 @@ def _check_question(read: ReadSlice, question: Question, beta: int) -> None:
         raise InputError(f"{slots}; the sequence has {len(question.sequence)}")
     missing = [number for number in (*question.off, *question.sequence) if not 0 <= number < len(read)]
     if missing:
-        raise InputError(f"region {missing[0]} is not there; this slice has {len(read)} candidates, from 0")
+        raise InputError(
+            f"region {missing[0]} is not there; this slice has {len(read)} candidates, numbered from 0 by confidence "
+            "(no ranks: that of rank 1 is slots_of(read)[0])"
+        )
 
 
 def _left(read: ReadSlice, candidates: Sequence[int]) -> Sequence[int]:

@@ -144,7 +144,7 @@ def telling_slices(run: Run, split: str = "test", count: int | None = None) -> l
 
     `count`: at most so many, by default two of each class, or one where there are many classes.
     """
-    rows = pd.read_csv(run.folder / "predictions.csv", keep_default_na=False).query("split == @split")
+    rows = run.predictions.query("split == @split")
     if "predicted" not in rows or not (rows["label"] != "").any():
         if "lesions" in rows:
             rows = rows.sort_values("lesions", ascending=False, kind="stable")

@@ -25,19 +25,19 @@ from ..models.oneshot import VOLUME_MODEL
 from ..progress import progress_bar
 from .datasets import relabelled
 from .meaning import refuse_other_masks
-from .run import Run, roots_of
+from .run import Run, read_predictions, roots_of
 from .test_uses import weights_hash
 from covid_workbench.schemas import (
     COUNT,
     OBJECT,
     SCORES,
     TEXT,
+    Check,
     Misfit,
     list_of,
     map_of,
     maybe,
     object_of,
-    read_checked_csv,
 )
 
 # %% ../../nbs/211_runs.external.ipynb #538e7d1c
@@ -192,6 +192,16 @@ def data_name(given: Sequence[str | Path], name: str = "") -> str:
 assert data_name(["lesions=data/My hospital!"]) == "My-hospital" and data_name([], "b_2") == "b_2"
 
 # %% ../../nbs/211_runs.external.ipynb #13ae8a0d
+def _checked(path: Path, check: Check) -> dict[str, Any]:
+    "The content of a file that must pass `check`. Raises `InputError` with file and field."
+    content = read_json(path)
+    try:
+        check(content, "")
+    except Misfit as misfit:
+        raise InputError(f"{path}: {misfit}; score the data again") from None
+    return content
+
+# %% ../../nbs/211_runs.external.ipynb #c375c826
 class _ExternalFiles(Run):
     "The files of `external/NAME`, and the run that they are of."
 
@@ -201,13 +211,7 @@ class _ExternalFiles(Run):
 
     @property
     def about(self) -> dict[str, Any]:
-        path = self.folder / DATA
-        content = read_json(path)
-        try:
-            ABOUT(content, "")
-        except Misfit as misfit:
-            raise InputError(f"{path}: {misfit}; score the data again") from None
-        return content
+        return _checked(self.folder / DATA, ABOUT)
 
     @property
     def record(self) -> dict[str, Any]:
@@ -239,20 +243,12 @@ class ExternalAnswers(_ExternalFiles):
     @property
     def predictions(self) -> pd.DataFrame:
         "The answer for every slice; `InputError` for a damaged file."
-        texts = dict.fromkeys(("id", "patient", "label", "predicted"), str)
-        path = self.folder / "predictions.csv"
-        return read_checked_csv(path, "predictions", keep_default_na=False, dtype=texts)
+        return read_predictions(self.folder / "predictions.csv")
 
     @property
     def metrics(self) -> dict[str, Any]:
         "The figures of the part `external`, its `notes` and its `regime`."
-        path = self.folder / "metrics.json"
-        content = read_json(path)
-        try:
-            _METRICS(content, "")
-        except Misfit as misfit:
-            raise InputError(f"{path}: {misfit}; score the data again") from None
-        return content
+        return _checked(self.folder / "metrics.json", _METRICS)
 
     @property
     def complete(self) -> bool:

@@ -161,7 +161,7 @@ def save_selection(run: Run | str | Path, selection: Selection, before: Selectio
     path = folder / selection.file_name
     kept = replace(selection, saved=datetime.now(UTC).isoformat(timespec="seconds"))
     try:
-        with exclusive(folder / ".lock", wait=20, what="saving a selection"):
+        with exclusive(folder / ".lock", wait=20, what="saving a selection", tidy=True):
             there = read_selection(path) if path.exists() else None
             if there is not None and there != before:
                 raise InputError(

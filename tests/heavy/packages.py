@@ -35,6 +35,12 @@ def pythons() -> list[str]:
     return config["DEFAULT"]["pythons"].split()
 
 
+def python_here(version: str) -> str:
+    "Where this Python is; empty where it is not, or where a version manager's word for it starts none."
+    found = shutil.which(f"python{version}") or ""
+    return found if found and not subprocess.run([found, "-c", ""], capture_output=True).returncode else ""
+
+
 def lock_holds(python: str, system: str) -> str:
     "Empty where every package of the lock has a wheel for this Python and system; else what uv says."
     words = [*UV, "--dry-run", "--no-deps", "--only-binary", ":all:", "--python-version", python]
@@ -76,7 +82,7 @@ def main() -> None:
         [unpacked] = (folder / "unpacked").iterdir()
         wheel = build("wheel", unpacked, folder / "wheel")
         for python in [] if only_lock else pythons():
-            if found := shutil.which(f"python{python}"):
+            if found := python_here(python):
                 try_wheel(wheel, found, folder / python)
             print(f"wheel, Python {python}: {'runs' if found else 'not found here, not tried'}", flush=True)
     sys.exit(1 if bad else 0)
