@@ -17,7 +17,7 @@ ROOMS = (
 BASE = (
     *("errors", "files", "settings", "progress", "locks", "headless", "schemas", "picture_files", "hashes", "rows"),
     *("ending", "arguments", "coco_files", "ranks", "prefetch", "packed_files", "row_files", "extras"),
-    *("run_lengths", "average_precision", "shapes", "tubes", "metaimage_files"),
+    *("run_lengths", "average_precision", "shapes", "tubes", "metaimage_files", "side_by_side"),
 )
 LIMITS = {"cell": 40, "function": 40, "class": 120, "line": 120}
 
