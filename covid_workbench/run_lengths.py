@@ -69,7 +69,12 @@ class _Runs:
 
 # %% ../nbs/018_run_lengths.ipynb #b2047f9b
 class _Compared(_Runs):
-    "What two `MaskRuns` have in common."
+    "What two `MaskRuns` have in common, and what lies beside a mask."
+
+    @cached_property
+    def line(self) -> "_Line":
+        "The masks one after the other."
+        return _Line(self)
 
     def small(self) -> "MaskRuns":
         "The same in half of the memory, for keeping."
@@ -84,12 +89,35 @@ class _Compared(_Runs):
         both = self.shared(other)
         return both / np.maximum(self.areas[:, None] + other.areas - both, 1)
 
+    def dilated(self) -> "MaskRuns":
+        "The masks with the eight neighbours of each of their pixels."
+        return _dilated(self)
+
     def touching(self, other: "MaskRuns") -> np.ndarray:
         "Whether a pixel of each of n masks is one of each of the m of another, or beside it (of eight), (n, m) bool."
-        return _touching(self, other)
+        found = np.zeros((self.count, other.count), bool)
+        mine, theirs = self.near(other, 1)
+        found[mine, theirs] = self.touching_in(other, mine, theirs)
+        return found
 
 # %% ../nbs/018_run_lengths.ipynb #1b92dc65
-class MaskRuns(_Compared):
+class _InPairs(_Compared):
+    "The same for pairs alone."
+
+    def near(self, other: "MaskRuns", apart: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        "The pairs of a mask and one of another whose boxes, made wider by `apart` pixels, overlap: (k,) and (k,)."
+        return _near(self, other, apart)
+
+    def shared_in(self, other: "MaskRuns", mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+        "Pixels that the two of each of k pairs share, (k,) int64."
+        return _shared_in(self, other, mine, theirs)
+
+    def touching_in(self, other: "MaskRuns", mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+        "Whether the two of each of k pairs touch, (k,) bool."
+        return _touching_in(self, other, mine, theirs)
+
+# %% ../nbs/018_run_lengths.ipynb #449848ea
+class MaskRuns(_InPairs):
     """n masks of an (H, W) slice, as R runs.
 
     `owner` (R,) int64 is the mask of each run, in order; `starts` and `ends` (R,) int64 are pixels, counted down the
@@ -103,9 +131,9 @@ class MaskRuns(_Compared):
 
     def first_pixels(self) -> np.ndarray:
         "The first pixel of each mask, counted row by row, (n,) int64; H·W for an empty mask."
-        owner, starts, _ = _in_columns(self)
+        which, starts, _ = _in_columns(self.starts, self.ends, self.size[0])
         found = np.full(self.count, self.size[0] * self.size[1])
-        np.minimum.at(found, owner, starts % self.size[0] * self.size[1] + starts // self.size[0])
+        np.minimum.at(found, self.owner[which], starts % self.size[0] * self.size[1] + starts // self.size[0])
         return found
 
     def take(self, index: np.ndarray | Sequence[int]) -> "MaskRuns":
@@ -115,12 +143,12 @@ class MaskRuns(_Compared):
     def joined(self, groups: Sequence[Sequence[int]]) -> "MaskRuns":
         "For each group of positions the union of its masks."
         parts = self.take([part for group in groups for part in group])
-        of_group = np.repeat(np.arange(len(groups)), [len(group) for group in groups]).astype(np.int64)
-        return MaskRuns(self.size, len(groups), *united(of_group[parts.owner], parts.starts, parts.ends))
+        numbers = np.repeat(np.arange(len(groups)), [len(group) for group in groups]).astype(np.int64)
+        return parts.joined_by(numbers, len(groups))
 
-    def dilated(self) -> "MaskRuns":
-        "The masks with the eight neighbours of each of their pixels."
-        return _dilated(self)
+    def joined_by(self, group: np.ndarray, count: int) -> "MaskRuns":
+        "The unions of the masks of each of `count` groups; `group` (n,) is the number of each mask's."
+        return MaskRuns(self.size, count, *united(group[self.owner], self.starts, self.ends))
 
     def coco(self) -> list[dict]:
         "n dicts that JSON can hold, as in COCO files: `size` [H, W] and `counts` as text."
@@ -173,32 +201,33 @@ def _boxes_of(runs: MaskRuns) -> np.ndarray:
     height, boxes, there = runs.size[0], np.zeros((runs.count, 4), np.int64), np.flatnonzero(runs.counts)
     if len(there):
         first = (np.cumsum(runs.counts) - runs.counts)[there]
-        last, column = runs.ends - 1, runs.starts // height
-        wide = last // height > column  # from the foot of a column to the head of the next
-        top, bottom = np.where(wide, 0, runs.starts - column * height), np.where(wide, height, last % height + 1)
+        column, last = runs.starts // height, (runs.ends - 1) // height
+        wide = last > column  # from the foot of a column to the head of the next
+        top, bottom = (
+            np.where(wide, 0, runs.starts - column * height),
+            np.where(wide, height, runs.ends - last * height),
+        )
         boxes[there, 0], boxes[there, 1] = column[first], np.minimum.reduceat(top, first)
-        boxes[there, 2] = last[np.append(first[1:], len(last)) - 1] // height + 1
+        boxes[there, 2] = last[np.append(first[1:], len(last)) - 1] + 1
         boxes[there, 3] = np.maximum.reduceat(bottom, first)
     return boxes
 
 
-def _in_columns(runs: MaskRuns) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    "(owner, starts, ends) of the runs, those that go on in the next column cut there."
-    height = runs.size[0]
-    column, last = runs.starts // height, (runs.ends - 1) // height
+def _in_columns(starts: np.ndarray, ends: np.ndarray, height: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "Runs, those that go on in the next column cut there: the position of each piece's run, its start and end."
+    column, last = starts // height, (ends - 1) // height
     which, place = spread(last - column + 1)
     column = column[which] + place
-    starts = np.maximum(runs.starts[which], column * height)
-    return runs.owner[which], starts, np.minimum(runs.ends[which], (column + 1) * height)
+    return which, np.maximum(starts[which], column * height), np.minimum(ends[which], (column + 1) * height)
 
 # %% ../nbs/018_run_lengths.ipynb #20982b55
 def _dilated(runs: MaskRuns) -> MaskRuns:
     height, pixels = runs.size[0], runs.size[0] * runs.size[1]
-    owner, starts, ends = _in_columns(runs)
+    which, starts, ends = _in_columns(runs.starts, runs.ends, height)
     column = starts // height
     starts, ends = np.maximum(starts - 1, column * height), np.minimum(ends + 1, (column + 1) * height)
     owner, starts, ends = (
-        np.tile(owner, 3),
+        np.tile(runs.owner[which], 3),
         *(np.concatenate([edge - height, edge, edge + height]) for edge in (starts, ends)),
     )
     inside = (starts >= 0) & (starts < pixels)
@@ -207,10 +236,10 @@ def _dilated(runs: MaskRuns) -> MaskRuns:
 # %% ../nbs/018_run_lengths.ipynb #3207ce38
 def _drawn(runs: MaskRuns) -> np.ndarray:
     masks = np.zeros((runs.count, *runs.size), bool)
-    owner, starts, ends = _in_columns(runs)
+    own, starts, ends = _in_columns(runs.starts, runs.ends, runs.size[0])
     column, top = np.divmod(starts, runs.size[0]) if len(starts) else (starts, starts)
     which, place = spread(ends - starts)
-    masks[owner[which], top[which] + place, column[which]] = True
+    masks[runs.owner[own][which], top[which] + place, column[which]] = True
     return masks
 
 # %% ../nbs/018_run_lengths.ipynb #47d950fe
@@ -219,8 +248,9 @@ class _Line:
 
     def __init__(self, runs: MaskRuns):
         self.pixels = runs.size[0] * runs.size[1] + 1
-        self.starts = runs.owner * self.pixels + runs.starts
-        self.ends = np.append(0, runs.owner * self.pixels + runs.ends)
+        shift = runs.owner.astype(np.int64) * self.pixels
+        self.starts = shift + runs.starts
+        self.ends = np.append(0, shift + runs.ends)
         self.before = np.append(0, np.cumsum(runs.ends - runs.starts))
 
     def upto(self, owner: np.ndarray, at: np.ndarray) -> np.ndarray:
@@ -229,50 +259,65 @@ class _Line:
         begun = np.searchsorted(self.starts, place)  # runs that begin before it
         return self.before[begun] - np.maximum(self.ends[begun] - place, 0)
 
+    def any_in(self, owner: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        "Whether mask `owner` (k,) has a pixel from `low` (k,) up to, and without, `high` (k,)."
+        begun = np.searchsorted(self.starts, owner * self.pixels + high)  # the last of these ends last
+        return self.ends[begun] > owner * self.pixels + low
 
-def _pairs(runs: MaskRuns, other: MaskRuns, apart: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    "Masks of both whose boxes, made wider by `apart` pixels, overlap: (k,) and (k,)."
-    box, beside = runs.boxes, runs.boxes if other is runs else other.boxes
-    low, high = box[:, None, :2], box[:, None, 2:]  # (n, 1, 2)
-    near = ((low < beside[:, 2:] + apart) & (beside[:, :2] < high + apart)).all(2)  # (n, m)
-    return np.nonzero(near & (runs.counts > 0)[:, None] & (other.counts > 0))
+    def between(self, owner: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        "The runs of mask `owner` (k,) with a pixel there: which of the k, and the position of the run; both (sum,)."
+        first = np.searchsorted(self.ends[1:], owner * self.pixels + low, side="right")
+        which, place = spread(np.searchsorted(self.starts, owner * self.pixels + high) - first)
+        return which, first[which] + place
 
 # %% ../nbs/018_run_lengths.ipynb #0448c739
-def _runs_in_pairs(runs: MaskRuns, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    "The runs of each of k masks: which of the k, and the position of the run; both (sum,)."
-    which, place = spread(runs.counts[masks])
-    return which, (np.cumsum(runs.counts) - runs.counts)[masks][which] + place
+def _near(runs: MaskRuns, other: MaskRuns, apart: int) -> tuple[np.ndarray, np.ndarray]:
+    box, beside = runs.boxes, other.boxes
+    order = np.argsort(beside[:, 0], kind="stable")
+    furthest = np.maximum.accumulate(beside[order, 2])  # to the right, of those that begin no later
+    first = np.searchsorted(furthest, box[:, 0] - apart, side="right")
+    last = np.searchsorted(beside[order, 0], box[:, 2] + apart)
+    mine, place = spread(np.where(runs.counts > 0, np.maximum(last - first, 0), 0))
+    theirs = order[first[mine] + place]
+    low, high = np.maximum(box[mine], beside[theirs])[:, :2], np.minimum(box[mine], beside[theirs])[:, 2:]
+    kept = (low < high + apart).all(1) & (other.counts[theirs] > 0)
+    return mine[kept], theirs[kept]
+
+
+def _common_runs(runs: MaskRuns, other: MaskRuns, mine: np.ndarray, theirs: np.ndarray, apart: int) -> tuple:
+    "Of k pairs the runs of the first in the columns of the second, made wider: which of the k, position of the run."
+    columns = np.clip(other.boxes[theirs][:, ::2] + [-apart, apart], 0, runs.size[1])
+    return runs.line.between(mine, *(columns * runs.size[0]).T)
 
 # %% ../nbs/018_run_lengths.ipynb #ff55bedf
+def _shared_in(runs: MaskRuns, other: MaskRuns, mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    which, at = _common_runs(runs, other, mine, theirs, 0)
+    owner, line = theirs[which], other.line
+    pixels = line.upto(owner, runs.ends[at]) - line.upto(owner, runs.starts[at])
+    return np.bincount(which, pixels, len(mine)).astype(np.int64)
+
+
 def _shared(runs: MaskRuns, other: MaskRuns) -> np.ndarray:
     found = np.zeros((runs.count, other.count), np.int64)
-    mine, theirs = _pairs(runs, other)
+    mine, theirs = runs.near(other)
     if other is runs:  # each pair once
         mine, theirs = mine[mine < theirs], theirs[mine < theirs]
-    if len(mine):
-        which, at = _runs_in_pairs(runs, mine)
-        line, owner = _Line(other), theirs[which]
-        pixels = line.upto(owner, runs.ends[at]) - line.upto(owner, runs.starts[at])
-        found[mine, theirs] = np.bincount(which, pixels, len(mine)).astype(np.int64)
+    found[mine, theirs] = runs.shared_in(other, mine, theirs)
     return found + found.T + np.diag(runs.areas) if other is runs else found
 
-
-def _touching(runs: MaskRuns, other: MaskRuns) -> np.ndarray:
-    found = np.zeros((runs.count, other.count), bool)
-    height, pixels = runs.size[0], runs.size[0] * runs.size[1]
-    mine, theirs = _pairs(runs, other, 1)
-    if not len(mine):
-        return found
-    cut = MaskRuns(runs.size, runs.count, *_in_columns(runs))
-    top = cut.starts // height * height  # of the column of each run
-    starts, ends = np.maximum(cut.starts - 1, top), np.minimum(cut.ends + 1, top + height)
-    which, at = _runs_in_pairs(cut, mine)
-    line, owner, inside = _Line(other), theirs[which], np.zeros(len(which), bool)
-    for column in (-height, 0, height):
-        low, high = (np.clip(edge[at] + column, 0, pixels) for edge in (starts, ends))
-        inside |= line.upto(owner, high) > line.upto(owner, low)
-    found[mine, theirs] = np.bincount(which, inside, len(mine)) > 0
-    return found
+# %% ../nbs/018_run_lengths.ipynb #a8da559d
+def _touching_in(runs: MaskRuns, other: MaskRuns, mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    touch, height, pixels = np.zeros(len(mine), bool), runs.size[0], runs.size[0] * runs.size[1]
+    which, at = _common_runs(runs, other, mine, theirs, 1)
+    piece, starts, ends = _in_columns(runs.starts[at], runs.ends[at], height)
+    which = which[piece]
+    top = starts // height * height
+    starts, ends = np.maximum(starts - 1, top), np.minimum(ends + 1, top + height)
+    for column in (0, -height, height):  # most that touch do so in the first
+        left = ~touch[which]
+        low, high = (np.clip(edge[left] + column, 0, pixels) for edge in (starts, ends))
+        touch[which[left][other.line.any_in(theirs[which[left]], low, high)]] = True
+    return touch
 
 # %% ../nbs/018_run_lengths.ipynb #ffa6f5f5
 def _lengths(runs: MaskRuns) -> tuple[np.ndarray, np.ndarray]:

@@ -18,6 +18,7 @@ BASE = (
     *("errors", "files", "settings", "progress", "locks", "headless", "schemas", "picture_files", "hashes", "rows"),
     *("ending", "arguments", "coco_files", "ranks", "prefetch", "packed_files", "row_files", "extras"),
     *("run_lengths", "average_precision", "shapes", "tubes", "metaimage_files", "words", "figure_names"),
+    "side_by_side",
 )
 LIMITS = {"cell": 40, "function": 40, "class": 120, "line": 120}
 

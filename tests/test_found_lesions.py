@@ -8,7 +8,7 @@ import pytest
 
 from covid_workbench.data.description import OBJECT_CLASSES, STANDARD
 from covid_workbench.errors import InputError
-from covid_workbench.evaluation.detection import CocoScorer, Detections, _of_plain, _plain
+from covid_workbench.evaluation.detection import CocoScorer, Detections
 from covid_workbench.evaluation.found_lesions import FIELDS, LESIONS, ap_of, found_lesions, load_found, save_found
 
 
@@ -69,7 +69,7 @@ def test_areas_and_pixels_are_those_of_the_masks(scorer):
 def test_slices_of_other_processes_give_the_same(scorer):
     "They come as COCO's codes instead of runs."
     other = CocoScorer(scorer.objects, scorer.min_area)
-    other._slices = {name: _of_plain(json.loads(json.dumps(_plain(one)))) for name, one in scorer._slices.items()}
+    other.take(json.loads(json.dumps(scorer.kept())))
     for one, two in zip(found_lesions(scorer, {}).values(), found_lesions(other, {}).values()):
         for field in FIELDS:
             np.testing.assert_array_equal(getattr(one, field), getattr(two, field), err_msg=field)
