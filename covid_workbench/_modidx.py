@@ -2759,9 +2759,9 @@ d = {
    'covid_workbench.reports.run_facts.RunFacts.patients_in': ('reports.run_facts.html#runfacts.patients_in', 'covid_workbench/reports/run_facts.py'),
    'covid_workbench.reports.run_facts.RunFacts.synthetic': ('reports.run_facts.html#runfacts.synthetic', 'covid_workbench/reports/run_facts.py'),
    'covid_workbench.reports.run_facts.RunFacts.volumes': ('reports.run_facts.html#runfacts.volumes', 'covid_workbench/reports/run_facts.py'),
-   'covid_workbench.reports.run_facts.counted': ('reports.run_facts.html#counted', 'covid_workbench/reports/run_facts.py'),
    'covid_workbench.reports.run_facts.filled': ('reports.run_facts.html#filled', 'covid_workbench/reports/run_facts.py'),
    'covid_workbench.reports.run_facts.listed': ('reports.run_facts.html#listed', 'covid_workbench/reports/run_facts.py'),
+   'covid_workbench.reports.run_facts.record_words': ('reports.run_facts.html#record_words', 'covid_workbench/reports/run_facts.py'),
   },
   'covid_workbench.reports.run_report': {
    'covid_workbench.reports.run_report._attention_cell': ('reports.run_report.html#_attention_cell', 'covid_workbench/reports/run_report.py'),
@@ -3651,6 +3651,7 @@ d = {
    'covid_workbench.studies.tables._one_sided': ('studies.tables.html#_one_sided', 'covid_workbench/studies/tables.py'),
    'covid_workbench.studies.tables._rule': ('studies.tables.html#_rule', 'covid_workbench/studies/tables.py'),
    'covid_workbench.studies.tables._sure': ('studies.tables.html#_sure', 'covid_workbench/studies/tables.py'),
+   'covid_workbench.studies.tables._written': ('studies.tables.html#_written', 'covid_workbench/studies/tables.py'),
    'covid_workbench.studies.tables.best_in_reach': ('studies.tables.html#best_in_reach', 'covid_workbench/studies/tables.py'),
    'covid_workbench.studies.tables.fill_table': ('studies.tables.html#fill_table', 'covid_workbench/studies/tables.py'),
   },
