@@ -33,6 +33,7 @@ from .extras import STUDY_TOOLS, needs
 from .files import write_atomic
 from .headless import execute_notebook, study_notebook
 from .models.cards import display_name
+from .reports.run_facts import record_words
 from .schemas import FORMAT, read_checked
 
 # %% ../nbs/900_demo.ipynb #9e66a2de
@@ -171,7 +172,8 @@ def what_is_shared(runs: dict[str, Run]) -> str:
 # %% ../nbs/900_demo.ipynb #2fe5357c
 WARM_START = """<p class="note">Our models are a <b>warm start</b>, not the papers' two-phase protocol: one detector is
 trained first and shared, the features of its regions are computed once, and each aggregator is trained on these. The
-interval resamples patients; where it is wide, a small difference between rows says little. F1 weights are the class
+interval resamples patients; where it is wide, a small difference between rows says little, and bold says only which
+figure of a column is the largest. F1 weights are the class
 shares of this test set.</p>"""
 BOXES = """<p class="lead">For each class the surest right answer and the surest wrong one. Boxes are the β regions in
 order of distance from the image origin (top left), coloured by attention; truth is dashed. Attention shows where the
@@ -247,8 +249,8 @@ def demo_report(out: Path, runs: dict[str, Run], results: pd.DataFrame) -> Path:
     ours, pooled = ([runs[model] for model in models] for models in (OURS, POOLED))
     best = max(ours, key=lambda run: run.metrics["validation"]["classification"]["weighted_f1"])
     curves = figure_html(learning_curves(*ours, *pooled)) + figure_html(learning_curves(runs["classifier"]))
-    hidden = ("data", "data_root", "notes")
-    record = ", ".join(f"{name} {value}" for name, value in best.record.items() if value and name not in hidden)
+    told = {name: value for name, value in best.record.items() if name not in ("data", "data_root", "notes")}
+    record = "; ".join(f"{name}: {escape(value)}" for name, value in record_words(told).items())
     return write_page(
         out / "report.html",
         "One-shot models on phantom chest CT",

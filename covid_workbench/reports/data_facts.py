@@ -12,8 +12,9 @@ import pandas as pd
 
 from ..data.slices import SPLITS
 from ..data.splits import patients_across
-from .run_facts import AUTHOR, NOT_SCORED, Fact, Finding, RunFacts, counted, filled, listed
+from .run_facts import AUTHOR, NOT_SCORED, Fact, Finding, RunFacts, filled, listed
 from ..runs.external import EXTERNAL, ExternalAnswers, external_answers, seen_words
+from ..words import counted
 
 # %% ../../nbs/511_reports.data_facts.ipynb #076d85fc
 def _size(facts: RunFacts, rows: pd.Series) -> str:

@@ -15,9 +15,10 @@ from ..data.splits import patients_across
 from ..errors import InputError, shown
 from ..evaluation.certainty import kept_interval
 from ..evaluation.explanation import SUMMARY
-from .run_facts import AUTHOR, NOT_SCORED, Fact, Finding, RunFacts, counted, filled, listed
+from .run_facts import AUTHOR, NOT_SCORED, Fact, Finding, RunFacts, filled, listed
 from ..runs.test_uses import test_uses, uses_sentence, weights_hash
 from ..schemas import read_checked
+from ..words import counted
 
 # %% ../../nbs/513_reports.result_facts.ipynb #8e33f716
 def interval(figure: Any) -> str:

@@ -22,6 +22,7 @@ from ..data.slices import Slice
 from ..evaluation.detection import AP_OF, SEGMENTATION, Detections, ap_columns
 from ..evaluation.inference import Prediction, no_region_note, predict_slices
 from ..files import write_atomic
+from ..models.cards import display_name
 from ..models.oneshot import VOLUME_MODEL
 from .pictures import SlicePicture, attention_bars, signed_branches, slice_picture
 from ..runs.datasets import ExperimentData
@@ -77,7 +78,7 @@ def learning_curves(*runs: Run) -> go.Figure:
     titles, named = [_in_two_lines(panel) for panel in panels], set()
     figure = make_subplots(rows, columns, subplot_titles=titles, vertical_spacing=0.26)
     for model, panel, stage, steps, values in curves:
-        name = f"{model}, {stage}"
+        name = f"{display_name(model)}, {stage}"
         figure.add_scatter(
             x=steps,
             y=values,
@@ -269,15 +270,15 @@ def _counts(column: pd.Series) -> bool:
     return column.name in COUNTS or pd.api.types.is_integer_dtype(column)
 
 
-def _best_row(frame: pd.DataFrame, name: str) -> int:
-    """The row with the only largest of several figures of a column; -1 where there is none.
+def _best_row(frame: pd.DataFrame, name: str, digits: int = 3) -> int:
+    """The row with the only largest of several figures of a column, as they are written; -1 where there is none.
 
     The sensitivity of a class is no merit of a row that misses another class altogether, as the majority class does.
     """
     mixed = AP_OF in frame and frame[AP_OF].nunique() > 1
     if _counts(frame[name]) or mixed and name.startswith("AP@"):
         return -1
-    numbers = pd.to_numeric(frame[name], errors="coerce").to_numpy(float)
+    numbers = pd.to_numeric(frame[name], errors="coerce").to_numpy(float).round(digits)
     if np.isfinite(numbers).sum() < 2:
         return -1
     of_classes = [own for own in frame if own.startswith("sensitivity ")]
@@ -302,7 +303,7 @@ def html_table(frame: pd.DataFrame, digits: int = 3, plain: Sequence[str] = ()) 
     No figure is bold where it stands alone or rows share the best one, where the APs of a column are of different
     classes (`AP of`), in columns of whole numbers, and in those named in `plain`.
     """
-    best = {name: -1 if name in plain else _best_row(frame, name) for name in frame}
+    best = {name: -1 if name in plain else _best_row(frame, name, digits) for name in frame}
     head = "".join(f"<th>{escape(name)}</th>" for name in frame)
     body = "".join(
         "<tr>" + "".join(_figure_cell(frame[name], row[name], digits, best[name] == at) for name in frame) + "</tr>"

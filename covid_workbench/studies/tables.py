@@ -59,6 +59,12 @@ class Row(NamedTuple):
     cells: tuple[CellStatus, ...]
 
 # %% ../../nbs/616_studies.tables.ipynb #2267e55c
+def _written(row: Row, name: str) -> float | None:
+    "A mean with the digits that a table shows: what reads alike is alike."
+    mean = row.figures[name].mean
+    return None if mean is None else round(mean, 3)
+
+
 def _one_sided(row: Row, name: str) -> bool:
     "Whether a figure is the sensitivity of a class in a row that misses another class altogether: no merit of it."
     of_classes = [own.mean for column, own in row.figures.items() if column.startswith("sensitivity ")]
@@ -76,11 +82,11 @@ class FilledTable:
 
     @property
     def best(self) -> dict[str, float]:
-        "Column -> the largest of our figures, for columns whose rows differ and where one row alone has it."
+        "Column -> the largest of our figures as written, for columns whose rows differ and where one row has it."
         found = {}
         for name in self.columns:
-            means = {row.figures[name].mean for row in self.rows} - {None}
-            fair = [row.figures[name].mean for row in self.rows if not _one_sided(row, name)]
+            means = {_written(row, name) for row in self.rows} - {None}
+            fair = [_written(row, name) for row in self.rows if not _one_sided(row, name)]
             fair = [mean for mean in fair if mean is not None]
             if len(means) > 1 and fair and fair.count(max(fair)) == 1:
                 found[name] = max(fair)
@@ -88,7 +94,7 @@ class FilledTable:
 
     def is_best(self, row: Row, name: str) -> bool:
         "Whether a figure of a row is the best of its column."
-        mean = row.figures[name].mean
+        mean = _written(row, name)
         return mean is not None and mean == self.best.get(name) and not _one_sided(row, name)
 
     @property
