@@ -1931,6 +1931,8 @@ d = {
    'covid_workbench.extras.needs': ('extras.html#needs', 'covid_workbench/extras.py'),
   },
   'covid_workbench.figure_names': {
+   'covid_workbench.figure_names._logit_words': ('figure_names.html#_logit_words', 'covid_workbench/figure_names.py'),
+   'covid_workbench.figure_names.change_words': ('figure_names.html#change_words', 'covid_workbench/figure_names.py'),
    'covid_workbench.figure_names.column_name': ('figure_names.html#column_name', 'covid_workbench/figure_names.py'),
    'covid_workbench.figure_names.figure_name': ('figure_names.html#figure_name', 'covid_workbench/figure_names.py'),
    'covid_workbench.figure_names.meanings': ('figure_names.html#meanings', 'covid_workbench/figure_names.py'),
@@ -2745,6 +2747,7 @@ d = {
    'covid_workbench.reports.question_picture.best_of': ('reports.question_picture.html#best_of', 'covid_workbench/reports/question_picture.py'),
    'covid_workbench.reports.question_picture.effect_bars': ('reports.question_picture.html#effect_bars', 'covid_workbench/reports/question_picture.py'),
    'covid_workbench.reports.question_picture.right_or_wrong': ('reports.question_picture.html#right_or_wrong', 'covid_workbench/reports/question_picture.py'),
+   'covid_workbench.reports.question_picture.two_answers': ('reports.question_picture.html#two_answers', 'covid_workbench/reports/question_picture.py'),
    'covid_workbench.reports.question_picture.verdict_picture': ('reports.question_picture.html#verdict_picture', 'covid_workbench/reports/question_picture.py'),
    'covid_workbench.reports.question_picture.verdict_words': ('reports.question_picture.html#verdict_words', 'covid_workbench/reports/question_picture.py'),
   },

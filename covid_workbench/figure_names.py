@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FIGURE_NAMES', 'MEANINGS', 'METHOD_NAMES', 'WAY_NAMES', 'COLUMN_NAMES', 'figure_name', 'meanings',
-           'probability_words', 'way_name', 'column_name']
+           'probability_words', 'change_words', 'way_name', 'column_name']
 
 # %% ../nbs/024_figure_names.ipynb #3bdb9e98
 import re
@@ -94,6 +94,30 @@ def probability_words(value: float, digits: int = 3) -> str:
 
 
 assert [probability_words(p) for p in (0.99996, 0.00002, 0.5, 1.0)] == ["> 0.999", "< 0.001", "0.500", "1.000"]
+
+# %% ../nbs/024_figure_names.ipynb #3196e2ed
+def change_words(before: tuple[float, float], after: tuple[float, float], name: str = "") -> tuple[str, str, str]:
+    """Two answers (probability, logit) for a class `name` as they are read one after the other: each, and what follows.
+
+    That is empty where the probabilities differ by what is shown of them, else the change of the logit.
+    """
+    head = f"{name} " if name else ""
+    for digits in (2, 3, 4):
+        pair = [f"{head}{value[0]:.{digits}f}" for value in (before, after)]
+        if pair[0] != pair[1]:
+            return *pair, ""
+    return *[f"{head}{value[0]:.2f}" for value in (before, after)], _logit_words(after[1] - before[1])
+
+
+def _logit_words(change: float) -> str:
+    if abs(change) < 5e-7:  # float32 of a network
+        return ", unchanged"
+    digits = next((digits for digits in (2, 3, 4) if round(abs(change), digits)), 6)
+    return f", logit {change:+.{digits}f}".replace("-", "−")
+
+
+for after in ((0.93, 2.1), (0.9981, 6.0), (0.99998, 10.5), (0.99999, 11)):
+    print(*change_words((0.99999, 11), after, "CP"), sep=" | ")
 
 # %% ../nbs/024_figure_names.ipynb #675b0afb
 METHOD_NAMES = {
