@@ -95,7 +95,7 @@ def probability_words(value: float, digits: int = 3) -> str:
 
 assert [probability_words(p) for p in (0.99996, 0.00002, 0.5, 1.0)] == ["> 0.999", "< 0.001", "0.500", "1.000"]
 
-# %% ../nbs/024_figure_names.ipynb #3196e2ed
+# %% ../nbs/024_figure_names.ipynb #650cb5c0
 def change_words(before: tuple[float, float], after: tuple[float, float], name: str = "") -> tuple[str, str, str]:
     """Two answers (probability, logit) for a class `name` as they are read one after the other: each, and what follows.
 
@@ -114,10 +114,6 @@ def _logit_words(change: float) -> str:
         return ", unchanged"
     digits = next((digits for digits in (2, 3, 4) if round(abs(change), digits)), 6)
     return f", logit {change:+.{digits}f}".replace("-", "−")
-
-
-for after in ((0.93, 2.1), (0.9981, 6.0), (0.99998, 10.5), (0.99999, 11)):
-    print(*change_words((0.99999, 11), after, "CP"), sep=" | ")
 
 # %% ../nbs/024_figure_names.ipynb #675b0afb
 METHOD_NAMES = {
