@@ -16,7 +16,7 @@ from covid_workbench.figure_names import (
     probability_words,
     way_name,
 )
-from covid_workbench.reports.answer_page import AnswerPage, attention_kind, key_html, regions_html
+from covid_workbench.reports.answer_page import AnswerPage, attention_kind, key_html, regions_html, volume_words
 from covid_workbench.reports.curves_of_scores import figure_words
 from covid_workbench.reports.explanation_report import curve_plot, groups_table
 from covid_workbench.reports.pictures import overlay_png, slot_colours
@@ -158,3 +158,13 @@ def test_a_probability_is_never_rounded_to_certainty():
         "1.000",
     ]
     assert probability_words(0.997, 2) == "> 0.99"
+
+
+def test_what_holds_for_several_volumes_is_said_once():
+    few = "Volume {} has 2 slices, which are short of a scan (at least 10): its answer rests on little."
+    volumes = [{"volume": f"P{at}/1", "notes": [few.format(f"P{at}/1")]} for at in range(6)]
+    volumes[1]["notes"].append("Volume P1/1: 1 of its 2 slices show no body.")
+    first, second = volume_words(volumes)
+    assert first == few.format("P0/1") + " The same of 5 more: P1/1, P2/1, P3/1, ..."
+    assert second == "Volume P1/1: 1 of its 2 slices show no body."
+    assert volume_words(volumes[:1]) == [few.format("P0/1")] and volume_words([]) == []

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NOTE', 'LESION', 'TWO_BRANCHES', 'SIGNED', 'ONE_BRANCH', 'UNWEIGHTED', 'TOLD', 'BRANCHES', 'ANSWER_PAGE',
            'overlay_words', 'attention_kind', 'Markup', 'key_html', 'rows_html', 'regions_html', 'answer_html',
-           'listed_html', 'volumes_html', 'AnswerPage']
+           'listed_html', 'volume_words', 'volumes_html', 'AnswerPage']
 
 # %% ../../nbs/503_reports.answer_page.ipynb #fc8ef2f9
 from collections.abc import Mapping, Sequence
@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from ..errors import shown
 from ..figure_names import probability_words
 from ..files import write_atomic
 from .pictures import colour_scale, is_signed, slot_colours
@@ -144,13 +145,26 @@ def listed_html(entries: Sequence[Mapping[str, Any]]) -> str:
     return rows_html("", heads, rows)
 
 
+def volume_words(volumes: Sequence[Mapping[str, Any]], named: int = 3) -> list[str]:
+    "What must be known of the answers for volumes: what holds for several is said of the first, with who else."
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for one in volumes:
+        for note in one["notes"]:
+            groups.setdefault(note.replace(one["volume"], "", 1), []).append((one["volume"], note))
+    said = []
+    for (_, note), *others in groups.values():
+        names = ", ".join(shown(name) for name, _ in others[:named]) + (", ..." if len(others) > named else ".")
+        said.append(note + (f" The same of {len(others)} more: {names}" if others else ""))
+    return said
+
+
 def volumes_html(volumes: Sequence[Mapping[str, Any]]) -> str:
-    "A row for each volume; empty without one."
+    "A row for each volume, and what must be known of them; empty without one."
     rows = [
         (one["volume"], one["class"], probability_words(one["probabilities"][one["class"]]), one["slices"])
         for one in volumes
     ]
-    return rows_html("", ("volume", "class", "probability", "slices"), rows)
+    return rows_html("", ("volume", "class", "probability", "slices"), rows) + notes_html(volume_words(volumes))
 
 # %% ../../nbs/503_reports.answer_page.ipynb #4745a738
 ANSWER_PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8">
