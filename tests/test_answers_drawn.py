@@ -96,9 +96,9 @@ def test_predict_writes_one_page_and_names_that_coco_tools_find(finished, twins,
         (tmp_path / "out" / "answers.html").read_text(),
         json.loads((tmp_path / "out" / "predictions.json").read_text()),
     )
-    for entry in told["slices"]:
-        sure = entry["probabilities"][entry["class"]]
-        assert f"<h2>{entry['id']}: {entry['class']} {sure:.2f}, " in page and f"{sure:.3f}" in page
+    for number, entry in enumerate(told["slices"], 1):
+        sure, heading = entry["probabilities"][entry["class"]], f'<h2 id="slice-{number}">{entry["id"]}: '
+        assert f"{heading}{entry['class']} {sure:.2f}, " in page and f"{sure:.3f}" in page
         assert f'<img src="{entry["overlay"]}"' in page and f"{entry['regions'][0]['attention'][0]:.3f}" in page
         assert Image.open(tmp_path / "out" / entry["overlay"]).height > 512  # with the strip of words
     assert "http" not in page and len(re.findall("<table>", page)) >= 6

@@ -177,6 +177,10 @@ def test_predict_answers_the_slices_of_a_selection(scored, tmp_path):
     done = write_answers(scored, [], tmp_path / "own", device="cpu", selection=chosen)
     assert {entry["id"] for entry in done.entries} == set(slices)
     assert any("1 of the 3 slices" in note for note in done.notes)
+    assert done.volumes == [] and not any("olume" in note for note in done.notes)  # marked slices are no volumes
+    with pytest.raises(InputError, match="rule mean: slices of a selection are answered one by one; leave it out"):
+        write_answers(scored, [], tmp_path / "joined", device="cpu", selection=chosen, rule="mean")
+    assert not (tmp_path / "joined").exists()
     files = [scored.table.roots[0]]
     done = write_answers(scored, files, tmp_path / "files", device="cpu", selection=chosen)
     assert {entry["id"] for entry in done.entries} == set(slices)

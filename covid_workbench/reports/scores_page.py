@@ -83,7 +83,7 @@ def scores_json(run: Run, split: str = "test") -> dict[str, Any]:
     return found
 
 # %% ../../nbs/522_reports.scores_page.ipynb #cb3dff57
-LEAD = "Figures of {which}, each with its interval over patients. {notes}"
+LEAD = "{which} with its interval over patients. {notes}"
 
 
 def write_scores(run: Run, out: str | Path | None = None, split: str = "test") -> Path:
@@ -98,9 +98,8 @@ def write_scores(run: Run, out: str | Path | None = None, split: str = "test") -
         folder.mkdir(parents=True, exist_ok=True)
     notes = " ".join(escape(note) for note in run.notes)
     name = "scores.html" if split == "test" else f"scores-{split}.html"
-    which, title = f"the {split} split", run.folder.name
-    if split == EXTERNAL:
-        which = "slices that are none of the run's own data"
+    which = "Each figure" if split == EXTERNAL else f"Figures of the {split} split, each"
+    title = run.folder.name
     if isinstance(run, ExternalAnswers):
         title = f"{run.run.folder.name} on {title}"
     lead = LEAD.format(which=escape(which), notes=notes)

@@ -14,6 +14,18 @@ function reachOf(before, numbers) {
   return reach;
 }
 
+/** An answer before and after a change, with digits that tell them apart; else what the logit changed by. */
+function changeWords(classes, was, best, then, now, change) {
+  const words = (digits) => [
+    `${classes[was]} ${then[was].toFixed(digits)}`,
+    `${classes[best]} ${now[best].toFixed(digits)}`,
+  ];
+  const digits = [2, 3, 4].find((one) => words(one)[0] !== words(one)[1]);
+  if (digits) return words(digits).join(" → ");
+  const shown = [2, 3, 4].find((one) => Number(Math.abs(change).toFixed(one))) ?? 6;
+  return words(2).join(" → ") + (Math.abs(change) < 5e-7 ? ", unchanged" : `, logit ${signed(change, shown)}`);
+}
+
 function render({ model, el }) {
   el.classList.add("cw");
   const box = h("div", { class: "cw-verdict" }),
@@ -101,7 +113,7 @@ function render({ model, el }) {
         );
       });
       const words = changed
-        ? `${classes[was]} ${then[was].toFixed(2)} → ${classes[best]} ${now[best].toFixed(2)}`
+        ? changeWords(classes, was, best, then, now, logits[best] - before.logits[best])
         : classes[best];
       box.replaceChildren(
         h(
