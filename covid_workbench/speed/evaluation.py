@@ -78,14 +78,16 @@ def _beside_plain(timings: Timings, work: Workload, title: str, goal: float) -> 
         yield Figure(title, f"{name}: a slice of {many} / a single slice", slower, "x", 1.0 if last else None, False)
 
 
-def _apart(work: Workload) -> Figure:
-    "The largest difference between our answers and the plain path's, over two slices."
+def _apart(work: Workload) -> Iterator[Figure]:
+    "The largest difference between our answers and the plain path's, over two slices; channels last changes the order."
     images = work.images[:2]
-    with torch.no_grad():
-        output, plain = work.model(images), [plain_answer(work.plain, image) for image in images]
-    return Figure(
-        "answers", "largest difference to the plain path", max(differences(output, plain).values()), "", 1e-4, False
-    )
+    plain = [plain_answer(work.plain, image) for image in images]
+    for name, execution in work.choice.executions().items():
+        if execution.precision == "fp32" and not execution.channels_last:
+            with torch.no_grad():
+                output = work.laid_out(execution)(images)
+            words = "largest difference to the plain path" + ", compiled" * (name != "fp32")
+            yield Figure("answers", words, max(differences(output, plain).values()), "", 1e-4, False)
 
 # %% ../../nbs/757_speed.evaluation.ipynb #d7670a8b
 def stages(model: OneShotModel, images: torch.Tensor) -> dict[str, Callable[[], object]]:
@@ -155,7 +157,7 @@ def counts_of(choice: Choice) -> Iterator[Figure]:
 def evaluation_figures(choice: Choice) -> Iterator[Figure]:
     "Speed, memory, stages and counts of evaluation."
     work = workload(choice)
-    yield _apart(work)
+    yield from _apart(work)
     for most, goal in ((choice.few, 1.5), (choice.many, 2.0)):
         work.with_detections(most)
         title = f"evaluation, {most} detections"

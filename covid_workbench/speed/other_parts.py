@@ -98,6 +98,7 @@ def _seconds_to_score(choice: Choice, slices: int, objects: ObjectClasses) -> tu
     def compare() -> None:
         for name, detections, mask, truth, _ in found:
             scorer.add(name, detections, mask, truth)
+        scorer.readings()  # slices that wait to be compared with others
 
     encoding, comparing = timed(encode), timed(compare)
     return encoding, comparing, interleaved({"judge": scorer.score}, choice.rounds).seconds("judge")

@@ -9,6 +9,7 @@ __all__ = ['Batch', 'SIZES', 'terms_of', 'pair', 'fused_optimizer', 'backbone_pa
 # %% ../../nbs/758_speed.training.ipynb #c0bf3fdb
 import copy
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -153,7 +154,7 @@ def aggregator_figures(choice: Choice, batch: int = 16, slices: int = 1000, epoc
         return
     for name, (preset, goal) in SIZES.items():
         experiment = Experiment.make(preset, model=choice.model)
-        for precision, execution in choice.executions().items():
+        for precision, execution in replace(choice, compile="off").executions().items():  # no part of it is compiled
             step = aggregator_step(experiment, batch, choice.device, execution)
             seconds = interleaved({"step": step}, choice.rounds, choice.device).seconds("step")
             title = f"{name}, {precision}, {epochs} epochs x {slices:,} slices, steps of {batch}"

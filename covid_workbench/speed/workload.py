@@ -28,7 +28,8 @@ from .plain import PlainModel
 class Choice:
     """What to time: `model` on `backbone` as `protocol` reads the papers, `batch` slices of `size` pixels a side.
 
-    `rounds` of measurement; `precision` and `device` of the fast path (the plain path has float32, on the same device).
+    `rounds` of measurement; `precision`, `compile` and `device` of the fast path (the plain path has float32, on the same
+    device).
     `settings` are others of the model. `few` and `many`: numbers of detections of a slice.
     """
 
@@ -39,22 +40,25 @@ class Choice:
     size: int = 512
     device: torch.device = torch.device("cpu")
     precision: str = "fp32"
+    compile: str = "off"
     rounds: int = 3
     few: int = 4
     many: int = 100
     settings: dict[str, Any] = field(default_factory=dict)
 
     def executions(self) -> dict[str, Execution]:
-        "The ways to compute that are timed, by their names: float32; where it is chosen, bfloat16."
+        "The ways to compute that are timed, by their names: float32; where they are chosen, bfloat16 and compiled parts."
         ways = {"fp32": Execution()}
         if self.precision == "bf16":
             ways["fp32, channels last"] = Execution(channels_last=True)
             ways["bf16"] = Execution("bf16", channels_last=True)
+        if self.compile != "off":
+            ways |= {f"{name}, compiled": replace(own, compile=self.compile) for name, own in ways.items()}
         return ways
 
     def about(self) -> dict[str, Any]:
         "Everything that says what was timed, as plain JSON."
-        names = ("model", "backbone", "protocol", "batch", "size", "precision", "rounds")
+        names = ("model", "backbone", "protocol", "batch", "size", "precision", "compile", "rounds")
         return {name: getattr(self, name) for name in names} | {"settings": self.settings}
 
 # %% ../../nbs/755_speed.workload.ipynb #9f0df921
