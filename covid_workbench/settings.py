@@ -53,8 +53,14 @@ def read_value(value: Any, kind: Any, name: str) -> Any:
         raise InputError(f"setting {name}: '{shown(value)}' is not {WANTED[kind]}") from None
 
 
+def _without_brackets(text: str) -> str:
+    "A list as Python writes it without its brackets; names of folders keep theirs."
+    text = text.strip()
+    return text[1:-1] if text[:1] + text[-1:] in ("()", "[]") else text
+
+
 def _read_tuple(value: Any, kind: type, name: str) -> tuple:
-    parts = value.strip("()[] ").split(",") if isinstance(value, str) else value
+    parts = [part.strip() for part in _without_brackets(value).split(",")] if isinstance(value, str) else value
     if not isinstance(parts, Iterable) or isinstance(parts, dict | bytes):
         raise InputError(f"setting {name}: '{shown(value)}' is not {WANTED[kind]}, or several separated by commas")
     return tuple(read_value(part, kind, name) for part in parts if not isinstance(part, str) or part.strip())

@@ -80,6 +80,12 @@ def test_every_number_has_an_upper_bound(name):
     assert limits["options"] or (limits["high"] is not None and limits["high"] <= MOST_EXACT), name
 
 
+def test_lists_lose_their_own_brackets_and_folders_keep_theirs():
+    assert read_value("(0.5, 1)", tuple[float, ...], "anchor_ratios") == (0.5, 1.0)
+    assert read_value("[a, b]", tuple[str, ...], "also") == ("a", "b")
+    assert read_value("scans (2), old [1]", tuple[str, ...], "also") == ("scans (2)", "old [1]")
+
+
 def test_a_seed_is_exact_or_refused():
     assert Experiment.make("smoke", seed=str(2**53)).training.seed == 2**53
     assert Experiment.make("smoke", seed="9007199254740991").training.seed == 9007199254740991

@@ -12,7 +12,7 @@ from . import rules  # noqa: F401  (registers them)
 from .base import Outcome, Try, drawn, short
 from .child import command, run_try
 from .material import Material, World
-from .verdict import judge, snapshot, touched
+from .verdict import grown, judge, logs, snapshot, touched
 
 LONGEST = float(os.environ.get("FAULTS_LIMIT", "inf"))  # seconds: a shorter limit while rules are written
 
@@ -54,9 +54,10 @@ def make_try(material: Material, seed: int, number: int, run=command, keep: bool
 
 def attempt(one: Try, scratch: Path, run=command) -> tuple[Outcome, list[str]]:
     "Run a try in its scratch folder, and what is wrong with what came of it."
-    before = snapshot(scratch)
+    before, looks = snapshot(scratch), logs(scratch)
     outcome = run_try(one, scratch, run)
-    return outcome, judge(one, outcome, touched(before, snapshot(scratch), tuple(one.changes)))
+    wrong = touched(before, snapshot(scratch), (*one.changes, *(() if outcome.code else grown(looks, scratch))))
+    return outcome, judge(one, outcome, wrong)
 
 
 def remove(folder: Path) -> None:

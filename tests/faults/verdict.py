@@ -50,6 +50,17 @@ def touched(before: dict[str, str], after: dict[str, str], allowed: tuple[str, .
     return wrong
 
 
+def logs(folder: Path) -> dict[str, str]:
+    "Relative path -> text of every log of the looks at a run's test patients."
+    found = sorted(folder.glob("*/**/test_uses.jsonl"))
+    return {os.fspath(path.relative_to(folder)): path.read_text() for path in found}
+
+
+def grown(before: dict[str, str], folder: Path) -> list[str]:
+    "The logs that kept what they held; what work that was done may add to them is one look after the other."
+    return [name for name, text in logs(folder).items() if text.startswith(before.get(name, ""))]
+
+
 def spoken(err: str) -> list[str]:
     "The lines of stderr that are neither progress bars nor the usage that argparse prints."
     lines, usage = [], False

@@ -23,19 +23,26 @@ def train_try(world: World, assignments: list[str], names: list[str], **more: ob
     return Try(train_words(world, *assignments, **FEW), names, input=short(", ".join(assignments)), **begun)
 
 
+def _spoken(name: str, word: str) -> list[str]:
+    "What a refusal may name: the setting, or the folder that is not there."
+    return [name, word[:20]] if name == "also" and word else [name]
+
+
 @rule(6)
 def value(chance: Random, world: World) -> Try:
     "Any setting with a hostile value."
     name = chance.choice(sorted(set(fields()) - {"pretrained", "threads", "device", "source"}))
     word = chance.choice(WORDS)
-    return train_try(world, [f"{name}={word}"], [name, word[:20]] if name == "also" and word else [name])
+    return train_try(world, [f"{name}={word}"], _spoken(name, word))
 
 
 @rule(2)
 def two_values(chance: Random, world: World) -> Try:
     "Two settings at once."
     names = chance.sample(sorted(set(fields()) - {"pretrained", "device", "source"}), 2)
-    return train_try(world, [f"{name}={chance.choice(WORDS)}" for name in names], names)
+    words = {name: chance.choice(WORDS) for name in names}
+    spoken = [part for name, word in words.items() for part in _spoken(name, word)]
+    return train_try(world, [f"{name}={word}" for name, word in words.items()], spoken)
 
 
 @rule(2)
