@@ -34,6 +34,7 @@ from .errors import InputError, StorageError, shown
 from .files import read_json
 from .settings import MOST_EXACT, read_assignments
 from .studies import commands as study
+from .words import counted
 
 # %% ../nbs/950_cli.ipynb #f1b804a5
 SEED = whole_number(0, MOST_EXACT)
@@ -46,7 +47,7 @@ def phantom(args: argparse.Namespace) -> None:
     names = ("size", "slices", "difficulty", "tie_scanner", "form", "seed", "workers")
     chosen = {name: getattr(args, name) for name in names}
     table = make_phantom(args.patients, args.out, **chosen)
-    print(f"{len(table)} slices of {args.patients} patients in {args.out}")
+    print(f"{counted(len(table), 'slice')} of {counted(args.patients, 'patient')} in {args.out}")
 
 
 def phantom_arguments(command: argparse.ArgumentParser) -> None:
@@ -396,14 +397,14 @@ def predict(args: argparse.Namespace) -> None:
 def _say_predicted(args: argparse.Namespace, done: Any, parts: Sequence[str], slices: int, scans: Sequence[str] = ()):
     "Print what was answered, and what could not be read. Raises `StorageError` for the latter without `--skip-broken`."
     from covid_workbench.reports.answer_files import NOTE
+    from covid_workbench.reports.answer_page import volume_words
 
-    print(f"{slices} slices: {', '.join(str(done.out / name) for name in parts)}. {NOTE}")
+    print(f"{counted(slices, 'slice')}: {', '.join(str(done.out / name) for name in parts)}. {NOTE}")
     for entry in done.volumes[:MOST_SAID]:
         print(_volume_line(entry))
     if len(done.volumes) > MOST_SAID:
         print(f"and {len(done.volumes) - MOST_SAID} more volumes, see {done.out / 'predictions.json'}")
-    said = [note for entry in done.volumes[:MOST_SAID] for note in entry["notes"]]
-    for note in dict.fromkeys([*done.notes, *said, *scans]):
+    for note in dict.fromkeys([*done.notes, *volume_words(done.volumes), *scans]):
         print(f"Note: {note}")
     if done.broken:
         many = len(done.broken) + slices
@@ -421,7 +422,8 @@ MOST_SAID = 20  # volumes that the command line tells of
 def _volume_line(entry: dict[str, Any]) -> str:
     "The answer for a volume in one line."
     sure, amounts = entry["probabilities"][entry["class"]], entry.get("lesion_ml", {})
-    said = f"volume {shown(entry['volume'])}: {entry['class']} {sure:.2f}, {entry['read']} of {entry['slices']} slices"
+    slices = f"{entry['read']} of {counted(entry['slices'], 'slice')}"
+    said = f"volume {shown(entry['volume'])}: {entry['class']} {sure:.2f}, {slices}"
     return said + "".join(f", {name} {amount:.3g} ml" for name, amount in amounts.items())
 
 

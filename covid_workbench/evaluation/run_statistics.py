@@ -49,6 +49,7 @@ from covid_workbench.evaluation.slice_figures import (
 )
 from ..files import open_to_read
 from ..runs.run import Run
+from ..words import counted
 
 # %% ../../nbs/351_evaluation.run_statistics.ipynb #9af40a6e
 @dataclass(frozen=True, eq=False)
@@ -133,7 +134,11 @@ def sample_words(run: ToldRun, here: set[str]) -> str:
     count, of = summary["slices"], summary["of"]
     drawn = f", drawn with seed {summary['seed']}" if count < of else ""
     shown_here = int(ids.isin(list(here)).sum())
-    rest = "" if shown_here == count else f"; {shown_here or 'none'} of them among the {len(here)} slices shown here"
+    rest = (
+        ""
+        if shown_here == count
+        else f"; {shown_here or 'none'} of them among the {counted(len(here), 'slice')} shown here"
+    )
     without = int((run.held.rows["regions"] == 0).sum())
     empty = f"; {without} without regions" if without else ""
     return f"Explained: {count} of {of} slices of the {summary['split']} split{drawn}{empty}{rest}."
