@@ -9,6 +9,7 @@ __all__ = ['page', 'page_arguments']
 import argparse
 
 from .arguments import device_word, name_word, whole_number
+from .words import counted
 
 # %% ../nbs/908_page_commands.ipynb #6825b4cd
 def page(args: argparse.Namespace) -> None:
@@ -25,7 +26,7 @@ def page(args: argparse.Namespace) -> None:
         print(f"Note: {gone}")
     for one in chosen:
         print(f"{one.group}: {one.id}. {one.words}")
-    print(f"Page: {path.resolve()}, {len(chosen)} slices, {path.stat().st_size / 1e6:.1f} MB")
+    print(f"Page: {path.resolve()}, {counted(len(chosen), 'slice')}, {path.stat().st_size / 1e6:.1f} MB")
 
 
 def page_arguments(command: argparse.ArgumentParser) -> None:

@@ -85,7 +85,7 @@ def test_of_how_many_volumes_the_figures_are():
     held = {"volumes": 6, "patients": 5, "slices": 72, "slices_read": 60, "classification": {"n": 6}}
     assert volume_counts(held, "test") == "6 volumes of 5 patients in the test split; 60 of their 72 slices were read."
     some = volume_counts(held | {"classification": {"n": 4}, "patients_unknown": 1}, "validation")
-    assert "The figures are of 4 volumes" in some and "1 volumes do not say of whom" in some and "validation" in some
+    assert "The figures are of 4 volumes" in some and "1 volume does not say of whom" in some and "validation" in some
     assert "of 0 volumes" in volume_counts(held | {"classification": None}, "test")
 
 

@@ -20,6 +20,8 @@ from urllib.parse import quote
 import numpy as np
 from torch import nn
 
+from ..words import counted
+
 # %% ../../nbs/503_reports.answer_files.ipynb #1b496a88
 from ..data.colours import object_colours
 from ..data.dataset import SliceDataset
@@ -113,7 +115,7 @@ def overlay_words(entry: Mapping[str, Any]) -> str:
     "What stands below a slice: its id, its class with the probability, and what its lesions are."
     said = [f"{entry['class']} {entry['probabilities'][entry['class']]:.2f}"] if "class" in entry else []
     if "lesions" in entry:
-        said.append(f"{len(entry['lesions'])} lesion{'s' * (len(entry['lesions']) != 1)}")
+        said.append(f"{counted(len(entry['lesions']), 'lesion')}")
     return f"{entry['id']}: {', '.join([*said, *([entry['note']] if 'note' in entry else [])])}"
 
 # %% ../../nbs/503_reports.answer_files.ipynb #597340e7
@@ -300,8 +302,8 @@ def write_answer_page(
     body = notes_html(more["notes"]) + _rows_html(("volume", "class", "probability", "slices"), volumes)
     body += _rows_html(("could not be read", "why"), broken) + "".join(map(answer_html, entries))
     lead = (
-        f"{len(entries)} slices, answered by {escape(str(run.folder))}. On the overlays lesions are tinted and "
-        f"outlined, with class and score, and regions carry their ranks. {NOTE}"
+        f"{counted(len(entries), 'slice')}, answered by {escape(str(run.folder))}. On the overlays lesions are tinted "
+        f"and outlined, with class and score, and regions carry their ranks. {NOTE}"
     )
     write_atomic(path, ANSWER_PAGE.format(title="Answers", style=STYLE, lead=lead, body=body))
 
