@@ -216,7 +216,7 @@ def test_a_sample_says_of_what_it_is():
         == "Explained: 8 of 20 slices of the test split, drawn with seed 3; 2 of them among the 3 slices shown here."
     )
     elsewhere = RunStatistics([run_of(rows, split="validation", of=8)], here.iloc[2:]).told({})["runs"][0]["sample"]
-    assert elsewhere == "Explained: 8 of 8 slices of the validation split; none of them among the 1 slices shown here."
+    assert elsewhere == "Explained: 8 of 8 slices of the validation split; none of them among the 1 slice shown here."
 
 
 def test_runs_without_explanations_part_by_their_answers():

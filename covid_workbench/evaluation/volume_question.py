@@ -138,7 +138,9 @@ def question_of(
     trained = set().union(*(seen_by(run, ["train"]) for run in runs))
     tuning = volumes_for_all(data, "validation", classes, trained)[0] if own else []
     most = min(run.experiment.volume.volume_slices for run in whole) if slices == "read" else None
-    notes = [f"{counted(left_out, 'volume')} left out: the patients trained one of the runs."] * bool(left_out)
+    notes = [
+        f"{counted(left_out, 'volume is', 'volumes are')} left out, of patients who trained one of the runs."
+    ] * bool(left_out)
     for run in runs:
         others = [name for name in run.experiment.one_shot.classes if name not in classes]
         if others:
