@@ -24,6 +24,7 @@ from covid_workbench.evaluation.volume_question import question_of, seen_by
 from covid_workbench.evaluation.volume_rules import RULES, VolumeRule, rule_named, rules_tried, telling
 from covid_workbench.training.train import train
 from covid_workbench.volumes.volume_rows import VolumeRows, volumes_of
+from covid_workbench.words import counted
 
 TWO = ("Normal", "COVID-19")
 PHANTOM = dict(phantom_patients=18, phantom_slices=4, phantom_form="pictures")
@@ -319,7 +320,7 @@ def test_patients_that_trained_a_run_are_left_out(runs, monkeypatch):
     monkeypatch.setattr(volume_question, "seen_by", lambda own, *splits: seen_by(own, *splits) | {other})
     question, notes = question_of([run])
     assert [own.name for own in question.volumes] == [own.name for own in test if own.patient != other]
-    assert f"{len(test) - len(question.volumes)} volumes are left out" in notes[0]
+    assert f"{counted(len(test) - len(question.volumes), 'volume is', 'volumes are')} left out" in notes[0]
 
 
 def test_the_same_slices_where_that_is_asked_for(runs, chest):
