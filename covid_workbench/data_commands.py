@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from .arguments import name_word, number
 from .errors import InputError, shown
+from .words import counted
 
 if TYPE_CHECKING:
     from covid_workbench.data.audit import Audit
@@ -156,7 +157,7 @@ def export(args: argparse.Namespace) -> None:
         from covid_workbench.data.to_lists import to_lists
 
         to_lists(table, args.out, kind="papers" if args.to == "lists" else args.to)
-    print(f"{len(table):,} slices as {args.to}: {args.out}")
+    print(f"{counted(len(table), 'slice')} as {args.to}: {args.out}")
 
 
 def export_arguments(command: argparse.ArgumentParser) -> None:

@@ -35,6 +35,7 @@ from .headless import execute_notebook, study_notebook
 from .models.cards import display_name
 from .reports.run_facts import record_words
 from .schemas import FORMAT, read_checked
+from .words import counted
 
 # %% ../nbs/900_demo.ipynb #9e66a2de
 from covid_workbench.reports.run_report import (
@@ -187,9 +188,11 @@ def _lead(runs: dict[str, Run], test: dict) -> str:
     for run in runs.values():
         seconds += run.training_seconds - (run.detector.training_seconds if run.detector else 0)
     return (
-        f"{data.phantom_patients} synthetic patients, {data.phantom_slices} slices each, {data.phantom_size} px. "
+        f"{counted(data.phantom_patients, 'synthetic patient')}, {counted(data.phantom_slices, 'slice')} each, "
+        f"{data.phantom_size} px. "
         "Research software, not a medical device. "
-        f"Scores are of {test['patients']} patients never seen in training ({test['slices']} slices; "
+        f"Scores are of {counted(test['patients'], 'patient')} never seen in training "
+        f"({counted(test['slices'], 'slice')}; "
         f"{test['classification']['n']} with an image label). Training took {seconds / 60:.1f} minutes in all."
     )
 

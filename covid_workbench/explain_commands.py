@@ -11,6 +11,7 @@ import json
 from functools import partial
 
 from .arguments import device_word, name_word, whole_number
+from .words import counted
 
 # %% ../nbs/907_explain_commands.ipynb #39ecfd50
 def explain(args: argparse.Namespace) -> None:
@@ -33,8 +34,8 @@ def explain(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps(summary | {"between": between}, indent=1, allow_nan=False))
         return
-    print(f"{summary['explained']} of {summary['of']} slices of the {summary['split']} split, ", end="")
-    print(f"{summary['patients']} patients; {summary['without_regions']} without regions")
+    print(f"{summary['explained']} of {counted(summary['of'], 'slice')} of the {summary['split']} split, ", end="")
+    print(f"{counted(summary['patients'], 'patient')}; {summary['without_regions']} without regions")
     for sentence in [*summary["answers"], *(said for own in between.values() for said in own["answers"])]:
         print(f"- {sentence}")
     print(f"Page: {page.resolve()}")

@@ -587,7 +587,7 @@ def test_predict_keeps_what_it_has(command, finished, phantom, tmp_path):
         (np.array([[1, "a"]], dtype=object), ("object",)),
         (np.array([[1 + 2j]]), ("complex128",)),
         (np.array([["grey"]]), ("<U4",)),
-        (np.array([[np.nan, 1]]), ("1 values are NaN",)),
+        (np.array([[np.nan, 1]]), ("1 value NaN",)),
         (np.array([[np.inf, 1]]), ("infinite",)),
         (np.array([[-1000, 400]]), ("Hounsfield",)),
         (np.array([[0.1, 0.9]]), ("multiply them by 255",)),

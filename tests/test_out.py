@@ -381,7 +381,7 @@ def test_lists_hold_every_slice_of_a_split(phantom, tmp_path):
 def test_lists_need_splits_and_names_of_their_own(phantom, tmp_path):
     table = split_by_patient(SliceTable.from_csv(phantom / "slices.csv"), validation=0.2, test=0.3, seed=0)
     for change, says in (
-        (dict(split=""), "have no split"),
+        (dict(split=""), "without split"),
         (dict(image=table.frame["image"].iloc[0]), "are both"),
         (dict(label=""), "has no label"),
     ):

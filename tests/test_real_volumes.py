@@ -89,7 +89,7 @@ def test_the_dense_base_of_a_real_lung_is_found(shared):
 
 def test_volumes_that_are_none_of_the_classes_of_a_run_are_counted():
     (sentence,) = label_notes(["CP", "Normal", "", "CP"], ("Normal", "COVID-19"))
-    assert "3 of 4 volumes are none of the classes of the run (Normal, COVID-19)" in sentence
+    assert "3 of 4 volumes with none of the classes of the run (Normal, COVID-19)" in sentence
     assert sentence.endswith(": 2 CP, 1 without a label.")
 
 
@@ -121,7 +121,7 @@ def test_real_scans_are_trained_on_scored_and_answered(shared, tmp_path):
     table = SliceTable(pd.concat(parts, ignore_index=True), [sample.root], "real", sample.description)
     choices = dict(classes="Normal,COVID-19", image_size=64, volume_slices=4, epochs=1)
     run = train(tiny(model="resnext-plus", **choices), tmp_path / "run", table=table, progress=False)
-    assert any("Labels: 3 of 9 volumes are none of the classes" in note and "3 CP" in note for note in run.notes)
+    assert any("Labels: 3 of 9 volumes with none of the classes" in note and "3 CP" in note for note in run.notes)
     scores = evaluate(run, progress=False)["test"]
     assert scores["volumes"] == 3 and scores["classification"]["n"] == 2
     folder = shared / "data" / "medseg2-volumes" / "OpenSourceDCMs" / "DCM5"

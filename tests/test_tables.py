@@ -86,7 +86,7 @@ def test_folders_are_joined_by_what_is_taken_from_each(tmp_path):
     assert len(first) == 12 and (first["mask"] != "").all() and (first["label"] == "").all()
     assert len(second) == 6 and (second["mask"] == "").all() and (second["label"] == "CP").all()
     assert set(first["source"]) == {"one"} and set(second["source"]) == {"clinic"}
-    assert sum("6 of 12 slices left out, which have no label" in note for note in table.notes) == 1
+    assert sum("6 of 12 slices left out, without a label" in note for note in table.notes) == 1
     slices = [table.read(row) for row in range(len(table))]
     assert (
         slices[0].mask.max() == 2 and slices[0].label is None and slices[-1].mask is None and slices[-1].label == "CP"
@@ -104,7 +104,7 @@ def test_ids_and_unknown_patients_of_two_folders_are_told_apart(tmp_path):
     assert set(table.frame["source"]) == {"set 1", "set 2"} and table.patients.nunique() == 13  # no source: own people
     both = [a_set(tmp_path / name, 3, source="clinic") for name in ("a", "b")]
     same = open_sources(list(map(str, both)))
-    assert same.patients.nunique() == 3 and any("3 patients have one source and name" in note for note in same.notes)
+    assert same.patients.nunique() == 3 and any("3 patients with one source and name" in note for note in same.notes)
     unknown = [a_set(tmp_path / name, 3, source="clinic", patient_unknown=True) for name in ("c", "d")]
     apart = open_sources(list(map(str, unknown)))
     assert apart.patients.nunique() == 6 and not any("one source and name" in note for note in apart.notes)

@@ -24,6 +24,7 @@ from covid_workbench.evaluation.volume_question import question_of, seen_by
 from covid_workbench.evaluation.volume_rules import RULES, VolumeRule, rule_named, rules_tried, telling
 from covid_workbench.training.train import train
 from covid_workbench.volumes.volume_rows import VolumeRows, volumes_of
+from covid_workbench.words import counted
 
 TWO = ("Normal", "COVID-19")
 PHANTOM = dict(phantom_patients=18, phantom_slices=4, phantom_form="pictures")
@@ -226,7 +227,7 @@ def test_volumes_that_are_too_short_or_show_air_alone(runs, name, chest):
     assert "1 slice" in words(run.predict(Volume(chest.hu[:1], spacing, name="one")))
     assert "4 slices" in words(run.predict(Volume(chest.hu[:4], spacing, name="four")))
     part = Volume(np.concatenate([noise(3), chest.hu]), spacing, name="part")
-    assert "3 of its 15 slices show no body" in words(run.predict(part))
+    assert "no body in 3 of its 15 slices" in words(run.predict(part))
     assert "slices" not in words(run.predict(chest))
     assert not is_flat(run.table.read(0).pixels)
 
@@ -319,7 +320,7 @@ def test_patients_that_trained_a_run_are_left_out(runs, monkeypatch):
     monkeypatch.setattr(volume_question, "seen_by", lambda own, *splits: seen_by(own, *splits) | {other})
     question, notes = question_of([run])
     assert [own.name for own in question.volumes] == [own.name for own in test if own.patient != other]
-    assert f"{len(test) - len(question.volumes)} volumes are left out" in notes[0]
+    assert f"{counted(len(test) - len(question.volumes), 'volume is', 'volumes are')} left out" in notes[0]
 
 
 def test_the_same_slices_where_that_is_asked_for(runs, chest):

@@ -196,7 +196,7 @@ def test_given_lungs_are_those_of_the_masks_and_their_lack_is_said(tmp_path):
     rows = pictures(tmp_path, hu, masks)
     rows[2]["mask"] = ""
     some = volumes(table_of(rows, tmp_path).where(pd.Series([True] * 4)), lung_mask="given").stack(0)
-    assert some.why == "1 of 4 slices have no lung mask" and np.isnan(some.lesion[2])
+    assert some.why == "no lung mask for 1 of 4 slices" and np.isnan(some.lesion[2])
     lesions = volumes(table_of(pictures(tmp_path, hu, np.where(masks > 1, masks, 0)), tmp_path), lung_mask="given")
     assert lesions.stack(0).why == "the masks that are given name no lung"
 

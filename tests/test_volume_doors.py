@@ -26,6 +26,7 @@ from covid_workbench.runs.run import Run
 from covid_workbench.training.train import train
 from covid_workbench.volumes.dataset import VolumeStack
 from covid_workbench.volumes.volume_rows import VolumeRows, volumes_of
+from covid_workbench.words import counted
 
 TWO = ("Normal", "COVID-19")
 
@@ -85,7 +86,7 @@ def test_of_how_many_volumes_the_figures_are():
     held = {"volumes": 6, "patients": 5, "slices": 72, "slices_read": 60, "classification": {"n": 6}}
     assert volume_counts(held, "test") == "6 volumes of 5 patients in the test split; 60 of their 72 slices were read."
     some = volume_counts(held | {"classification": {"n": 4}, "patients_unknown": 1}, "validation")
-    assert "The figures are of 4 volumes" in some and "1 volumes do not say of whom" in some and "validation" in some
+    assert "The figures are of 4 volumes" in some and "1 volume does not say of whom" in some and "validation" in some
     assert "of 0 volumes" in volume_counts(held | {"classification": None}, "test")
 
 
@@ -185,7 +186,10 @@ def test_volumes_of_a_question_and_the_words_on_it(table):
     shared = [own.name for own in asked if own.name.split("/")[0] in patients[-4:]]
     question, notes = question_of([first, second])
     assert [own.name for own in question.volumes] == shared and 0 < len(shared) < len(asked)
-    assert f"{len(asked) - len(shared)} volumes are left out" in notes[0] and "two also knows CP" in notes[1]
+    assert (
+        f"{counted(len(asked) - len(shared), 'volume is', 'volumes are')} left out" in notes[0]
+        and "two also knows CP" in notes[1]
+    )
     assert question.most is None and question.places(question.volumes[0]).tolist() == [0, 1, 2]
     everything, left = volumes_for_all(table, "", TWO, {asked[0].patient})
     assert left == 1 and asked[0].name not in [own.name for own in everything]

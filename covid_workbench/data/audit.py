@@ -16,12 +16,13 @@ from typing import Any
 import pandas as pd
 
 from . import audit_files, audit_masks, audit_shortcuts, audit_sources, audit_twins  # noqa: F401
-from .audit_sources import amount, count_slices, slices_and_patients
+from .audit_sources import count_slices, slices_and_patients
 from .description import DataDescription, ObjectClasses
 from .findings import LEVELS, RULES, Audited, Finding
 from .slices import SliceTable
 from .survey import survey
 from ..errors import shown
+from ..words import counted
 
 # %% ../../nbs/089_data.audit.ipynb #582f0aef
 AUDIT_FORMAT = 1  # of the JSON
@@ -55,7 +56,7 @@ class AuditSummary:
         "One line, such as '480 slices of 60 patients: 1 error, 2 warnings, 3 notes'."
         held = Counter(finding.level for finding in self.findings)
         return f"{slices_and_patients(self.table)}: " + (
-            ", ".join(amount(held[level], level) for level in LEVELS if held[level]) or "no findings"
+            ", ".join(counted(held[level], level) for level in LEVELS if held[level]) or "no findings"
         )
 
 # %% ../../nbs/089_data.audit.ipynb #d47b6494
@@ -177,7 +178,7 @@ def notes_of(findings: Sequence[Finding]) -> list[str]:
     "The gravest errors and warnings as sentences, and how many more there are."
     wrong = [finding for finding in findings if finding.level != "note" and finding.rule not in SAID]
     notes = [f"{AUDIT}{shown(finding.what, 300)}" for finding in wrong[:MOST_NOTES]]
-    more = f"{amount(len(wrong) - len(notes), 'more finding')}; " if len(wrong) > len(notes) else ""
+    more = f"{counted(len(wrong) - len(notes), 'more finding')}; " if len(wrong) > len(notes) else ""
     return notes + [f"{AUDIT}{more}evidence and mends: covid-workbench data check."] * bool(notes)
 
 

@@ -20,6 +20,7 @@ from .findings import Audited, Finding, places, rule
 from .slices import UNKNOWN
 from ..errors import InputError, shown
 from ..picture_files import FORMATS
+from ..words import counted
 
 # %% ../../nbs/082_data.audit_files.ipynb #af1ad6e6
 def found_in(
@@ -34,7 +35,7 @@ def found_in(
     if count:
         shown_columns = {column: pd.Series(values).to_numpy()[chosen].tolist() for column, values in columns.items()}
         evidence = places(audited.table.frame[chosen], **shown_columns)
-        text = what.format(count=f"{count} slice{'s' * (count != 1)}", of=f"{len(chosen)}")
+        text = what.format(count=counted(count, "slice"), of=f"{len(chosen)}")
         yield Finding(level, name, text, mend, evidence, count)
 
 

@@ -18,6 +18,7 @@ from .findings import Audited, Finding, rule
 from .lung_field import plain_way
 from .slices import SPLITS
 from .source import PICTURES
+from ..words import counted
 
 # %% ../../nbs/083_data.audit_masks.ipynb #a6a522c9
 MASKED = 0.8  # share of the slices of a source from which on a mask is expected on each
@@ -47,7 +48,7 @@ def orphan_masks(audited: Audited) -> Iterator[Finding]:
             lone += [name for name in _pictures_in(root, folder) if os.path.normpath(name) not in used]
     if lone:
         evidence = tuple({"file": name} for name in lone[:12])
-        what = f"{len(lone)} file{'s' * (len(lone) != 1)} in the folders of masks belong to no slice of the table."
+        what = f"{counted(len(lone), 'file')} in the folders of masks, without a slice in the table."
         mend = "Their pictures are missing, or named otherwise."
         yield Finding("warning", "mask-orphan", what, mend, evidence, len(lone))
 
@@ -127,7 +128,7 @@ def small_lesions(audited: Audited) -> Iterator[Finding]:
         lost, all_areas, rows[row] = lost + small, all_areas + len(own), small > 0
     if lost:
         share = lost / all_areas
-        what = f"{lost} of {all_areas} lesions ({share:.0%}) are no larger than {audited.min_area:g} pixels"
+        what = f"{lost} of {counted(all_areas, 'lesion')} ({share:.0%}) are no larger than {audited.min_area:g} pixels"
         what += f" of {audited.image_size}x{audited.image_size}" if audited.image_size else ""
         mend = "A detector is not shown them; lower min_lesion_area if they matter."
         level = "warning" if share > MANY_LOST else "note"

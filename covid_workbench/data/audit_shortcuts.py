@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from .audit_sources import amount
 from .findings import Audited, Finding, places, rule
 from .separation import Separation, separation
 from .slices import SliceTable
+from ..words import counted
 
 # %% ../../nbs/087_data.audit_shortcuts.ipynb #a8bf137f
 def positions(table: SliceTable) -> pd.DataFrame:
@@ -131,7 +131,7 @@ def _level(found: Separation) -> str:
 
 def _words(found: Separation, unknown: bool) -> str:
     "The figures of a separation, as in 'AUC 0.93 (95 % 0.90-0.96 over 60 patients)'."
-    over = f"95 % {found.low:.2f}–{found.high:.2f} over {amount(found.patients, 'patient')}"
+    over = f"95 % {found.low:.2f}–{found.high:.2f} over {counted(found.patients, 'patient')}"
     over = "patients unknown, so one may be in two folds and no interval is given" if unknown else over
     sample = (
         f"; {found.sampled:,} of {found.slices:,} slices, drawn by the seed" if found.sampled < found.slices else ""

@@ -18,6 +18,7 @@ from .picture_hash import hash_numbers, near_pairs
 from .splits import look_alikes, patients_across, source_words
 from ..errors import shown
 from ..picture_files import read_picture
+from ..words import counted
 
 # %% ../../nbs/084_data.audit_twins.ipynb #2f66ca9a
 def _pair(frame: pd.DataFrame, first: int, second: int, value="") -> dict:
@@ -59,8 +60,8 @@ def patients_alike(audited: Audited) -> Iterator[Finding]:
     if groups:
         rows = [[int(names.index[names == name][0]) for name in group[:2]] for group in groups[:SHOWN_EVIDENCE]]
         evidence = tuple(_pair(frame, *pair) for pair in rows)
-        many = f"{len(groups)} group{'s' * (len(groups) > 1)} of patients"
-        what = f"{many} have names that differ by case or blanks alone (first: {' and '.join(groups[0])})."
+        many = counted(len(groups), "group of patients has", "groups of patients have")
+        what = f"{many} names that differ by case or blanks alone (first: {' and '.join(groups[0])})."
         mend = "Give them one name, or one person in patients.csv: one of them may be in training and test."
         yield Finding("warning", "patients-alike", shown(what, 400), mend, evidence, len(groups))
 
@@ -95,7 +96,7 @@ def unknown_patients(audited: Audited) -> Iterator[Finding]:
     frame = audited.table.frame
     for source, unknown in frame["patient_unknown"].groupby(frame["source"]):
         if unknown.any():
-            what = f"The patients of {int(unknown.sum())} slices of {source_words(source)} are unknown."
+            what = f"The patients of {counted(int(unknown.sum()), 'slice')} of {source_words(source)} are unknown."
             mend = "The same patient may be in training and test; take such scores as too good."
             yield Finding("warning", "unknown-patients", what, mend, ({"value": source},), int(unknown.sum()))
 
@@ -129,7 +130,7 @@ def _twins(
             rows = np.flatnonzero(chosen)[:SHOWN_EVIDENCE]
             said = ["" if values is None else f"{values[row]}; " for row in rows]
             evidence = tuple(_pair(frame, first[row], second[row], text) for row, text in zip(rows, said))
-            text = f"{count} pair{'s' * (count != 1)} of {what} stand {words}."
+            text = f"{counted(count, 'pair')} of {what} {'stands' if count == 1 else 'stand'} {words}."
             yield Finding(level, name, text, mend, evidence, count)
 
 

@@ -22,6 +22,7 @@ from .patient_axes import Turn, turn_between, turn_upright
 from .volumes import Volume
 from ..errors import InputError, WorkbenchError, shown
 from ..files import read_file
+from ..words import counted
 
 # %% ../../nbs/093_data.dicom_headers.ipynb #17c08fe5
 def dicom_library() -> Any:
@@ -186,5 +187,5 @@ def _completed(datasets: list[Any]) -> str:
                 setattr(dataset, name, stand_in(held, own))
     if not missing:
         return ""
-    many = ", ".join(f"{name} ({count} of {len(datasets)} files)" for name, count in missing.items())
+    many = ", ".join(f"{name} ({count} of {counted(len(datasets), 'file')})" for name, count in missing.items())
     return f"Missing or no UID: {many}; stand-ins are computed from what the files hold."

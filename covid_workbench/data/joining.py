@@ -19,6 +19,7 @@ from .description import LONGEST_NAME, DataDescription
 from .planes import file_of
 from .slices import COLUMNS, SliceTable
 from ..errors import InputError, nearest, shown
+from ..words import counted
 
 # %% ../../nbs/063_data.joining.ipynb #8ddeb51a
 PHANTOM = "phantom"  # the word for synthetic slices in place of a folder
@@ -105,7 +106,7 @@ def taken(table: SliceTable, part: Part) -> SliceTable:
     if not kept.any():
         raise InputError(f"data {part.words}: none of its {len(frame):,} slices has {what}")
     empty = {column: COLUMNS[column] for column in WITHOUT[part.role]}
-    notes = [f"{part.words}: {(~kept).sum():,} of {len(frame):,} slices left out, which have no {what[2:]}."]
+    notes = [f"{part.words}: {(~kept).sum():,} of {counted(len(frame), 'slice')} left out, without {what}."]
     return table.with_rows(frame[kept].assign(**empty).reset_index(drop=True), *(notes if not kept.all() else ()))
 
 # %% ../../nbs/063_data.joining.ipynb #eb0536a4
@@ -182,9 +183,9 @@ def _notes_on(frame: pd.DataFrame, roots: Sequence[Path], changed: str, shared: 
             f"Slices of {folders} have the same ids: the name of where they are from stands before ({shown(changed)})."
         )
     if shared:
-        notes.append(f"{shared:,} patients have one source and name in {folders}: they are taken for the same people.")
+        notes.append(f"{counted(shared, 'patient')} with one source and name in {folders}: taken for the same people.")
     if twice := _repeated(frame, roots):
-        notes.append(f"{twice:,} pictures of {folders} stand in two rows of the joined table.")
+        notes.append(f"{counted(twice, 'picture')} of {folders} in two rows of the joined table.")
     return notes
 
 # %% ../../nbs/063_data.joining.ipynb #5ad310d4

@@ -45,6 +45,7 @@ from ..metaimage_files import write_metaimage
 from ..progress import progress_bar
 from ..schemas import read_checked
 from ..shapes import Plane
+from ..words import counted
 
 # %% ../../nbs/057_data.phantom.ipynb #dec2950c
 FORMS = ("pictures", "volumes")
@@ -394,8 +395,8 @@ def check_phantom(out: str | Path, hashes: Path | None = None) -> None:
     changed = [name for (name, digest), now in zip(files.items(), found) if now != digest]
     if changed:
         raise InputError(
-            f"phantom folder {out}: {len(changed)} of its {len(files)} files changed or are gone since it was written "
-            f"(first: {shown(changed[0])}); delete the folder, and it will be drawn again"
+            f"phantom folder {out}: {len(changed)} of its {counted(len(files), 'file')} changed or gone since it was "
+            f"written (first: {shown(changed[0])}); delete the folder, and it will be drawn again"
         )
 
 # %% ../../nbs/057_data.phantom.ipynb #61517e26

@@ -21,6 +21,7 @@ from .to_dicom_sr import to_dicom_sr
 from .to_nifti import to_nifti
 from .volumes import Volume
 from ..errors import InputError
+from ..words import counted
 
 # %% ../../nbs/098_data.scan_files.ipynb #4dfb3cc4
 @dataclass(frozen=True, eq=False)
@@ -89,7 +90,7 @@ def write_scan(
 # %% ../../nbs/098_data.scan_files.ipynb #40120a07
 def _beyond(name: str, small: list) -> str:
     rest = sum(lesion.volume for lesion in small)
-    return f"{name}: {len(small):,} smaller lesions, of {rest:.3g} ml in all, are in the masks alone."
+    return f"{name}: in the masks alone {counted(len(small), 'smaller lesion')}, {rest:.3g} ml in all."
 
 
 def _write_dicom(scan, lesions, folder: Path, name: str, files: dict[str, str], colours, model: str) -> list[str]:

@@ -21,6 +21,7 @@ from .nifti import is_nifti, open_nifti
 from .volumes import MAX_VOXELS, Volume, affine_in_frame
 from ..errors import InputError, WorkbenchError, shown
 from ..progress import progress_bar
+from ..words import counted
 
 # %% ../../nbs/058_data.series.ipynb #7005a87a
 NOBODY = ("", "unknown", "anonymous", "anonymized", "anonymised", "anon", "none", "null", "n/a", "na", "0", "no id")
@@ -229,16 +230,16 @@ def find_series(
     """
     planes, unfit = _read_headers(_files_in(source), progress)
     notes = [
-        f"{len(paths)} file{'s' * (len(paths) > 1)} left out: {shown(paths[0].name)} {reason}."
-        for reason, paths in unfit.items()
+        f"{counted(len(paths), 'file')} left out: {shown(paths[0].name)} {reason}." for reason, paths in unfit.items()
     ]
     kept = []
     for plane in planes:
         kind = "scout" if "LOCALIZER" in plane.kind else "" if plane.is_axial else "plane that is not axial"
         kept.append(kind)
+    several = {"scout": "scouts", "plane that is not axial": "planes that are not axial"}
     for kind, count in Counter(filter(None, kept)).items():
         first = next(plane for plane, own in zip(planes, kept) if own == kind)
-        notes.append(f"{count} {kind}{'s' * (count > 1)} left out (first: {shown(first.path.name)}).")
+        notes.append(f"{counted(count, kind, several[kind])} left out (first: {shown(first.path.name)}).")
     groups = defaultdict(list)
     for plane, kind in zip(planes, kept):
         if not kind:

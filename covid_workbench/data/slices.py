@@ -34,6 +34,7 @@ from ..errors import InputError, nearest, shown
 from ..files import read_file, write_atomic
 from ..hashes import content_hashes
 from ..rows import read_rows
+from ..words import counted
 
 # %% ../../nbs/050_data.slices.ipynb #96822929
 @dataclass(frozen=True, eq=False)
@@ -409,7 +410,9 @@ class TablePatients:
     def people(self) -> str:
         "How many patients there are, and how many slices are of unknown ones, in words."
         known, unknown = self.patients[~self.unknown].nunique(), int(self.unknown.sum())
-        words = [f"{known} patients"] * bool(known or not unknown) + [f"{unknown} of unknown patients"] * bool(unknown)
+        words = [counted(known, "patient")] * bool(known or not unknown) + [f"{unknown} of unknown patients"] * bool(
+            unknown
+        )
         return " and ".join(words)
 
 # %% ../../nbs/050_data.slices.ipynb #4d2661ef
@@ -433,7 +436,7 @@ class TableSummary(TablePatients):
             for column in ("label", "split")
         }
         return (
-            f"SliceTable {self.name}: {len(self)} slices of {self.people}; {counts['label']}; "
+            f"SliceTable {self.name}: {counted(len(self), 'slice')} of {self.people}; {counts['label']}; "
             f"{(self.frame['mask'] != '').sum()} with a lesion mask; {counts['split']}"
         )
 
@@ -554,9 +557,8 @@ class TableParts(TableRows):
         if not left_out:
             return self
         part, (first, reason) = self.where(~self.frame["id"].isin(list(left_out))), next(iter(left_out.items()))
-        note = (
-            f"{len(left_out)} of {len(self)} slices left out: unreadable (first: {shown(first)}, {shown(reason, 300)})."
-        )
+        many, why = counted(len(self), "slice"), shown(reason, 300)
+        note = f"{len(left_out)} of {many} left out: unreadable (first: {shown(first)}, {why})."
         part.notes, part.left_out = (*self.notes, note), self.left_out | left_out
         return part
 
@@ -564,7 +566,7 @@ class TableParts(TableRows):
         "The rows of one split. Raises `InputError` if there are none."
         part = self.where(self.frame["split"] == name)
         if not len(part):
-            held = f"{len(self)} slices of {self.people} in all"
+            held = f"{counted(len(self), 'slice')} of {self.people} in all"
             raise InputError(
                 f"{self.name}: the {name} split is empty ({held}); add patients or change the split fractions"
             )

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PICTURES', 'SPLIT_FOLDERS', 'NORMAL_WORDS', 'Source', 'names_in', 'folders_in', 'pictures_in', 'number_in', 'stem_of',
-           'counted', 'missing_note', 'Present', 'described_classes']
+           'missing_note', 'Present', 'described_classes']
 
 # %% ../../nbs/070_data.source.ipynb #7faec58c
 import os
@@ -112,11 +112,6 @@ def stem_of(name: str) -> str:
     return name.rpartition("/")[2].rpartition(".")[0]
 
 # %% ../../nbs/070_data.source.ipynb #93a10f28
-def counted(number: int, thing: str, things: str = "") -> str:
-    "'1 slice', '3 slices'."
-    return f"{number:,} {thing if number == 1 else things or thing + 's'}"
-
-
 def missing_note(missing: Sequence[str], listed: int, what: str = "listed pictures") -> list[str]:
     "The sentence about files that are named and not there; nothing where there is none."
     if not missing:

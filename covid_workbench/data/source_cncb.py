@@ -16,7 +16,6 @@ from .archives import members_of
 from covid_workbench.data.source import (
     PICTURES,
     Source,
-    counted,
     folders_in,
     missing_note,
     names_in,
@@ -25,6 +24,7 @@ from covid_workbench.data.source import (
 )
 from ..errors import InputError, nearest, shown
 from ..rows import read_rows, read_text
+from ..words import counted
 
 # %% ../../nbs/071_data.source_cncb.ipynb #c44f3a15
 CLASS_FOLDERS = {"Normal": "Normal", "CP": "CP", "NCP": "COVID-19"}  # folder -> label

@@ -20,7 +20,6 @@ from .description import STANDARD, DataDescription
 from covid_workbench.data.source import (
     SPLIT_FOLDERS,
     Source,
-    counted,
     described_classes,
     folders_in,
     names_in,
@@ -30,6 +29,7 @@ from covid_workbench.data.source import (
 from ..errors import InputError, nearest, shown
 from ..files import read_file
 from ..rows import read_rows
+from ..words import counted
 
 # %% ../../nbs/076_data.source_folders.ipynb #2caab71c
 NO_CLASSES = {"image", "images", "mask", "masks", "img", "imgs", "gt", "label", "labels"}

@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .description import STANDARD, DataDescription
-from .source import Source, counted, names_in, number_in, stem_of
+from .source import Source, names_in, number_in, stem_of
 from .source_cncb import Cncb, flat_row, lesion_row, slice_key
 from .source_covidx import covidx_lists, read_list
 from ..errors import InputError, shown
 from ..rows import read_text
+from ..words import counted
 
 # %% ../../nbs/075_data.source_papers.ipynb #aff75a62
 ICTCF_LABELS = {"nCT": "Normal", "pCT": "COVID-19", "NiCT": ""}

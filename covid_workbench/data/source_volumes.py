@@ -33,6 +33,7 @@ from .volumes import StoredVolume, affine_in_frame
 from ..errors import InputError, WorkbenchError, nearest, shown
 from ..progress import progress_bar
 from ..rows import read_rows
+from ..words import counted
 
 # %% ../../nbs/074_data.source_volumes.ipynb #59909783
 ALSO = {"ncp": "COVID-19", "covid": "COVID-19", "covid19": "COVID-19", "cap": "CP", "healthy": "Normal"}
@@ -182,7 +183,7 @@ def _scans(root: Path, paths: list[Path], say: list[str]) -> tuple[list[Scan], M
     others = [held for held in named if not held.kind]
     extra = [held for held in others if held.channel]
     if extra:
-        say.append(f"{len(extra)} files of further channels left out (first: {shown(extra[0].path.name)}).")
+        say.append(f"{counted(len(extra), 'file')} of further channels left out (first: {shown(extra[0].path.name)}).")
     bar = progress_bar(others, desc="reading headers", disable=len(others) < 500, unit="file")
     for held in bar:
         try:

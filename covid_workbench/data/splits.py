@@ -16,6 +16,7 @@ import pandas as pd
 
 from .slices import SPLITS, SliceTable
 from ..errors import InputError, shown
+from ..words import counted
 
 # %% ../../nbs/051_data.splits.ipynb #f8eaadae
 def patients_across(table: SliceTable) -> dict[str, list[str]]:
@@ -111,7 +112,11 @@ def _refuse_crossing(table: SliceTable) -> None:
         return
     name, splits = next(iter(crossing.items()))
     ids = [table.frame["id"][(table.patients == name) & (table.frame["split"] == split)].iloc[0] for split in splits]
-    more = f", and {len(crossing) - 1} more patients are in two" if len(crossing) > 1 else ""
+    more = (
+        ", and " + counted(len(crossing) - 1, "more patient is in two", "more patients are in two")
+        if len(crossing) > 1
+        else ""
+    )
     raise InputError(
         f"{table.name}: patient {name} is in the {splits[0]} split (slice {ids[0]}) and in the {splits[1]} split "
         f"(slice {ids[1]}){more}; give all slices of a patient one split, or go on with --allow-crossing "
@@ -124,7 +129,7 @@ def _refuse_short(short: list, supplied: set[tuple[str, str]], name: str, labell
     for source, label, count, asked in short:
         if not any((label, split) not in supplied for split in asked) or (labelled and not label):
             continue
-        who = f"{name}: {count} patient{'s' * (count != 1)} of class '{label or 'no label'}'"
+        who = f"{name}: {counted(count, 'patient')} of class '{label or 'no label'}'"
         if count > len(asked):
             wanted = " and ".join(f"{number} for {split}" for split, number in asked.items())
             raise InputError(
@@ -161,7 +166,7 @@ def unmapped_sources(frame: pd.DataFrame) -> list[tuple[str, str]]:
 def some_names(patients: Iterable[str]) -> str:
     "How many patients there are, and the first three by name."
     names = list(patients)
-    return f"{len(names)} patient{'s' * (len(names) != 1)} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+    return f"{counted(len(names), 'patient')} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
 
 # %% ../../nbs/051_data.splits.ipynb #5ec7ed30
 def _plain_name(name: str) -> str:
@@ -196,7 +201,7 @@ def crossing_notes(table: SliceTable) -> list[str]:
     alike = look_alikes(table)
     if alike:
         names = " and ".join(f"'{shown(name)}'" for name in alike[0])
-        more = f" (and {len(alike) - 1} more such groups)" if len(alike) > 1 else ""
+        more = f" (and {counted(len(alike) - 1, 'more such group')})" if len(alike) > 1 else ""
         notes.append(
             f"Patients {names}{more} differ by case or blanks alone: they are probably the same person, but count as "
             "several, who may be in training and test. Give them one name, or one person in patients.csv."

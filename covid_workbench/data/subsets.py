@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from .slices import SliceTable
+from ..words import counted
 
 # %% ../../nbs/062_data.subsets.ipynb #47962d77
 def _drawn(names: pd.Series, seed: int) -> pd.Series:
@@ -56,7 +57,8 @@ def subset(table: SliceTable, split: str, count: int, classes: Sequence[str] = (
     held = frame["label"][chosen].value_counts()
     words = ", ".join(f"{name} {held.get(name, 0):,}" for name in classes)
     people = table.where(chosen).people if chosen.any() else "nobody"
-    note = f"{split}_slices={count}: {chosen.sum():,} of {labelled.sum():,} labelled slices, of {people} ({words})."
+    there = counted(int(labelled.sum()), "labelled slice")
+    note = f"{split}_slices={count}: {chosen.sum():,} of {there}, of {people} ({words})."
     if count > len(order):
         note = f"{note[:-1]}; there are no more."
     part.notes = tuple(dict.fromkeys((*table.notes, note)))

@@ -16,6 +16,7 @@ from skimage.measure import label as connected_components
 
 from .description import BACKGROUND, LUNG, ObjectClasses
 from ..run_lengths import MaskRuns, runs_of_pieces
+from ..words import counted
 
 # %% ../../nbs/052_data.targets.ipynb #1e4250cc
 @dataclass(frozen=True, eq=False)
@@ -45,7 +46,7 @@ class LesionTargets:
             f"label {label}: box {box.astype(int).tolist()}, {mask.sum()} px"
             for box, label, mask in zip(self.boxes, self.labels, self.masks)
         ]
-        return f"{len(self)} objects" + "".join("\n  " + row for row in rows)
+        return counted(len(self), "object") + "".join("\n  " + row for row in rows)
 
 # %% ../../nbs/052_data.targets.ipynb #3c15ef06
 def lesion_targets(

@@ -16,6 +16,7 @@ from .source import PICTURES
 from ..errors import InputError, nearest, shown, storage
 from ..files import read_file, write_atomic
 from ..picture_files import picture_facts
+from ..words import counted
 
 # %% ../../nbs/097_data.to_lists.ipynb #57a13841
 PICTURE_FOLDERS = ("image", "images", "img", "imgs")
@@ -48,7 +49,7 @@ def to_lists(table: SliceTable, folder: str | Path, kind: str = "papers") -> lis
     unassigned = int((table.frame["split"] == "").sum())
     if unassigned:
         raise InputError(
-            f"{shown(table.name, 300)}: {unassigned} of {len(table)} slices have no split; assign one first"
+            f"{shown(table.name, 300)}: {unassigned} of {counted(len(table), 'slice')} without split; assign one first"
         )
     names = [listed_name(image, kind) for image in table.frame["image"]]
     _refuse_names(names, table, kind)

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from .slices import SliceTable
+from ..words import counted
 
 # %% ../../nbs/061_data.unknown.ipynb #7d5309fd
 SIDE, LOW = 64, 16
@@ -126,7 +127,7 @@ def keep_together(table: SliceTable, hashes_of: Callable[[SliceTable], Sequence[
     patients = table.frame["patient"].copy()
     patients.iloc[rows] = part.frame["patient"].groupby(numbers).transform("first").to_numpy()
     note = (
-        f"{len(rows):,} slices of unknown patients were split in {len(set(numbers)):,} groups, which keep slices "
-        "together that look like one scan by file numbers and pictures, or are nearly equal."
+        f"Unknown patients: {counted(len(rows), 'slice')} split in {counted(len(set(numbers)), 'group')}, which keep "
+        "slices together that look like one scan by file numbers and pictures, or are nearly equal."
     )
     return table.with_rows(table.frame.assign(patient=patients), note)

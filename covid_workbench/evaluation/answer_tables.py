@@ -17,6 +17,7 @@ from ..errors import InputError
 from .coalitions import MOST_PLAYERS, answers_to, players_of, subset_slots, subsets
 from .whatif import OFF_MODES, Question, ReadSlice, answer
 from ..models.aggregators import Evidence
+from ..words import counted
 
 # %% ../../nbs/340_evaluation.answer_tables.ipynb #17121978
 MOST_BYTES = 2**18  # of the weights in a table
@@ -40,7 +41,8 @@ class AnswerTable:
 
     def __repr__(self):
         return (
-            f"AnswerTable of {len(self.players)} regions, {self.off_mode}: {len(self.logits)} answers, {self.bytes} B"
+            f"AnswerTable of {counted(len(self.players), 'region')}, {self.off_mode}: "
+            f"{counted(len(self.logits), 'answer')}, {self.bytes} B"
         )
 
     @property

@@ -31,6 +31,7 @@ from ..picture_files import MAX_PIXELS_VARIABLE, max_pixels
 from ..progress import progress_bar
 from ..runs.datasets import ExperimentData
 from ..runs.run import Run
+from ..words import counted
 
 # %% ../../nbs/310_evaluation.answers.ipynb #2d5d6ba8
 PICTURES = "pictures"  # the source of single pictures and arrays, each a patient of its own
@@ -70,7 +71,9 @@ def slice_of_array(pixels: np.ndarray, name: str) -> Slice:
             f"make it smaller, or raise the limit (environment variable {MAX_PIXELS_VARIABLE})"
         )
     if not np.isfinite(pixels).all():
-        raise InputError(f"{name}: {int((~np.isfinite(pixels)).sum())} values are NaN or infinite, no grey values")
+        raise InputError(
+            f"{name}: {counted(int((~np.isfinite(pixels)).sum()), 'value')} NaN or infinite, no grey values"
+        )
     low, high = pixels.min(), pixels.max()
     if low < 0 or high > 255:
         raise InputError(

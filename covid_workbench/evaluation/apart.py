@@ -24,6 +24,7 @@ from covid_workbench.evaluation.slice_figures import (
     groups_of,
     with_sign,
 )
+from ..words import counted
 
 # %% ../../nbs/343_evaluation.apart.ipynb #117de6b7
 LABELS = {"figure": "show", "method": "effect by", "mode": "regions", "branch": "branch", "by": "by"}
@@ -40,7 +41,8 @@ OPTION_WORDS = {
 # %% ../../nbs/343_evaluation.apart.ipynb #8aea19cb
 def _mean_words(figures: Mapping[str, Any], choice: Mapping[str, str]) -> str:
     words, slices, patients = figure_words(choice), figures["slices"], figures["patients"]
-    return f"Mean {words}: {shown_figure(figures['all'])} over {slices} slices of {patients} patients."
+    over = f"{counted(slices, 'slice')} of {counted(patients, 'patient')}"
+    return f"Mean {words}: {shown_figure(figures['all'])} over {over}."
 
 
 def finding(summary: Mapping[str, Any], choice: Mapping[str, str]) -> str:
@@ -167,4 +169,6 @@ def change_words(letters: str, found: Mapping[str, Any]) -> str:
         "open": f"{one} and {two} are not shown to differ in it",
     }[verdict(found["change"], 0)]
     ends = "no interval" if low is None else f"{with_sign(low)} to {with_sign(high)}"
-    return f"On the {found['of']} slices that both have it for, {said}: {with_sign(value)} ({ends}) in {two}."
+    return (
+        f"On the {counted(found['of'], 'slice')} that both have it for, {said}: {with_sign(value)} ({ends}) in {two}."
+    )

@@ -29,6 +29,7 @@ from covid_workbench.evaluation.over_patients import (
     share_interval,
     weighted_auc,
 )
+from ..words import counted
 
 # %% ../../nbs/312_evaluation.certainty.ipynb #c0b286cb
 DRAWS = 1000
@@ -77,7 +78,8 @@ def _checked(truth, predicted, probabilities, patients, classes, ids) -> tuple[n
     shares = np.asarray(probabilities, float).reshape(len(probabilities), -1)
     lengths = {len(truth), len(predicted), len(shares), len(patients)}
     if len(lengths) > 1 or shares.shape[1] != len(classes):
-        found = f"{len(truth)} labels, {len(predicted)} predictions, {len(patients)} patients, "
+        found = f"{counted(len(truth), 'label')}, {counted(len(predicted), 'prediction')}, "
+        found += f"{counted(len(patients), 'patient')}, "
         found += f"probabilities {'x'.join(map(str, shares.shape))}"
         raise InputError(
             f"{found}: give one of each for every slice, and a probability for each of {len(classes)} classes"

@@ -19,6 +19,7 @@ from torch.nn.functional import cross_entropy
 
 from ..data.description import CLASS_NAMES
 from ..errors import InputError, nearest
+from ..words import counted
 
 # %% ../../nbs/302_evaluation.classification.ipynb #1531199d
 def class_numbers(labels, class_names: Sequence[str] = CLASS_NAMES, what: str = "labels") -> np.ndarray:
@@ -49,7 +50,9 @@ def _largest_score(scores: np.ndarray, class_names: Sequence[str], what: str) ->
     "The class of the largest of K scores: (n, K) -> (n,)."
     if scores.shape[1] != len(class_names):
         names = ", ".join(class_names)
-        raise InputError(f"{what}: {scores.shape[1]} scores a slice for {len(class_names)} classes ({names})")
+        raise InputError(
+            f"{what}: {counted(scores.shape[1], 'score')} a slice for {counted(len(class_names), 'class')} ({names})"
+        )
     if np.isnan(scores).any():
         raise InputError(f"{what}: row {int(np.isnan(scores).any(1).argmax())} holds a score that is not a number")
     return scores.argmax(1)
@@ -77,8 +80,8 @@ def _paired(truth, predicted, class_names: Sequence[str]) -> tuple[np.ndarray, n
     truth, predicted = class_numbers(truth, class_names, "truth"), class_numbers(predicted, class_names, "predictions")
     if len(truth) != len(predicted):
         raise InputError(
-            f"{len(truth)} true labels but {len(predicted)} predictions; give one prediction for each slice, "
-            "in the same order"
+            f"{counted(len(truth), 'true label')} but {counted(len(predicted), 'prediction')}; give one prediction for "
+            "each slice, in the same order"
         )
     return truth, predicted
 
@@ -229,7 +232,9 @@ def patient_bootstrap(
     """
     truth, predicted = _paired(truth, predicted, class_names)
     if len(patients) != len(truth):
-        raise InputError(f"{len(truth)} slices but {len(patients)} patient names; give the patient of each slice")
+        raise InputError(
+            f"{counted(len(truth), 'slice')} but {counted(len(patients), 'patient name')}; give the patient of each"
+        )
     names, member = np.unique(np.asarray(patients), return_inverse=True)
     if len(names) < 2:
         return None, None
@@ -310,7 +315,7 @@ def histogram_baseline(
     labels = torch.from_numpy(class_numbers(train_labels, class_names, "training labels"))
     if len(train) != len(labels):
         raise InputError(
-            f"grey histogram baseline: {len(train)} training images but {len(labels)} labels; "
+            f"grey histogram baseline: {counted(len(train), 'training image')} but {counted(len(labels), 'label')}; "
             "give one label for each image"
         )
     return logistic_regression(train, labels, test, l2, len(class_names))

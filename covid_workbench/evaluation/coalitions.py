@@ -26,6 +26,7 @@ from ..models.aggregators import Evidence
 from ..models.norm import PerImageBatchNorm2d
 from ..models.oneshot import OneShotModel
 from ..models.rois import RoIBatch, rank_rois
+from ..words import counted
 
 # %% ../../nbs/331_evaluation.coalitions.ipynb #fe565027
 def players_of(read: ReadSlice, question: Question = Question()) -> tuple[int, ...]:
@@ -165,7 +166,8 @@ class SubsetAnswers:
     logits: np.ndarray
 
     def __repr__(self):
-        return f"SubsetAnswers of {len(self.players)} regions, {self.off_mode}: {len(self.logits)} answers"
+        regions, answers = counted(len(self.players), "region"), counted(len(self.logits), "answer")
+        return f"SubsetAnswers of {regions}, {self.off_mode}: {answers}"
 
 
 def subsets(count: int) -> np.ndarray:

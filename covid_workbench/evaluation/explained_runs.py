@@ -19,6 +19,7 @@ from .explained_words import shown_figure, verdict
 from .explanation import Explained
 from .over_patients import Figure
 from .rank_checks import mean_by_chance, rho
+from ..words import counted
 
 # %% ../../nbs/345_evaluation.explained_runs.ipynb #a4282b0d
 SAME, CORNERS = 0.5, ["left", "top", "right", "bottom"]
@@ -94,7 +95,8 @@ def _words(found: dict[str, Any]) -> list[str]:
             word = said[verdict(figure, 0, tuple(ends) if None not in ends else None)]
             what = name.replace("attention_attention", "attention").replace("_", " ")
             sentences.append(
-                f"By {what} the two runs {word}: rho {shown_figure(figure)} over {found['slices']} slices, {by_chance}"
+                f"By {what} the two runs {word}: rho {shown_figure(figure)} over {counted(found['slices'], 'slice')}, "
+                f"{by_chance}"
                 f"; {shown_figure(found['paired'])} of the regions have a counterpart."
             )
     return sentences

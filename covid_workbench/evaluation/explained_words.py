@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .over_patients import Figure
+from ..words import counted
 
 # %% ../../nbs/339_evaluation.explained_words.ipynb #9d204928
 NAMES = {"": "attention", "negative_": "the negative branch's attention"}
@@ -41,7 +42,7 @@ assert verdict([0.1, 0.05, 0.2], 0, (-0.15, 0.15)) == "open" and verdict([0.9, N
 # %% ../../nbs/339_evaluation.explained_words.ipynb #c4de56cd
 def _rests_on(figures: Mapping[str, Any]) -> str:
     slices, patients = figures["slices"], figures["patients"]
-    return f"{slices} slice{'s' * (slices != 1)} of {patients} patient{'s' * (patients != 1)}"
+    return f"{counted(slices, 'slice')} of {counted(patients, 'patient')}"
 
 
 def _agreement(found: Mapping[str, Any], stem: str, mode: str) -> str:

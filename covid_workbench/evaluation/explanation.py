@@ -37,6 +37,7 @@ from ..runs.load import load_model
 from ..runs.run import Run
 from ..runs.test_uses import log_test_use
 from ..schemas import read_checked
+from ..words import counted
 
 # %% ../../nbs/344_evaluation.explanation.ipynb #e9073bef
 FORMAT = 1
@@ -200,8 +201,8 @@ def _refuse_fewer(folder: Path, key: dict[str, Any], count: int) -> None:
         return  # damaged: nothing that could be kept
     if held["weights"] == key["weights"] and held["slices"] > count:
         raise InputError(
-            f"{folder} holds explanations of {held['slices']:,} slices, {count:,} would take their place: write them "
-            "to another folder (--out FOLDER), or give --replace"
+            f"{folder} holds explanations of {counted(held['slices'], 'slice')}, {count:,} would take their place: "
+            "write them to another folder (--out FOLDER), or give --replace"
         )
 
 # %% ../../nbs/344_evaluation.explanation.ipynb #4f76caa2
@@ -259,7 +260,12 @@ class Explained:
     summary: dict[str, Any]
 
     def __repr__(self):
-        return "\n".join([f"Explained: {len(self.rows)} slices, {len(self.regions)} regions", *self.summary["answers"]])
+        return "\n".join(
+            [
+                f"Explained: {counted(len(self.rows), 'slice')}, {counted(len(self.regions), 'region')}",
+                *self.summary["answers"],
+            ]
+        )
 
 
 def _table(path: Path, texts: Sequence[str], needed: Sequence[str]) -> pd.DataFrame:

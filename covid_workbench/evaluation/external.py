@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ..words import counted
+
 # %% ../../nbs/349_evaluation.external.ipynb #a495593b
 import covid_workbench
 from ..data.description import as_json
@@ -113,7 +115,7 @@ def _introduce(scoring: ScoredOn, folder: Path, given: Sequence[str], key: dict[
     seen = seen_before(run, table, progress=progress)
     table.save(folder / "slices.csv")
     roots = [root.resolve() for root in table.roots]
-    named = f"Other data than those of the run: {', '.join(given)}, {len(table):,} slices of {table.people}."
+    named = f"Other data than those of the run: {', '.join(given)}, {counted(len(table), 'slice')} of {table.people}."
     about = {
         "format": FORMAT,
         "name": folder.name,

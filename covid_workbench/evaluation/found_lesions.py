@@ -22,6 +22,7 @@ from ..errors import InputError, shown
 from .detection import MAX_DETECTIONS, CocoScorer
 from ..files import read_file, write_atomic
 from ..run_lengths import MaskRuns, spread
+from ..words import counted
 
 # %% ../../nbs/313_evaluation.found_lesions.ipynb #d3617ea4
 SURE = 0.5  # the score from which a prediction counts as a lesion of the slice's mask
@@ -57,8 +58,9 @@ class FoundLesions:
         return len(self.slices)
 
     def __repr__(self):
-        counts = f"{len(self.score)} predictions, {len(self.target_area)} targets, {len(self.iou)} pairs that overlap"
-        return f"FoundLesions of {', '.join(self.names)} in {len(self)} slices: {counts}"
+        counts = f"{counted(len(self.score), 'prediction')}, {counted(len(self.target_area), 'target')}, "
+        counts += counted(len(self.iou), "pair that overlaps", "pairs that overlap")
+        return f"FoundLesions of {', '.join(self.names)} in {counted(len(self), 'slice')}: {counts}"
 
 # %% ../../nbs/313_evaluation.found_lesions.ipynb #97fdb1c4
 def _area_of(masks: MaskRuns | list[dict]) -> np.ndarray:

@@ -33,6 +33,7 @@ from .explained_figures import mean_over_patients
 from .explained_runs import agreement_of_runs
 from .explanation import Explained, explained_of
 from .paired import difference_words
+from ..words import counted
 
 # %% ../../nbs/351_evaluation.run_statistics.ipynb #0562d3bf
 from covid_workbench.evaluation.slice_figures import (
@@ -116,7 +117,7 @@ def findings(run: ToldRun, choice: Mapping[str, str], strips: Sequence[Mapping[s
         return []
     if choice["figure"] == "confidence" or not run.held:
         slices = sum(strip["slices"] for strip in strips)
-        said = [f"How sure the run was of {slices} slices, from its predictions."]
+        said = [f"How sure the run was of {counted(slices, 'slice')}, from its predictions."]
     else:
         said = [finding(run.held.summary, choice)]
     rows = run.table(choice)
@@ -141,7 +142,7 @@ def sample_words(run: ToldRun, here: set[str]) -> str:
     )
     without = int((run.held.rows["regions"] == 0).sum())
     empty = f"; {without} without regions" if without else ""
-    return f"Explained: {count} of {of} slices of the {summary['split']} split{drawn}{empty}{rest}."
+    return f"Explained: {count} of {counted(of, 'slice')} of the {summary['split']} split{drawn}{empty}{rest}."
 
 # %% ../../nbs/351_evaluation.run_statistics.ipynb #4d68757a
 def accuracy_words(rows: pd.DataFrame, runs: int) -> list[str]:

@@ -17,6 +17,7 @@ from .certainty import DRAWS, METHOD, Drawn
 from .over_patients import Figure
 from .paired import aligned, check_same, signed
 from .run_certainty import PARTS, Answered
+from ..words import counted
 
 # %% ../../nbs/348_evaluation.seeds.ipynb #93aaf74c
 SEEDS_METHOD = f"{METHOD}, joined with Student's interval over seeds"
@@ -58,7 +59,7 @@ def seed_words(name: str, row: dict[str, Any], patients: int | None) -> str:
     count = len(row["each"])
     words = f"{name} {signed(value)}" + ("" if low is None else f" ({signed(low)} to {signed(high)})")
     words += f", the mean of {count} seeds" if count > 1 else ", one seed"
-    words += "" if patients is None else f" on {patients} patients"
+    words += "" if patients is None else f" on {counted(patients, 'patient')}"
     if row["spread_of_patients"] is not None:
         words += f"; other patients move it by {row['spread_of_patients']:.3f}"
     seeds = row["spread_of_seeds"]
@@ -84,7 +85,9 @@ def paired_over_seeds(
     `runs`: the pairs of names. Raises `InputError` where one has more seeds than the other.
     """
     if len(one) != len(two):
-        raise InputError(f"{len(one)} runs of one method, {len(two)} of the other; give as many seeds of each")
+        raise InputError(
+            f"{counted(len(one), 'run')} of one method, {len(two)} of the other; give as many seeds of each"
+        )
     drawn = _drawn([*one, *two], repeats, seed)
     changes = [
         {part: {name: later[part][name] - own[part][name] for name in own[part] if name in later[part]} for part in own}

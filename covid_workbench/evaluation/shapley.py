@@ -16,6 +16,7 @@ import numpy as np
 from ..errors import InputError
 from .coalitions import MOST_PLAYERS, SubsetAnswers, answers_to, players_of, subsets
 from .whatif import Question, ReadSlice
+from ..words import counted
 
 # %% ../../nbs/332_evaluation.shapley.ipynb #dc106e68
 def _count(values: np.ndarray) -> int:
@@ -63,7 +64,7 @@ class Worth:
 
     def __repr__(self):
         how = f"{self.orders} orders, standard error at most {self.error.max():.2g}" if self.orders else "exact"
-        return f"Worth of {len(self.players)} regions, {how}"
+        return f"Worth of {counted(len(self.players), 'region')}, {how}"
 
 # %% ../../nbs/332_evaluation.shapley.ipynb #3510ff82
 def sampled_shapley(

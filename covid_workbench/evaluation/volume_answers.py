@@ -28,6 +28,7 @@ from ..models.oneshot import VOLUME_MODEL
 from ..runs.run import Run
 from ..schemas import read_checked
 from ..volumes.volume_rows import VolumeRows, volume_notes, volumes_of
+from ..words import counted
 
 # %% ../../nbs/326_evaluation.volume_answers.ipynb #f5090ad3
 def among(shares: np.ndarray, known: Sequence[str], classes: Sequence[str]) -> np.ndarray:
@@ -128,7 +129,7 @@ def words_on(rows: VolumeRows, empty: int, why: str = "") -> list[str]:
         has = "1 slice, which is" if count == 1 else f"{count} slices, which are"
         found.append(f"{volume} has {has} short of a scan (at least {FEW}): its answer rests on little.")
     if empty:
-        found.append(f"{volume}: {empty} of its {count} slices show no body.")
+        found.append(f"{volume}: no body in {empty} of its {counted(count, 'slice')}.")
     found += volume_notes([rows])
     return found + ([f"{volume}: lung mask: {why.rstrip('.')}."] if why else [])
 

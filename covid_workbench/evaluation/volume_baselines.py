@@ -27,6 +27,7 @@ from ..runs.volume_data import volume_dataset
 from ..volumes.dataset import VolumeDataset
 from ..volumes.slice_choice import choose_slices
 from ..volumes.volume_rows import VolumeRows, plane_distance
+from ..words import counted
 
 Facts = Mapping[str, Mapping[str, Any]]  # slice id -> what a survey knows of it
 
@@ -136,7 +137,7 @@ def volume_baselines(
 
 # %% ../../nbs/321_evaluation.volume_baselines.ipynb #b91cfd4c
 def _counted(volumes: Sequence[VolumeRows]) -> str:
-    return f"{len(volumes):,} volume{'s' * (len(volumes) != 1)}"
+    return counted(len(volumes), "volume")
 
 
 def source_notes(volumes: Sequence[VolumeRows], classes: Sequence[str]) -> list[str]:

@@ -39,6 +39,7 @@ from ..runs.load import load_model
 from ..runs.run import Run
 from ..runs.test_uses import log_looks
 from ..volumes.volume_rows import VolumeRows, volumes_of
+from ..words import counted
 
 # %% ../../nbs/329_evaluation.volume_comparison.ipynb #2ea7ff9a
 @dataclass(frozen=True, eq=False)
@@ -129,7 +130,7 @@ def ask_slice_run(
     if len({own.label for own in asked}) > 1:
         tried = rules_tried(of_volume[: len(asked)], [own.label for own in asked], question.classes, normal)
         f1, loss = tried["weighted_f1"][0], tried["log_loss"][0]
-        why = f"chosen on {len(asked)} validation volumes (weighted F1 {f1:.3f}, log loss {loss:.3f})"
+        why = f"chosen on {counted(len(asked), 'validation volume')} (weighted F1 {f1:.3f}, log loss {loss:.3f})"
         kept = KeptRule(rule_named(tried["rule"][0]), why)
     answers = [
         answer_of_slices(own, part, kept.rule, question.classes, question.normal, question.places(own))

@@ -18,6 +18,7 @@ from .volume_answers import reads_volumes
 from ..runs.run import Run
 from ..volumes.slice_choice import choose_slices
 from ..volumes.volume_rows import VolumeRows, volumes_of
+from ..words import counted
 
 # %% ../../nbs/327_evaluation.volume_question.ipynb #fa304082
 def classes_of_all(runs: Sequence[Run]) -> tuple[str, ...]:
@@ -97,14 +98,14 @@ def learned_from(run: Run) -> str:
     labelled = train.where(train.frame["label"].isin(run.experiment.one_shot.classes))
     if reads_volumes(run):
         scans = [own for own in volumes_of(train) if own.label in run.experiment.one_shot.classes]
-        what, of = f"the labels of {len(scans):,} whole scans", [own.patient for own in scans]
+        what, of = f"the labels of {counted(len(scans), 'whole scan')}", [own.patient for own in scans]
     else:
-        what, of = f"the labels of {len(labelled):,} slices", labelled.patients
+        what, of = f"the labels of {counted(len(labelled), 'slice')}", labelled.patients
         if model != "classifier":
             masks, of = int((train.frame["mask"] != "").sum()), train.patients
             what += f" and the lesion masks of {masks:,}"
     minutes = run.training_seconds / 60
-    return f"{run.folder.name} learned from {what}, of {len(set(of)):,} patients, in {minutes:.1f} minutes."
+    return f"{run.folder.name} learned from {what}, of {counted(len(set(of)), 'patient')}, in {minutes:.1f} minutes."
 
 # %% ../../nbs/327_evaluation.volume_question.ipynb #afbd83e0
 def _named_once(runs: Sequence[Run]) -> None:
@@ -137,7 +138,9 @@ def question_of(
     trained = set().union(*(seen_by(run, ["train"]) for run in runs))
     tuning = volumes_for_all(data, "validation", classes, trained)[0] if own else []
     most = min(run.experiment.volume.volume_slices for run in whole) if slices == "read" else None
-    notes = [f"{left_out} volumes are left out: their patients trained one of the runs."] * bool(left_out)
+    notes = [
+        f"{counted(left_out, 'volume is', 'volumes are')} left out, of patients who trained one of the runs."
+    ] * bool(left_out)
     for run in runs:
         others = [name for name in run.experiment.one_shot.classes if name not in classes]
         if others:

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from .rois import RoIBatch
+from ..words import counted
 
 # %% ../../nbs/108_models.aggregators.ipynb #d3d24547
 @dataclass(frozen=True, eq=False)
@@ -46,7 +47,9 @@ class Evidence:
             for number, (probabilities, weights) in enumerate(zip(self.probabilities, self.attention))
             if weights.numel()
         ]
-        return "\n".join([f"Evidence of {len(self)} slices, {self.attention.shape[1]} branch(es)", *rows[:8]])
+        return "\n".join(
+            [f"Evidence of {counted(len(self), 'slice')}, {counted(self.attention.shape[1], 'branch')}", *rows[:8]]
+        )
 
 # %% ../../nbs/108_models.aggregators.ipynb #b624e363
 def image_classifier(width: int, classes: int, hidden: int = 128) -> nn.Sequential:

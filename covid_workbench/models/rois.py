@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from .sampling import clipped, nms_by_class
+from ..words import counted
 
 # %% ../../nbs/106_models.rois.ipynb #47382c3a
 @dataclass(frozen=True, eq=False)
@@ -49,11 +50,11 @@ class RoIBatch:
     def __repr__(self):
         slices = enumerate(zip(self.regions, self.scores, self.distances))
         rows = [
-            f"  slice {number}: {len(regions.unique())} regions in {len(regions)} slots, scores "
+            f"  slice {number}: {counted(len(regions.unique()), 'region')} in {counted(len(regions), 'slot')}, scores "
             f"{scores.max():.2f}..{scores.min():.2f}, distances {distances.min():.0f}..{distances.max():.0f} px"
             for number, (regions, scores, distances) in slices
         ]
-        return "\n".join([f"RoIBatch of {len(self)} slices", *rows[:8]])
+        return "\n".join([f"RoIBatch of {counted(len(self), 'slice')}", *rows[:8]])
 
 # %% ../../nbs/106_models.rois.ipynb #c21fd103
 def fill_evenly(counts: torch.Tensor, beta: int) -> torch.Tensor:

@@ -16,6 +16,7 @@ from .aggregators import AGGREGATORS
 from .backbones import BACKBONES, CUTS
 from .detector import DetectorSettings, check_thresholds, sizes_of_levels
 from .oneshot import BOX_MODELS, VOLUME_MODEL, OneShotSettings, check_refinement
+from ..words import counted
 
 # %% ../../nbs/114_models.sizes.ipynb #147d5b37
 WITHOUT_BOXES = ("classifier", VOLUME_MODEL)  # these look for no boxes
@@ -249,7 +250,7 @@ def check_memory(
     """
     parts = memory_parts(detector, one_shot, image_size, batch, recompute=recompute)
     values = {"image_size": image_size, **vars(detector), **vars(one_shot)}
-    more = f", with {batch} slices a step at image_size={image_size}"
+    more = f", with {counted(batch, 'slice')} a step at image_size={image_size}"
     if one_shot.model == VOLUME_MODEL:
         more += "; fewer volume_slices" + " or recompute=true" * (not recompute) + " take less"
     _refuse_beyond(parts, values, available, more)

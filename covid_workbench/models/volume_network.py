@@ -18,6 +18,7 @@ from .detector import DetectorSettings
 from .oneshot import OneShotSettings, image_loss
 from .slice_trunk import build_slice_trunk, estimates_shared, own_trunk
 from .volume_settings import VolumeSettings
+from ..words import counted
 
 # %% ../../nbs/117_models.volume_network.ipynb #726f507f
 @dataclass(frozen=True, eq=False)
@@ -41,7 +42,7 @@ class VolumeEvidence:
         return len(self.logits)
 
     def __repr__(self):
-        rows = [f"VolumeEvidence of {len(self)} volumes, up to {self.states.shape[1]} slices"]
+        rows = [f"VolumeEvidence of {counted(len(self), 'volume')}, up to {counted(self.states.shape[1], 'slice')}"]
         for number, shares in enumerate(self.probabilities.tolist()):
             words = f"  volume {number}: p = {[round(share, 3) for share in shares]}"
             if self.attention is not None:

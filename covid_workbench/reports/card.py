@@ -22,6 +22,7 @@ from .run_facts import RunFacts
 from .run_report import PAGE, STYLE
 from ..runs.run import Run
 from ..runs.test_uses import test_uses, uses_sentence, weights_hash
+from ..words import counted
 
 # %% ../../nbs/516_reports.card.ipynb #9982a02d
 def card_json(run: Run, answers: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -117,7 +118,8 @@ def _croissant_html(content: Mapping[str, Any]) -> str:
     "What the metadata hold, and what they lack."
     data, lacking = content["croissant"], content["gaps"]
     fields = data["recordSet"][1]["field"]
-    words = f"<p>{escape(data['description'])} {len(fields)} columns are described; no row is in the file.</p>"
+    columns = counted(len(fields), "column is", "columns are")
+    words = f"<p>{escape(data['description'])} {columns} described; no row is in the file.</p>"
     told = (
         f"croissant.json conforms to {CONFORMS_TO}" if not lacking else "croissant.json lacks what Croissant requires"
     )

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..data.slices import SPLITS
 from .run_facts import RunFacts
+from ..words import counted
 
 # %% ../../nbs/515_reports.croissant.ipynb #0924606f
 CONFORMS_TO = "http://mlcommons.org/croissant/1.0"
@@ -129,7 +130,7 @@ def croissant(facts: RunFacts, sha256: str, answers: Mapping[str, str] | None = 
     No row of the table is in it, and so no patient. `gaps` says what the specification requires and nobody has said.
     """
     frame, classes = facts.table.frame, ", ".join(facts.run.description.classes)
-    about = f"{len(frame):,} slices of chest CT for classes ({classes}) and lesions, split by patient."
+    about = f"{counted(len(frame), 'slice')} of chest CT for classes ({classes}) and lesions, split by patient."
     about += " Synthetic: drawn by program." if facts.synthetic else ""
     columns = [name for name in frame if name in _columns(facts)]
     slices = {

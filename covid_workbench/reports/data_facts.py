@@ -120,7 +120,10 @@ def disjoint(facts: RunFacts) -> Finding:
     if crossing:
         names = listed(sorted(crossing), 3)
         words = f"Not disjoint: {counted(len(crossing), 'patient')} in more than one split ({names})."
-    words += f" {unknown:,} slices name no patient, so that it cannot be excluded for them." * bool(unknown)
+    words += (
+        f" {counted(unknown, 'slice names', 'slices name')} no patient, so that it cannot be excluded for them."
+        * bool(unknown)
+    )
     return filled(words, "slices.csv")
 
 

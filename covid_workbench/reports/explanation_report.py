@@ -22,6 +22,7 @@ from ..figure_names import column_name, way_name
 from ..models.cards import display_name
 from .run_report import html_table, write_page
 from .svg import FONT, NEGATIVE, POSITIVE, tag, text
+from ..words import counted
 
 # %% ../../nbs/520_reports.explanation_report.ipynb #9e9cb3c0
 WIDTH, LEFT, ROW = 660, 210, 22
@@ -191,8 +192,8 @@ def write_explanation(held: Explained, folder: str | Path, model: str) -> Path:
         else ""
     )
     lead = (
-        f"{summary['explained']} of {summary['of']} slices of the {escape(summary['split'])} split, "
-        f"{summary['patients']} patients; {summary['without_regions']} more without regions. "
+        f"{summary['explained']} of {counted(summary['of'], 'slice')} of the {escape(summary['split'])} split, "
+        f"{counted(summary['patients'], 'patient')}; {summary['without_regions']} more without regions. "
         f"{escape(summary['method'])}.{more}"
     )
     title = f"Explanations checked: {display_name(model)}"

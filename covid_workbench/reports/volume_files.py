@@ -29,6 +29,7 @@ from ..runs.load import load_model
 from ..runs.run import Run
 from ..runs.test_uses import log_looks
 from ..volumes.volume_rows import VolumeRows, volumes_of
+from ..words import counted
 
 # %% ../../nbs/506_reports.volume_files.ipynb #81ab13a5
 VOLUME_PARTS = ("predictions.json", "volumes.csv", "slice_answers.csv", "pictures")
@@ -64,7 +65,7 @@ def _missing(volume: VolumeRows, counts: Mapping[str, int]) -> list[str]:
     "A sentence on how many slices of a volume could not be read, where `counts` has more of them by its name."
     lost = counts.get(volume.name, len(volume)) - len(volume)
     whole = len(volume) + lost
-    return [f"Volume {shown(volume.name)}: {lost} of its {whole} slices could not be read."] if lost else []
+    return [f"Volume {shown(volume.name)}: {lost} of its {counted(whole, 'slice')} could not be read."] if lost else []
 
 
 class VolumePictures:

@@ -17,6 +17,7 @@ from ..evaluation.volumes import VolumePrediction
 from .pictures import SlicePicture, svg_picture
 from .svg import POSITIVE, cased_line, outline, png_address, tag, text
 from ..volumes.dataset import VolumeStack
+from ..words import counted
 
 # %% ../../nbs/505_reports.volume_picture.ipynb #212df228
 WIDTH, CURVE, LEFT = 760, 150, 46  # pixels of the picture, of the curve's height, of the figures beside it
@@ -68,7 +69,7 @@ def _truth_band(truth: np.ndarray, top: float) -> str:
 def _band_key(truth: np.ndarray) -> str:
     "What the pieces of the band mean."
     known = np.isfinite(truth)
-    words = f"lesion in {int(truth[known].sum())} of {int(known.sum())} slices with known truth"
+    words = f"lesion in {int(truth[known].sum())} of {counted(int(known.sum()), 'slice')} with known truth"
     if not known.any():
         return text(LEFT, 12, "what the slices show is not known")
     plate = tag("rect", x=LEFT, y=3, width=12, height=BAND, fill=ALL_LESIONS, stroke="currentColor", stroke_width=0.5)
@@ -163,7 +164,7 @@ def volume_picture(
     tiles, top = _tiles(stack, places, attention, known, top + CURVE + 40)
     said = [f"Lung mask: {stack.why}"] * bool(stack.why) if words is None else words
     below, top = _words_below(said, top) if said else ([], top - 14)
-    spoken = f"attention over {len(places)} slices of volume {shown(answer.id)}"
+    spoken = f"attention over {counted(len(places), 'slice')} of volume {shown(answer.id)}"
     return svg_picture(*parts, *tiles, *below, width=WIDTH, height=top, spoken=spoken)
 
 

@@ -36,6 +36,7 @@ from ..runs.load import load_model
 from ..runs.run import Run
 from ..runs.volume_data import volume_dataset
 from ..volumes.dataset import VolumeDataset, VolumeStack
+from ..words import counted
 
 # %% ../../nbs/508_reports.volume_report.ipynb #a6f19c19
 def truth_of(dataset: VolumeDataset, item: int, stack: VolumeStack | None = None) -> np.ndarray:
@@ -140,13 +141,15 @@ KINDS = (
 def volume_counts(held: Mapping[str, Any], split: str) -> str:
     "What the figures of a split are of, in sentences."
     scored, unknown = (held["classification"] or {}).get("n", 0), held.get("patients_unknown", 0)
-    of = f"{held['patients']:,} patients" + f" ({unknown:,} volumes do not say of whom)" * bool(unknown)
-    words = f"{held['volumes']:,} volumes of {of} in the {split} split; {held['slices_read']:,} of their "
-    words += f"{held['slices']:,} slices were read."
+    of = (
+        f"{counted(held['patients'], 'patient')}"
+        + f" ({counted(unknown, 'volume does', 'volumes do')} not say of whom)" * bool(unknown)
+    )
+    words = f"{counted(held['volumes'], 'volume')} of {of} in the {split} split; {held['slices_read']:,} of their "
+    words += f"{counted(held['slices'], 'slice')} were read."
     if scored < held["volumes"]:
-        words += (
-            f" The figures are of {scored:,} volumes: the others have no label, or one that the model does not know."
-        )
+        words += f" The figures are of {counted(scored, 'volume')}: the others have no label, or one that the model "
+        words += "does not know."
     return words
 
 # %% ../../nbs/508_reports.volume_report.ipynb #86a768b4

@@ -30,6 +30,7 @@ from ..locks import exclusive
 from ..models.oneshot import VOLUME_MODEL, OneShotSettings
 from .experiment import DataSettings, Experiment
 from ..volumes.volume_rows import volumes_of
+from ..words import counted
 
 # %% ../../nbs/203_runs.datasets.ipynb #245feacb
 def relabelled(table: SliceTable, pairs: Sequence[str]) -> SliceTable:
@@ -175,7 +176,7 @@ def check_slices(
     broken = _broken(known)
     if broken:
         first, count = next(iter(broken.values())), len(broken) - 1
-        others = f"; {count} more of {len(table)} slices cannot be read either" * (count > 0)
+        others = f"; {count} more of {counted(len(table), 'slice')} cannot be read either" * (count > 0)
         raise type(first)(f"{first}{others}. Mend the files, or leave such slices out with --skip-broken")
     return known
 
@@ -190,7 +191,9 @@ def readable_slices(
     known = survey_slices(table, shared, progress=progress, **more) if facts is None else facts
     broken = _broken(known)
     if len(broken) == len(table):
-        raise InputError(f"{table.name}: none of its {len(table)} slices can be read; {next(iter(broken.values()))}")
+        raise InputError(
+            f"{table.name}: none of its {counted(len(table), 'slice')} can be read; {next(iter(broken.values()))}"
+        )
     return table.without({slice_id: str(error) for slice_id, error in broken.items()})
 
 # %% ../../nbs/203_runs.datasets.ipynb #c1641551

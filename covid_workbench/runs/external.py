@@ -39,6 +39,7 @@ from covid_workbench.schemas import (
     maybe,
     object_of,
 )
+from ..words import counted
 
 # %% ../../nbs/211_runs.external.ipynb #538e7d1c
 def as_trained(run: Run, table: SliceTable) -> SliceTable:
@@ -67,7 +68,8 @@ def uncounted_words(run: Run, table: SliceTable) -> list[str]:
         return []
     told = ", ".join(f"{count:,} {shown(name)}" for name, count in counts.items())
     return [
-        f"{counts.sum():,} slices are of none of the model's classes ({', '.join(classes)}) and do not count: {told}."
+        f"{counted(int(counts.sum()), 'slice')} of none of the model's classes ({', '.join(classes)}), which do not "
+        f"count: {told}."
     ]
 
 # %% ../../nbs/211_runs.external.ipynb #c0ead386
@@ -96,8 +98,8 @@ def _refuse_other_classes(run: Run, table: SliceTable) -> None:
     label = other["label"].iloc[0]
     raise InputError(
         f"{shown(table.name, 300)}: slice {shown(other['id'].iloc[0])} is labelled {shown(label)}, which "
-        f"{shown(run.folder, 300)} does not know ({len(other):,} such slices), {nearest(label, classes)}; rename the "
-        "class, or leave the column label empty for these slices"
+        f"{shown(run.folder, 300)} does not know ({counted(len(other), 'such slice')}), {nearest(label, classes)}; "
+        "rename the class, or leave the column label empty for these slices"
     )
 
 # %% ../../nbs/211_runs.external.ipynb #902aa6c0

@@ -19,6 +19,7 @@ from ..files import read_json
 from .datasets import ExperimentData
 from .experiment import DataSettings, Experiment
 from .run import Run
+from ..words import counted
 
 # %% ../../nbs/205_runs.lineage.ipynb #d082defb
 def phantom_seed(data: DataSettings, table: SliceTable, folder: int = 0) -> int | None:
@@ -113,8 +114,8 @@ def _notes_on_patients(run: Run, parts: ExperimentData) -> list[str]:
         )
     if unknown := int(trained.unknown.sum()):
         notes.append(
-            f"{unknown:,} slices that {origin}, name no patient: it cannot be excluded that they show patients who are "
-            "tested on."
+            f"{counted(unknown, 'slice')} that {origin}, {'names' if unknown == 1 else 'name'} no patient: it cannot "
+            "be excluded that patients in them are tested on."
         )
     if unsure:
         notes.append(

@@ -21,6 +21,7 @@ from ..models.oneshot import OneShotModel, statistics_held
 from ..prefetch import read_ahead
 from ..progress import progress_bar
 from ..row_files import RowFile, bytes_in, free_bytes, in_thread
+from ..words import counted
 
 # %% ../../nbs/207_runs.region_cache.ipynb #6fcdcf7f
 def region_shape(model: OneShotModel) -> tuple[int, ...]:
@@ -122,7 +123,7 @@ def _size(count: float) -> str:
 
 def _room_words(folder: Path, file: RowFile, fits: int, beside: float, limit_gb: float) -> str:
     "How large a cache will be, how much room there is, and what happens with the rest."
-    words = f"regions of {file.rows:,} slices: {_size(file.rows * file.row_bytes)} in {folder}"
+    words = f"regions of {counted(file.rows, 'slice')}: {_size(file.rows * file.row_bytes)} in {folder}"
     words += f" ({_size(free_bytes(folder))} of that disk may be used, region_cache_gb={limit_gb:g}"
     words += f", {_size(beside)} taken by other regions beside them)" if beside else ")"
     if fits < file.rows:

@@ -20,6 +20,7 @@ from ..volumes.dataset import VolumeDataset
 from ..volumes.stack_cache import STACKS, stack_cache
 from ..volumes.volume_augmentation import VolumeAugmentation
 from ..volumes.volume_rows import VolumeRows, volume_notes, volumes_of
+from ..words import counted
 
 # %% ../../nbs/208_runs.volume_data.ipynb #77a1a6ff
 def volumes_in(
@@ -65,8 +66,8 @@ def lung_notes(wrong: Mapping[str, str], count: int, rule: str) -> list[str]:
     some, others = [f"{shown(name)}: {wrong[name]}" for name in names[:3]], ", ".join(map(shown, names[3:NAMED]))
     more = f"; and {others}" * bool(others) + f" and {len(names) - NAMED} more" * (len(names) > NAMED)
     return [
-        f"Lung masks (lung_mask={rule}): {len(wrong)} of {count} volumes look wrong and are read with the mask that "
-        f"was found ({'; '.join(some)}{more})."
+        f"Lung masks (lung_mask={rule}): {len(wrong)} of {counted(count, 'volume')} with one that looks wrong, read "
+        f"with the mask that was found ({'; '.join(some)}{more})."
     ]
 
 # %% ../../nbs/208_runs.volume_data.ipynb #b935af38
@@ -77,8 +78,8 @@ def label_notes(labels: Sequence[str], classes: Sequence[str]) -> list[str]:
         return []
     told = ", ".join(f"{count} {shown(label)}" for label, count in others.items())
     return [
-        f"Labels: {others.total()} of {len(labels)} volumes are none of the classes of the run ({', '.join(classes)}), "
-        f"so that they neither train it nor count in its figures: {told}."
+        f"Labels: {others.total()} of {counted(len(labels), 'volume')} with none of the classes of the run "
+        f"({', '.join(classes)}), so that they neither train it nor count in its figures: {told}."
     ]
 
 

@@ -25,6 +25,7 @@ from .folder import CellStatus, StudyFolder, known_experiment
 from .grid import matches_labels
 from .results import figures_of, rule_of
 from .study import ORDERS, SCORES, Table
+from ..words import counted
 
 # %% ../../nbs/616_studies.tables.ipynb #e927fde1
 @dataclass(frozen=True)
@@ -153,8 +154,8 @@ def _notes_on_patients(filled: FilledTable) -> Iterator[str]:
     unknown = [(cell.metrics.get("test") or {}).get("patients_unknown", 0) for cell in finished]
     if any(unknown):
         yield (
-            f"Patients unknown: up to {max(unknown):,} test slices of a row name no patient, so such a row has no "
-            "interval over patients (–)."
+            f"Patients unknown: up to {counted(max(unknown), 'test slice')} of a row without a patient, so such a row "
+            "has no interval over patients (–)."
         )
 
 # %% ../../nbs/616_studies.tables.ipynb #9949d748
@@ -164,9 +165,9 @@ def _notes_on_orders(filled: FilledTable) -> Iterator[str]:
     slices = [scores["orders"]["slices"] for scores in tested if scores.get("orders")]
     if slices and set(filled.columns) & set(ORDERS):
         yield (
-            f"The same weights on {min(slices)} test slices with the regions in other orders. Differences within the "
-            "range of the random orders are chance, and between models trained on different orders chance is larger "
-            "still: a test set of a few hundred slices cannot decide whether the order of the regions matters."
+            f"The same weights on {counted(min(slices), 'test slice')} with the regions in other orders. Differences "
+            "within the range of the random orders are chance, and between models trained on different orders chance "
+            "is larger still: a test set of a few hundred slices cannot decide whether their order matters."
         )
 
 # %% ../../nbs/616_studies.tables.ipynb #5a274183

@@ -43,6 +43,7 @@ from ..runs.volume_data import check_volumes
 from .loop import run_stages, tensors_under
 from .stages import stages_of
 from .warm_start import aggregator_stage
+from ..words import counted
 
 # %% ../../nbs/422_training.train.ipynb #30e95c09
 WITHOUT_REGIONS = ("mask-rcnn", "classifier", VOLUME_MODEL)  # of which no warm start is made
@@ -302,9 +303,7 @@ def threads_for(experiment: Experiment, folder: Path, *, say: bool = True) -> It
     if asked or begun:
         torch.set_num_threads(asked or begun)
     if begun and not asked and begun != here:
-        words = (
-            f"goes on with {begun} CPU thread{'s' * (begun > 1)}, as it began, not {here} as this machine would take"
-        )
+        words = f"goes on with {counted(begun, 'CPU thread')}, as it began, not {here} as this machine would take"
         run_logger(folder).info(words)
         if say:
             print(f"{folder} {words}", file=sys.stderr)
@@ -368,7 +367,8 @@ def memory_words(experiment: Experiment) -> str:
     needed = estimated_memory(experiment.detector, experiment.one_shot, size, most, recompute=again) / 2**30
     count = volumes_at_once(experiment)
     volumes = "one volume" if count == 1 else f"{count} volumes together"
-    return f"a step on {volumes} of up to {most // count} slices of {size}x{size} takes about {needed:.1f} GB of memory"
+    slices = counted(most // count, "slice")
+    return f"a step on {volumes} of up to {slices} of {size}x{size} takes about {needed:.1f} GB of memory"
 
 
 def check_room(experiment: Experiment, device: torch.device) -> None:

@@ -21,6 +21,7 @@ from .lung_rule import find_lungs
 from .slice_choice import choose_slices
 from .volume_augmentation import VolumeAugmentation
 from .volume_rows import VolumeRows, plane_distance, volumes_of
+from ..words import counted
 
 # %% ../../nbs/170_volumes.dataset.ipynb #b7caba5b
 @dataclass(frozen=True, eq=False)
@@ -43,7 +44,7 @@ class VolumeStack:
         known = self.lesion[~np.isnan(self.lesion)]
         lesions = f"lesions on {(known > 0).sum()} of {len(known)}" if len(known) else "no lesion mask"
         words = f"lungs {self.lungs.mean():.1%}{f' ({self.why})' * bool(self.why)}, {lesions}"
-        return f"VolumeStack: {len(self)} slices of {self.pixels.shape[2]}x{self.pixels.shape[1]}, {words}"
+        return f"VolumeStack: {counted(len(self), 'slice')} of {self.pixels.shape[2]}x{self.pixels.shape[1]}, {words}"
 
 # %% ../../nbs/170_volumes.dataset.ipynb #d6621e17
 def _lesion_share(piece: Slice, is_known: bool) -> float:

@@ -17,6 +17,7 @@ from scipy import ndimage
 from ..data.lungs import lung_mask
 from ..data.slices import Slice
 from ..data.volumes import Volume, as_hu
+from ..words import counted
 
 # %% ../../nbs/151_volumes.lung_rule.ipynb #56370ea7
 THRESHOLD = -600.0  # HU
@@ -200,8 +201,9 @@ def _as_given(pieces: Sequence[Slice]) -> FoundLungs:
         return FoundLungs(np.stack(masks), "no mask is given for any of its slices")
     if not any(np.isin(piece.mask, organs).any() for piece in given):
         return FoundLungs(np.stack(masks), "the masks that are given name no lung")
-    missing = f"{len(pieces) - len(given)} of {len(pieces)} slices have no lung mask" * (len(given) < len(pieces))
-    return FoundLungs(np.stack(masks), missing)
+    without = len(pieces) - len(given)
+    why = f"no lung mask for {without} of {counted(len(pieces), 'slice')}" if without else ""
+    return FoundLungs(np.stack(masks), why)
 
 
 def _resized(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

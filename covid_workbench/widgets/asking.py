@@ -44,6 +44,7 @@ from ..runs.run import Run
 from ..schemas import read_checked_csv
 from .content import pair_regions, region_list, share_rows, verdict_of
 from .state import one_of
+from ..words import counted
 
 # %% ../../nbs/803_widgets.asking.ipynb #4a064648
 QUESTION = ("order", "sequence", "beta", "off", "off_mode")  # fields of a question, traits of a panel
@@ -365,7 +366,7 @@ def first_slice(
     for name, value, column in (("patient", patient, "patient"), ("slice", slice_id, "id")):
         if value is not None and str(value) not in set(frame[column]):
             hint = nearest(str(value), frame[column].unique())
-            raise InputError(f"{name} '{value}' is not among these {len(frame)} slices, {hint}")
+            raise InputError(f"{name} '{value}' is not among these {counted(len(frame), 'slice')}, {hint}")
     if slice_id is not None:
         return str(slice_id)
     if patient is not None:

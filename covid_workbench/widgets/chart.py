@@ -23,6 +23,7 @@ from ..reports.run_report import MODEL_COLOURS
 from ..reports.svg import FONT, flow, tag, text, words_width
 from .curves import Curve
 from .parts import script_of
+from ..words import counted
 
 # %% ../../nbs/812_widgets.chart.ipynb #c9f27424
 SYMBOL_OF = {
@@ -397,6 +398,6 @@ def curves_svg(
         height=f"{total:.0f}",
         font_family=FONT,
         role="img",
-        aria_label=f"{y} over {x}, {len(lines)} runs",
+        aria_label=f"{y} over {x}, {counted(len(lines), 'run')}",
         style="max-width:100%;height:auto",
     )

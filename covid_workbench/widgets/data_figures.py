@@ -19,6 +19,7 @@ from ..data.dataset import stored_area
 from ..data.description import DataDescription
 from ..picture_files import read_picture
 from .data_view import ShownData, words_of
+from ..words import counted
 
 # %% ../../nbs/819_widgets.data_figures.ipynb #cd9bc1c5
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def lesions_per_slice(data: ShownData, lesions: pd.DataFrame) -> Histogram:
     series = [Series(**{**asdict(one), "values": one.values[:used]}) for one in series]
     ticks = [(number + 0.5, words) for number, words in enumerate(bins[:used])]
     without = len(set(masked) - set(lesions["row"][lesions["kept"]]))
-    note = f"{len(masked):,} of {len(data):,} slices have a mask; {without:,} of these have no such lesion."
+    note = f"{len(masked):,} of {counted(len(data), 'slice')} have a mask; {without:,} of these have no such lesion."
     return Histogram("Lesions per slice", "lesions of a class on a slice", "slices", bins[:used], ticks, series, note)
 
 # %% ../../nbs/819_widgets.data_figures.ipynb #4af29e1c
@@ -145,7 +146,8 @@ def lesion_areas(data: ShownData, lesions: pd.DataFrame) -> Histogram:
     lost, many = int((~lesions["kept"].astype(bool)).sum()), len(lesions)
     size = "as stored" if data.image_size is None else f"of the network's {data.image_size}×{data.image_size}"
     share = f" ({lost / many:.0%})" if many else ""
-    note = f"{lost:,} of {many:,} lesions{share} have {data.min_area:g} px {size} or fewer: a training leaves them out."
+    of = f"{lost:,} of {counted(many, 'lesion')}{share}"
+    note = f"{of} have {data.min_area:g} px {size} or fewer: a training leaves them out."
     mark = STEPS * np.log10(_least(data)) if data.min_area >= 1 else None
     return Histogram("Lesion area", "pixels as stored", "lesions", bins, ticks, series, note, mark)
 

@@ -22,6 +22,7 @@ from .curves import COLUMNS, X_AXES, column_words, columns_of, curve_of
 from .run_folders import version_note
 from .snapshot import Snapshot
 from .state import StateGuard, one_of
+from ..words import counted
 
 # %% ../../nbs/813_widgets.run_view.ipynb #61953976
 EACH_RUN = "run"  # the axis on which every run has a value, and so a colour, of its own
@@ -145,7 +146,7 @@ def bar_of(view: VisibleRuns, where: str) -> dict[str, Any]:
     "The traits of the bar of choices; `where` names the folders."
     comparison, choices = view.comparison, view.choices
     runs, kept, shown = comparison.snapshot.runs, view.kept, view.shown
-    everything = f"{len(kept)} run{'s' * (len(kept) != 1)}"
+    everything = counted(len(kept), "run")
     detectors = sum(one.is_detector for one in runs.values())
     return {
         "choices": _menus(view),
@@ -153,7 +154,7 @@ def bar_of(view: VisibleRuns, where: str) -> dict[str, Any]:
         "more": facets(kept, comparison.rest, choices.filters, comparison.differ),
         "detector_count": detectors if len(kept) < len(runs) or choices.detectors else 0,
         "left": [list(one) for one in comparison.snapshot.skipped],
-        "head": f"{len(shown)} of {len(kept)} runs" if len(shown) < len(kept) else everything,
+        "head": f"{len(shown)} of {counted(len(kept), 'run')}" if len(shown) < len(kept) else everything,
         "where": f"in {where}",
         "empty": "" if runs else NO_RUNS,
     }
@@ -256,7 +257,7 @@ def _note(view: VisibleRuns) -> str:
     if without:
         over = f" over {X_AXES[view.choices.x]}" if view.choices.x != "x_step" else ""
         has = "has" if without == 1 else "have"
-        parts.append(f"{without} of {len(view.shown)} runs {has} no “{column_words(column)}”{over}")
+        parts.append(f"{without} of {counted(len(view.shown), 'run')} {has} no “{column_words(column)}”{over}")
     empty = sum(not len(view.comparison.snapshot.histories[key]) for key in view.shown)
     if without and empty:
         parts.append(f"{empty} without a history so far")
@@ -313,7 +314,7 @@ def _figure_rows(figures: Mapping[str, Any], regime: str) -> list[list[str]]:
     if None not in interval:
         remarks["weighted F1"] = f"95 % {interval[0]:.2f}–{interval[1]:.2f}, over patients"
     elif unknown := figures.get("patients_unknown"):
-        remarks["weighted F1"] = f"patients unknown ({unknown:,} slices), so no interval"
+        remarks["weighted F1"] = f"patients unknown ({counted(unknown, 'slice')}), so no interval"
     names = ("weighted F1", "accuracy", "AP@0.5", "AP@[.5:.95]", "AP@0.5 merged", "AP@0.5 ceiling", BEST)
     rows = [[name, f"{figures[name]:.3f}", remarks.get(name) or ""] for name in names if figures.get(name) is not None]
     if figures.get("minutes"):

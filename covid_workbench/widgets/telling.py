@@ -16,6 +16,7 @@ from ..errors import InputError, nearest
 from ..progress import progress_bar
 from ..runs.seeds import seed_for
 from .asking import AttentionView
+from ..words import counted
 
 # %% ../../nbs/828_widgets.telling.ipynb #daa19fda
 RIGHT, WRONG, AGAINST, CHOSEN = "Right and sure", "Wrong and sure", "Attention against effect", "Chosen"
@@ -112,7 +113,9 @@ def named_slices(known: pd.DataFrame | None, frame: pd.DataFrame, ids: Sequence[
     there = set(frame["id"])
     for one in ids:
         if one not in there:
-            raise InputError(f"slice '{one}' is not among these {len(frame)} slices, {nearest(one, frame['id'])}")
+            raise InputError(
+                f"slice '{one}' is not among these {counted(len(frame), 'slice')}, {nearest(one, frame['id'])}"
+            )
     said = known is not None and "predicted" in known
     words = {one: _said(known, one) if said and one in known.index else "" for one in ids}
     return [Telling(one, CHOSEN, words[one]) for one in dict.fromkeys(ids)]
