@@ -133,6 +133,7 @@ def test_the_key_says_what_colours_mean():
     two, one = key_html("two branches", {"GGO": "#1E9BFF"}), key_html("one branch", {})
     assert "border-color:#1E9BFF" in two and "GGO 0.90" in two and "Blue: the positive branch (+)" in two
     assert "less what the negative branch says against it" in two and "positive branch" not in one
+    assert "colour the attention." in one and "weight ('mean' in the tables)" in key_html("one branch", {}, "mean")
     assert "Blue: above 0" in key_html("signed", {}) and "no weights" in key_html("none", {}) and key_html("", {}) == ""
 
 
@@ -150,12 +151,12 @@ def test_a_page_of_answers_has_headings_and_a_row_for_each_slice():
 
 
 def test_a_probability_is_never_rounded_to_certainty():
-    assert [probability_words(p) for p in (0.9996, 0.9994, 0.0004, 0.0, 1.0)] == [
+    assert [probability_words(p) for p in (0.9996, 0.9994, 0.0004, 0.0006, 1.0)] == [
         "> 0.999",
         "0.999",
         "< 0.001",
-        "0.000",
-        "1.000",
+        "0.001",
+        "> 0.999",
     ]
     assert probability_words(0.997, 2) == "> 0.99"
 
