@@ -86,14 +86,14 @@ assert [name for name, _ in meanings(["lesions", "FROC, IoU ≥ 0.5", "FROC, IoU
 
 # %% ../nbs/024_figure_names.ipynb #4894a734
 def probability_words(value: float, digits: int = 3) -> str:
-    "A probability as it is read; where rounding would make it 0 or 1, how much above or below it lies."
+    "A probability of a network as it is read: never 0 or 1, which it is by rounding alone."
     least = 10**-digits
-    if 0 < value < least / 2:
+    if value < least / 2:
         return f"< {least:.{digits}f}"
-    return f"> {1 - least:.{digits}f}" if 1 - least / 2 < value < 1 else f"{value:.{digits}f}"
+    return f"> {1 - least:.{digits}f}" if value > 1 - least / 2 else f"{value:.{digits}f}"
 
 
-assert [probability_words(p) for p in (0.99996, 0.00002, 0.5, 1.0)] == ["> 0.999", "< 0.001", "0.500", "1.000"]
+assert [probability_words(p) for p in (0.99996, 0.00002, 0.5, 0.9994)] == ["> 0.999", "< 0.001", "0.500", "0.999"]
 
 # %% ../nbs/024_figure_names.ipynb #650cb5c0
 def change_words(before: tuple[float, float], after: tuple[float, float], name: str = "") -> tuple[str, str, str]:

@@ -77,10 +77,15 @@ def _chip(colour: str, inside: str = "") -> Markup:
     return Markup(f'<span class="chip" style="border-color:{escape(colour)}">{escape(inside)}</span>')
 
 
-def key_html(kind: str, lesions: Mapping[str, str]) -> str:
-    "What lines and colours of the overlays mean; `kind` as `attention_kind`, `lesions`: class -> its colour."
+def key_html(kind: str, lesions: Mapping[str, str], weight: str = "attention") -> str:
+    """What lines and colours of the overlays mean.
+
+    `kind` as `attention_kind`, `lesions`: class -> its colour, `weight`: what that of a region is called.
+    """
     rows = [f"<li>{_chip(colour, name + ' 0.90')}<span>{LESION}</span></li>" for name, colour in lesions.items()]
     words = {"two branches": TWO_BRANCHES, "signed": SIGNED, "one branch": ONE_BRANCH, "none": UNWEIGHTED}.get(kind)
+    if kind == "one branch" and weight != "attention":
+        words = words.replace("the attention", f"its weight ('{escape(weight)}' in the tables)")
     if words:
         scale = _chip("#A3A8AE", "1") if kind == "none" else colour_scale(kind in ("two branches", "signed"))
         rows.append(f"<li>{scale}<span>{words}{'' if kind == 'none' else ' ' + TOLD}</span></li>")
@@ -202,7 +207,7 @@ class AnswerPage:
         found = {
             "Could not be read": rows_html("", ("slice", "why"), self.broken),
             "Volumes": volumes_html(self.volumes),
-            "What the pictures show": key_html(attention_kind(self.entries), colours),
+            "What the pictures show": key_html(attention_kind(self.entries), colours, self.weight),
             "All slices": listed_html(self.entries),
         }
         return [(heading, html) for heading, html in found.items() if html]
