@@ -4223,6 +4223,7 @@ d = {
    'covid_workbench.widgets.explorer.StatisticsPage': ('widgets.explorer.html#statisticspage', 'covid_workbench/widgets/explorer.py'),
    'covid_workbench.widgets.explorer.StatisticsPage._all_again': ('widgets.explorer.html#statisticspage._all_again', 'covid_workbench/widgets/explorer.py'),
    'covid_workbench.widgets.explorer.StatisticsPage._open_told': ('widgets.explorer.html#statisticspage._open_told', 'covid_workbench/widgets/explorer.py'),
+   'covid_workbench.widgets.explorer.StatisticsPage._statistics_again': ('widgets.explorer.html#statisticspage._statistics_again', 'covid_workbench/widgets/explorer.py'),
    'covid_workbench.widgets.explorer.StatisticsPage._tell_statistics': ('widgets.explorer.html#statisticspage._tell_statistics', 'covid_workbench/widgets/explorer.py'),
    'covid_workbench.widgets.explorer.StatisticsPage.all_slices': ('widgets.explorer.html#statisticspage.all_slices', 'covid_workbench/widgets/explorer.py'),
    'covid_workbench.widgets.explorer._box': ('widgets.explorer.html#_box', 'covid_workbench/widgets/explorer.py'),
@@ -4514,6 +4515,8 @@ d = {
    'covid_workbench.widgets.state.ReturningView._note_state': ('widgets.state.html#returningview._note_state', 'covid_workbench/widgets/state.py'),
    'covid_workbench.widgets.state.ReturningView.link': ('widgets.state.html#returningview.link', 'covid_workbench/widgets/state.py'),
    'covid_workbench.widgets.state.ReturningView.open_link': ('widgets.state.html#returningview.open_link', 'covid_workbench/widgets/state.py'),
+   'covid_workbench.widgets.state.ReturningView.other_runs': ('widgets.state.html#returningview.other_runs', 'covid_workbench/widgets/state.py'),
+   'covid_workbench.widgets.state.ReturningView.press': ('widgets.state.html#returningview.press', 'covid_workbench/widgets/state.py'),
    'covid_workbench.widgets.state.StateGuard': ('widgets.state.html#stateguard', 'covid_workbench/widgets/state.py'),
    'covid_workbench.widgets.state.StateGuard._value': ('widgets.state.html#stateguard._value', 'covid_workbench/widgets/state.py'),
    'covid_workbench.widgets.state.StateGuard.read': ('widgets.state.html#stateguard.read', 'covid_workbench/widgets/state.py'),
@@ -4530,6 +4533,7 @@ d = {
    'covid_workbench.widgets.state.open_state': ('widgets.state.html#open_state', 'covid_workbench/widgets/state.py'),
    'covid_workbench.widgets.state.quietly': ('widgets.state.html#quietly', 'covid_workbench/widgets/state.py'),
    'covid_workbench.widgets.state.state_text': ('widgets.state.html#state_text', 'covid_workbench/widgets/state.py'),
+   'covid_workbench.widgets.state.words_of_other_runs': ('widgets.state.html#words_of_other_runs', 'covid_workbench/widgets/state.py'),
   },
   'covid_workbench.widgets.telling': {
    'covid_workbench.widgets.telling.Telling': ('widgets.telling.html#telling', 'covid_workbench/widgets/telling.py'),
@@ -4609,6 +4613,7 @@ d = {
   },
   'covid_workbench.widgets.volume_parts': {
    'covid_workbench.widgets.volume_parts.AttentionCurve': ('widgets.volume_parts.html#attentioncurve', 'covid_workbench/widgets/volume_parts.py'),
+   'covid_workbench.widgets.volume_parts.AttentionCurve.rho': ('widgets.volume_parts.html#attentioncurve.rho', 'covid_workbench/widgets/volume_parts.py'),
    'covid_workbench.widgets.volume_parts.SlicePanel': ('widgets.volume_parts.html#slicepanel', 'covid_workbench/widgets/volume_parts.py'),
    'covid_workbench.widgets.volume_parts.VolumePart': ('widgets.volume_parts.html#volumepart', 'covid_workbench/widgets/volume_parts.py'),
    'covid_workbench.widgets.volume_parts.VolumeStage': ('widgets.volume_parts.html#volumestage', 'covid_workbench/widgets/volume_parts.py'),
