@@ -39,6 +39,8 @@ from ..runs.meaning import refuse_other_masks
 from ..runs.run import Run
 from ..runs.selections import Selection, counted_slices, save_selection, selections_of
 from ..runs.test_uses import log_looks
+
+# %% ../../nbs/806_widgets.explorer.ipynb #b7e840cf
 from covid_workbench.widgets.asking import (
     QUESTION,
     AttentionView,

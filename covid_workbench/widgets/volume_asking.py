@@ -136,7 +136,7 @@ class VolumeView(VolumeAsked):
         return volume_verdict(self.answers.answer.logits, self.classes)
 
     def fill_effects(self) -> Iterator[None]:
-        "What leaving out each slice takes from the log-odds of `effect_class`, some slices a step; then how attention agrees."
+        "What leaving out each slice takes from the log-odds of `effect_class`, some slices a step; then the agreement."
         answers, number = self.answers, self.classes.index(self.effect_class)
         for found in slice_effects(self.open.read, self.question):
             answers.effects |= {place: float(values[number]) for place, values in found.items()}

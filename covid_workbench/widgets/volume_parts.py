@@ -51,7 +51,7 @@ class VolumeStage(VolumePart, SliceView):
 
 
 class AttentionCurve(VolumePart):
-    "Attention and effect along the body. `agreement`: of the sizes of the two (`Agreement.plain`), {} until it is known."
+    "Attention and effect along the body. `agreement`: of their sizes (`Agreement.plain`), {} until it is known."
 
     _esm = script_of("volume_curve")
     agreement = T.Dict().tag(sync=True)

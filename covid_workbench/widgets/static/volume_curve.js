@@ -22,7 +22,7 @@ const AGREEMENT = {
   agrees: "attention agrees with effect",
 };
 
-/** How attention agrees with effect, by the rule of the regions' card (`Agreement.verdict`); null where nothing is known. */
+/** How attention agrees with effect, by the rule of `Agreement.verdict`; null where nothing is known. */
 function agreementWords({ verdict, rho, reach }) {
   return verdict in AGREEMENT ? `${AGREEMENT[verdict]} (Spearman ρ ${signed(rho)}, chance ±${reach.toFixed(2)})` : null;
 }
