@@ -17,7 +17,7 @@ from typing import Any
 import traitlets as T
 
 from ..data.slices import Slice, SliceTable
-from ..errors import InputError, WorkbenchError
+from ..errors import InputError
 from ..files import write_atomic
 from ..progress import progress_bar
 from ..reports.pictures import SlicePicture
@@ -357,14 +357,8 @@ class _SavedView(_PagedView):
 
     def _heard(self, _, content: Mapping[str, Any], buffers: Any) -> None:
         "A button of the header, or what the page wants. What goes wrong is said in the header."
-        acts = {"undo": self.undo, "redo": self.redo, "reset": self.reset}
-        acts |= {"save": lambda: self._download(content["as"]), "open": lambda: self.open_link(content["state"])}
-        if content.get("act") not in acts:
-            return super()._heard(_, content, buffers)
-        try:
-            acts[content["act"]]()
-        except WorkbenchError as error:
-            self.send({"message": str(error)})
+        if not self.press(content):
+            super()._heard(_, content, buffers)
 
 # %% ../../nbs/817_widgets.lesions.ipynb #ae846bfa
 class LesionBrowser(_SavedView):

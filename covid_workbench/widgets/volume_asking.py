@@ -14,6 +14,7 @@ from typing import Any
 
 from ..data.slices import SliceTable
 from ..errors import InputError, WorkbenchError
+from ..evaluation.agreement import Agreement, agreement_of
 from covid_workbench.evaluation.volume_whatif import (
     SLICE_OFF_MODES,
     SLICE_ORDERS,
@@ -23,7 +24,6 @@ from covid_workbench.evaluation.volume_whatif import (
     slice_effects,
     slice_orders,
 )
-from ..evaluation.whatif import agreement
 from ..runs.run import Run
 from ..runs.test_uses import log_looks
 from .asking import History
@@ -55,11 +55,11 @@ def _largest(verdict: Mapping[str, list]) -> str:
 
 @dataclass
 class VolumeAnswers:
-    "What the run answers to one question. `effects`, `rho` and `orders` take longer and are filled step by step."
+    "What the run answers to one question. All but the `answer` takes longer and is filled step by step."
 
     answer: VolumeAnswer
     effects: dict[int, float] = field(default_factory=dict)  # place -> what the class's log-odds lose without it
-    rho: float | None = None  # Spearman's ρ of attention and effect
+    agreement: Agreement | None = None  # of attention and effect, once all effects are there
     orders: dict[str, list[float]] = field(default_factory=dict)  # order -> probabilities
 
 # %% ../../nbs/823_widgets.volume_asking.ipynb #c5851d6d
@@ -136,7 +136,7 @@ class VolumeView(VolumeAsked):
         return volume_verdict(self.answers.answer.logits, self.classes)
 
     def fill_effects(self) -> Iterator[None]:
-        "What leaving out each slice takes from the log-odds of `effect_class`, some slices a step; then `rho`."
+        "What leaving out each slice takes from the log-odds of `effect_class`, some slices a step; then the agreement."
         answers, number = self.answers, self.classes.index(self.effect_class)
         for found in slice_effects(self.open.read, self.question):
             answers.effects |= {place: float(values[number]) for place, values in found.items()}
@@ -144,7 +144,8 @@ class VolumeView(VolumeAsked):
         weights = answers.answer.attention
         if weights is not None:
             of_place = dict(zip(answers.answer.places, weights.tolist()))
-            answers.rho = agreement([of_place[place] for place in answers.effects], list(answers.effects.values()))
+            weights = [of_place[place] for place in answers.effects]
+            answers.agreement = agreement_of(weights, list(answers.effects.values()))
 
     def fill_orders(self) -> None:
         "The probabilities in other orders of the same slices."

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.slices import SliceTable
-from ..errors import InputError, WorkbenchError
+from ..errors import InputError
 from ..files import write_atomic
 from ..reports.pictures import SlicePicture
 from ..runs.run import Run
@@ -81,14 +81,7 @@ class HearingPage(QuestioningPage):
         self.stage.observe(lambda _: self._note_state(), list(VOLUME_LOOK))
 
     def _act(self, _, content: Mapping[str, Any], __) -> None:
-        "A button of the header. What goes wrong is said there."
-        acts = {"undo": self.undo, "redo": self.redo, "reset": self.reset}
-        acts |= {"save": lambda: self._download(content["as"]), "open": lambda: self.open_link(content["state"])}
-        if content.get("act") in acts:
-            try:
-                acts[content["act"]]()
-            except WorkbenchError as error:
-                self.header.send({"message": str(error)})
+        self.press(content)
 
 # %% ../../nbs/827_widgets.volume_explorer.ipynb #7a5634c3
 VOLUME_LOOK = {  # traits of the stage that make the view, and their kinds

@@ -163,7 +163,7 @@ class AnsweringPage(ShowingPage):
         reading = list(sequence_of(view.open.read, dataclasses.replace(view.question, off=())))
         about = dict(reading=reading, attention=attention, effects={}, effect_class=view.effect_class)
         set_traits(self.about_slices, **about, off=list(view.asked["off"]))
-        self.curve.rho, self.panel.notes = None, notes_on_volume(view)
+        self.curve.agreement, self.panel.notes = {}, notes_on_volume(view)
         set_traits([self.orders], results={}, order=view.asked["order"], effect_class=view.effect_class)
         self.verdict.answer = view.verdict
 
@@ -179,7 +179,7 @@ class FillingPage(AnsweringPage):
             effects = {str(place): value for place, value in answers.effects.items()}
             set_traits(self.about_slices, effects=effects)
             await asyncio.sleep(0)
-        self.curve.rho = answers.rho
+        self.curve.agreement = answers.agreement.plain if answers.agreement else {}
         self.view.fill_orders()
         self.orders.results = answers.orders
 

@@ -51,10 +51,15 @@ class VolumeStage(VolumePart, SliceView):
 
 
 class AttentionCurve(VolumePart):
-    "Attention and effect along the body. `rho`: Spearman's ρ of the two, None where it is not defined."
+    "Attention and effect along the body. `agreement`: of their sizes (`Agreement.plain`), {} until it is known."
 
     _esm = script_of("volume_curve")
-    rho = T.Float(None, allow_none=True).tag(sync=True)
+    agreement = T.Dict().tag(sync=True)
+
+    @property
+    def rho(self) -> float | None:
+        "Spearman's ρ of the two, None where it is not defined."
+        return self.agreement.get("rho")
 
 # %% ../../nbs/824_widgets.volume_parts.ipynb #91ce9f89
 class SlicePanel(VolumePart):

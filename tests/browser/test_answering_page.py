@@ -183,7 +183,7 @@ def test_a_click_on_a_region_switches_it_off_and_the_last_stays_on(page, made):
     box.dblclick()
     page.locator(f"[data-switch='{region}'][aria-checked='false']").wait_for(timeout=3000)
     page.locator(".cw-said", has_text=re.compile("→")).wait_for(timeout=3000)
-    assert "order and β need a kernel" in page.content()
+    assert "order and β need the running notebook" in page.content()
     assert page.locator("[data-order='score'][role='radio']").is_disabled()  # what a page cannot answer is shut
     for _ in range(20):
         switch = page.locator("[data-switch][aria-checked='true']:not([disabled])")

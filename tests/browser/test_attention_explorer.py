@@ -139,7 +139,7 @@ def test_slices_layers_and_saving(lab, runs, tmp_path):
     saved.locator(".cw-row[data-slot='1']").wait_for(timeout=10000)
     saved.locator(".cw-row[data-slot='1']").click()
     saved.locator(".cw-hit[aria-selected='true']").wait_for(timeout=15000)
-    assert "order and β need a kernel" in str(saved.locator(".cw-note").all_inner_texts())
+    assert "order and β need the running notebook" in str(saved.locator(".cw-note").all_inner_texts())
     saved.locator(".cw-switch").first.click()  # answered by what the page holds
     saved.locator("[data-switch][aria-checked='false']").wait_for(timeout=15000)
     assert wrong == []

@@ -208,7 +208,9 @@ function answering(models, held) {
     set(["orders"], {
       effect_class: effectClass,
       results: as ? own.saved.orders : {},
-      empty_note: as ? "" : "Other orders are held for the question as it was saved; asking anew needs a kernel.",
+      empty_note: as
+        ? ""
+        : "Other orders are held for the question as it was saved; asking anew needs the running notebook.",
     });
   };
 }

@@ -310,7 +310,7 @@ function render({ model, el }) {
         : model.get("frozen")
           ? model.get("frozen")
           : heldBy(model)?.players.length
-            ? "Saved: regions go off and on by the answers in this page; order and β need a kernel."
+            ? "Saved: regions go off and on by the answers in this page; order and β need the running notebook."
             : "",
       model.get("note"),
       slots.length && !weights.length ? "This model gives no attention weights." : "",

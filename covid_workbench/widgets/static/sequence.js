@@ -61,7 +61,13 @@ function rowSwitch(what, name, { isOff, last, still, flip }, attributes) {
     "aria-checked": !isOff,
     "aria-label": `${what} ${name}`,
     disabled: last || still,
-    title: last ? `the last ${what} stays on` : still ? "needs a kernel" : isOff ? "switch on" : "switch off",
+    title: last
+      ? `the last ${what} stays on`
+      : still
+        ? "needs the running notebook"
+        : isOff
+          ? "switch on"
+          : "switch off",
     onpointerdown: own(onpointerdown),
     onclick: own(onclick),
     ...attributes,

@@ -14,11 +14,17 @@ function offRange(model, from, to) {
   return read.some((place) => !next.includes(place)) ? next : off;
 }
 
-/** Spearman's ρ of attention and effect, in words. */
-function agreementOf(rho) {
-  if (Math.abs(rho) < 0.3) return "attention does not agree with effect";
-  if (rho > 0.7) return "attention agrees with effect";
-  return rho > 0 ? "attention partly agrees with effect" : "attention runs against effect";
+const AGREEMENT = {
+  chance: "attention is not shown to agree with effect: ρ may be chance",
+  ties: "attention agrees with effect only by figures that look alike",
+  against: "attention goes to slices that matter less",
+  partly: "attention partly agrees with effect",
+  agrees: "attention agrees with effect",
+};
+
+/** How attention agrees with effect, by the rule of `Agreement.verdict`; null where nothing is known. */
+function agreementWords({ verdict, rho, reach }) {
+  return verdict in AGREEMENT ? `${AGREEMENT[verdict]} (Spearman ρ ${signed(rho)}, chance ±${reach.toFixed(2)})` : null;
 }
 
 function render({ model, el }) {
@@ -183,14 +189,13 @@ function render({ model, el }) {
       effects = model.get("effects"),
       [top] = [...attention].sort((a, b) => b[1] - a[1]),
       [strongest] = Object.entries(effects).sort((a, b) => Math.abs(b[1]) - Math.abs(a[1])),
-      rho = model.get("rho");
+      agrees = agreementWords(model.get("agreement"));
     const told = top
       ? `Slice ${top[0]} is looked at most (${top[1].toFixed(2)})` +
         (strongest ? `; slice ${strongest[0]} matters most (${signedFigure(strongest[1])})` : "")
       : strongest
         ? `Slice ${strongest[0]} matters most (${signedFigure(strongest[1])})`
         : "";
-    const agrees = agreementOf(rho);
     title.replaceChildren(
       h("b", { text: "Slices along the body" }),
       h("span", { class: "cw-soft", text: told ? `  ${told}` : "" }),
@@ -199,9 +204,7 @@ function render({ model, el }) {
       ...(attention.length
         ? [h("span", { text: `${above.length} of ${attention.length} slices weigh more than 1/${attention.length}` })]
         : []),
-      ...(typeof rho === "number" && attention.length
-        ? [h("span", { class: "cw-rho", text: `${agrees} (Spearman ρ ${signed(rho)})` })]
-        : []),
+      ...(agrees && attention.length ? [h("span", { class: "cw-rho", text: agrees })] : []),
       h("span", { text: "click: open; double click: off or on; Shift-drag: a range" }),
     );
     plot.setAttribute("aria-label", `attention and effect of the slices along the body. ${told}`);
@@ -246,7 +249,7 @@ function render({ model, el }) {
     () => watch.disconnect(),
     onChange(
       model,
-      ["slices", "attention", "effects", "effect_class", "off", "place", "reading", "rho", "directions"],
+      ["slices", "attention", "effects", "effect_class", "off", "place", "reading", "agreement", "directions"],
       draw,
     ),
   ];
