@@ -18,11 +18,30 @@ from .ending import one_line
 from .errors import nearest
 
 # %% ../nbs/011_arguments.ipynb #20a5b482
-class OneSentenceParser(argparse.ArgumentParser):
-    "A parser that refuses with one sentence and exit code 2; parsers of its commands are like it."
+class _RefusingParser(argparse.ArgumentParser):
+    "What a parser says of words that it does not know."
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {one_line(message, 600)}; see {self.prog} --help\n")
+
+    def _refuse_options(self, words: Sequence[str]) -> None:
+        known = [option for option in self._option_string_actions if option.startswith("--")]
+        for word in itertools.takewhile(lambda word: word != "--", words):
+            name = word.partition("=")[0]
+            if name.startswith("--") and not any(option.startswith(name) for option in known):
+                near = difflib.get_close_matches(name[2:], [option[2:] for option in known], n=1)
+                hint = f", did you mean '--{near[0]}'?" if near else ""
+                self.error(f"{one_line(name, 80)} is unknown{hint}")
+
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        "argparse's own lists all choices, and names none that is near."
+        if action.choices is not None and value not in action.choices:
+            words = f"'{one_line(value, 80)}' is unknown, {nearest(value, action.choices)}"
+            raise argparse.ArgumentError(action, words)
+
+# %% ../nbs/011_arguments.ipynb #46e5dfef
+class OneSentenceParser(_RefusingParser):
+    "A parser that refuses with one sentence and exit code 2; parsers of its commands are like it."
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None) -> tuple:
         "The namespace and []. A word that nobody knows is refused here, by the command that it was given to."
@@ -46,21 +65,6 @@ class OneSentenceParser(argparse.ArgumentParser):
             self.error(str(error))
         setattr(namespace, lists[-1].dest, [*(getattr(namespace, lists[-1].dest) or ()), *more])
         return True
-
-    def _refuse_options(self, words: Sequence[str]) -> None:
-        known = [option for option in self._option_string_actions if option.startswith("--")]
-        for word in itertools.takewhile(lambda word: word != "--", words):
-            name = word.partition("=")[0]
-            if name.startswith("--") and not any(option.startswith(name) for option in known):
-                near = difflib.get_close_matches(name[2:], [option[2:] for option in known], n=1)
-                hint = f", did you mean '--{near[0]}'?" if near else ""
-                self.error(f"{one_line(name, 80)} is unknown{hint}")
-
-    def _check_value(self, action: argparse.Action, value: object) -> None:
-        "argparse's own lists all choices, and names none that is near."
-        if action.choices is not None and value not in action.choices:
-            words = f"'{one_line(value, 80)}' is unknown, {nearest(value, action.choices)}"
-            raise argparse.ArgumentError(action, words)
 
 # %% ../nbs/011_arguments.ipynb #6fc1ae3f
 def whole_number(low: int, high: int) -> Callable[[str], int]:

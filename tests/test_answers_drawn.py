@@ -65,6 +65,7 @@ def test_an_outline_goes_around_a_lesion_without_a_box():
 
 def test_file_names_have_the_ending_of_the_picture():
     assert file_name_of("a/P1", "/data/a/P1.PNG") == "a/P1.PNG" and file_name_of("P1.jpg", "P1.jpg") == "P1.jpg"
+    assert file_name_of("P1.png", "/data/P1.PNG") == "P1.png"
     assert file_name_of("scan_003", "/data/scan.nii.gz") == "scan_003"
     entry = {"id": "P1", "class": "CP", "probabilities": {"CP": 0.934, "Normal": 0.066}, "lesions": [{}]}
     assert overlay_words(entry) == "P1: CP 0.93, 1 lesion"

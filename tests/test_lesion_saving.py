@@ -77,9 +77,10 @@ def test_looking_on_is_no_step_and_a_link_has_it(browser):
     held = browser.state
     browser.undo()
     assert browser.slice == other and browser.camera["zoom"] == 2.0 and browser.score == 0.5
-    browser.slice = begun
+    browser.slice, browser.iou = begun, 0.4
+    assert browser.can_undo
     act(browser, "open", state=f"http://127.0.0.1/lab#cw={json.dumps(held)}")
-    assert browser.state == held and not browser.can_undo and browser.dirty
+    assert browser.state == held and not browser.can_undo and not browser.can_redo and browser.dirty
     act(browser, "open", state=json.dumps(held | {"slice": "gone"}))
     said = [one["message"] for one in browser.sent if one.get("message")]
     assert len(said) == 1 and "slice 'gone' is not among" in said[0] and browser.state == held
