@@ -32,18 +32,17 @@ def test_the_aggregator_is_timed_once_as_nothing_of_it_is_compiled(monkeypatch):
 
 def test_the_time_of_a_score_holds_all_comparisons(monkeypatch):
     "Also those of slices that wait for others when the last one was added."
-    waiting = []
-    usual = other_parts.timed
+    left, usual = [], other_parts.timed
 
     def timed(work):
         seconds = usual(work)
-        waiting.append(len(work.__closure__) and [own.cell_contents for own in work.__closure__])
+        held = [own.cell_contents for own in work.__closure__]
+        left.extend((len(own), len(own._waiting)) for own in held if isinstance(own, other_parts.CocoScorer))
         return seconds
 
     monkeypatch.setattr(other_parts, "timed", timed)
     other_parts._seconds_to_score(Choice(size=128, rounds=1), 3, other_parts.OBJECT_CLASSES["lesions"])
-    [scorer] = [own for own in waiting[1] if isinstance(own, other_parts.CocoScorer)]
-    assert len(scorer) == 3 and not scorer._waiting
+    assert left == [(3, 0)]
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")

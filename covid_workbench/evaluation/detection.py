@@ -215,7 +215,7 @@ def detections_to_coco(predictions: Iterable[tuple[str, Detections]], objects: O
 MAX_DETECTIONS = 100  # the best of each class in each slice, as in COCO
 JOIN_SCORE = 2 / 3  # of the score that a joined lesion starts with
 SAME_PART = 0.5  # share of the smaller of two masks
-TOGETHER = 1_000_000  # masks times runs of the slices that are compared at once, which bounds the memory
+TOGETHER = 2_000_000  # masks times runs of the slices that are compared at once, which bounds the memory
 
 # %% ../../nbs/300_evaluation.detection.ipynb #4ad28ab7
 @dataclass(frozen=True, eq=False)

@@ -782,7 +782,7 @@ def _build_heads(settings: DetectorSettings, classes: int) -> RoIHeads:
     mask_channels = settings.mask_channels or channels
     maps = [str(level) for level in range(min(levels, 4))]  # the fifth level is for proposals alone
     return RoIHeads(
-        box_roi_pool=RoIAlign(7) if levels == 1 else PyramidRoIAlign(maps, 7, 2),
+        box_roi_pool=RoIAlign(7, channels_last=False) if levels == 1 else PyramidRoIAlign(maps, 7, 2),
         box_head=TwoMLPHead(channels * 7 * 7, settings.head_width),
         box_predictor=FastRCNNPredictor(settings.head_width, classes + 1),
         mask_roi_pool=RoIAlign(14) if levels == 1 else PyramidRoIAlign(maps, 14, 2),

@@ -49,15 +49,16 @@ def merged_up(up: nn.ConvTranspose2d, convolution: nn.Conv2d) -> tuple[torch.Ten
         weight = torch.einsum("pdcrasb,kcab->pdkrs", places, up.weight).unflatten(0, (2, 2))
         share = torch.einsum("dcuv,c->duv", outside, up.bias)[:, None]  # (C'', 1, 3, 3)
         bias = F.conv2d(share.new_ones(1, 1, 28, 28), share, convolution.bias, padding=1)
-        return weight, F.pixel_unshuffle(bias, 2)
+        return weight, F.pixel_unshuffle(bias, 2).contiguous(memory_format=torch.channels_last)
 
 
 def convolved_squares(features: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    "Features (N, C, 14, 14) by the maps of `merged_up` -> (N, 4·C'', 14, 14), channels last."
+    "Features (N, C, 14, 14) by the maps of `merged_up`, and ReLU -> (N, 4·C'', 14, 14), channels last."
     x = F.pad(features, (1, 1, 1, 1)).contiguous(memory_format=torch.channels_last)
     pixels = [F.conv2d(x[:, :, p : p + 15, q : q + 15], weight[p, q]) for p in range(2) for q in range(2)]
-    squares = torch.stack([own.permute(0, 2, 3, 1) for own in pixels], -1).flatten(3)  # (N, 14, 14, 4·C'')
-    return squares.permute(0, 3, 1, 2) + bias
+    squares = torch.stack([own.permute(0, 2, 3, 1) for own in pixels], -1)  # (N, 14, 14, C'', 4)
+    squares = squares.add_(bias.permute(0, 2, 3, 1).unflatten(3, (-1, 4))).relu_()  # before it is looked at otherwise
+    return squares.flatten(3).permute(0, 3, 1, 2)
 
 # %% ../../nbs/110_models.regions.ipynb #0cdb2073
 class _Weights(nn.Module):
@@ -122,7 +123,7 @@ class RegionHeads(_Weights):
             learns = self.weights != "tied" and up.weight.requires_grad or self.convolution.weight.requires_grad
             if learns and torch.is_grad_enabled():
                 return F.pixel_unshuffle(self.enlarge(heads, features), 2)
-            return convolved_squares(features, *self._merged_up(up)).relu_()
+            return convolved_squares(features, *self._merged_up(up))
         weight, bias = up.weight.flatten(1).T, up.bias.repeat_interleave(4)  # (4·C', C), (4·C')
         if self.weights == "tied":
             weight, bias = weight.detach(), bias.detach()

@@ -28,9 +28,8 @@ from .plain import PlainModel
 class Choice:
     """What to time: `model` on `backbone` as `protocol` reads the papers, `batch` slices of `size` pixels a side.
 
-    `rounds` of measurement; `precision`, `compile` and `device` of the fast path (the plain path has float32, on the same
-    device).
-    `settings` are others of the model. `few` and `many`: numbers of detections of a slice.
+    `rounds` of measurement; `precision`, `compile` and `device` of the fast path (the plain path has float32, on the
+    same device). `settings` are others of the model. `few` and `many`: numbers of detections of a slice.
     """
 
     model: str = "lstm2"
@@ -47,7 +46,7 @@ class Choice:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def executions(self) -> dict[str, Execution]:
-        "The ways to compute that are timed, by their names: float32; where they are chosen, bfloat16 and compiled parts."
+        "The ways to compute that are timed, by their names: float32; where chosen, bfloat16 and compiled parts."
         ways = {"fp32": Execution()}
         if self.precision == "bf16":
             ways["fp32, channels last"] = Execution(channels_last=True)
