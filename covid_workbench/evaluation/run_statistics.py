@@ -50,7 +50,6 @@ from covid_workbench.evaluation.slice_figures import (
 )
 from ..files import open_to_read
 from ..runs.run import Run
-from ..words import counted
 
 # %% ../../nbs/351_evaluation.run_statistics.ipynb #9af40a6e
 @dataclass(frozen=True, eq=False)

@@ -138,14 +138,12 @@ def question_of(
     trained = set().union(*(seen_by(run, ["train"]) for run in runs))
     tuning = volumes_for_all(data, "validation", classes, trained)[0] if own else []
     most = min(run.experiment.volume.volume_slices for run in whole) if slices == "read" else None
-    notes = [
-        f"{counted(left_out, 'volume is', 'volumes are')} left out, of patients who trained one of the runs."
-    ] * bool(left_out)
+    gone = f"{counted(left_out, 'volume is', 'volumes are')} left out, of patients who trained one of the runs."
+    notes = [gone] * bool(left_out)
     for run in runs:
         others = [name for name in run.experiment.one_shot.classes if name not in classes]
         if others:
-            notes.append(
-                f"{run.folder.name} also knows {', '.join(others)}: left out, the rest scaled to a sum of one."
-            )
+            also = f"{run.folder.name} also knows {', '.join(others)}"
+            notes.append(f"{also}: left out, the rest scaled to a sum of one.")
     notes += [learned_from(run) for run in runs] * (len(runs) > 1)
     return Question(data, classes, volumes, tuning, most, truth_of(data, volumes)), notes

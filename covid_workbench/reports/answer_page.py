@@ -22,6 +22,7 @@ from ..figure_names import probability_words
 from ..files import write_atomic
 from .pictures import colour_scale, is_signed, slot_colours
 from .run_report import STYLE, notes_html
+from ..words import counted
 
 # %% ../../nbs/503_reports.answer_page.ipynb #a1155a98
 NOTE = "Research software, not a medical device."
@@ -31,11 +32,8 @@ def overlay_words(entry: Mapping[str, Any]) -> str:
     "What stands below a slice: its id, its class with the probability, and what its lesions are."
     said = [f"{entry['class']} {entry['probabilities'][entry['class']]:.2f}"] if "class" in entry else []
     if "lesions" in entry:
-        said.append(f"{len(entry['lesions'])} lesion{'s' * (len(entry['lesions']) != 1)}")
+        said.append(counted(len(entry["lesions"]), "lesion"))
     return f"{entry['id']}: {', '.join([*said, *([entry['note']] if 'note' in entry else [])])}"
-
-
-overlay_words({"id": "P1", "class": "CP", "probabilities": {"CP": 0.934, "Normal": 0.066}, "lesions": [{}]})
 
 # %% ../../nbs/503_reports.answer_page.ipynb #482d526c
 LESION = "A lesion that was found: tinted and outlined in the colour of its class, with the detector's score."
