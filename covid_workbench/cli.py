@@ -403,14 +403,14 @@ def _say_predicted(args: argparse.Namespace, done: Any, parts: Sequence[str], sl
     for entry in done.volumes[:MOST_SAID]:
         print(_volume_line(entry))
     if len(done.volumes) > MOST_SAID:
-        print(f"and {len(done.volumes) - MOST_SAID} more volumes, see {done.out / 'predictions.json'}")
+        print(f"and {counted(len(done.volumes) - MOST_SAID, 'more volume')}, see {done.out / 'predictions.json'}")
     for note in dict.fromkeys([*done.notes, *volume_words(done.volumes), *scans]):
         print(f"Note: {note}")
     if done.broken:
         many = len(done.broken) + slices
         named = "; ".join(why for _, why in done.broken[:3])
         more = f"; and {len(done.broken) - 3} more, see {done.out / 'predictions.json'}" if len(done.broken) > 3 else ""
-        said = f"{len(done.broken)} of {many} slices could not be read and have no answer: {named}{more}"
+        said = f"{len(done.broken)} of {counted(many, 'slice')} could not be read and have no answer: {named}{more}"
         if not args.skip_broken:
             raise StorageError(said)
         print(f"Note: {said}")

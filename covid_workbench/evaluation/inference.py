@@ -33,6 +33,7 @@ from ..prefetch import read_ahead
 from ..progress import progress_bar
 from ..ranks import gather_json, own_rows, rank, together
 from ..runs.load import numbers_of
+from ..words import counted
 
 # %% ../../nbs/304_evaluation.inference.ipynb #3135ab70
 NO_REGION = "no region survived; the whole slice stands in"
@@ -90,7 +91,7 @@ def _in_words(prediction: Prediction) -> str:
         chances = zip(prediction.classes, prediction.probabilities)
         classes = ", ".join(f"{name} {p:.2f}" for name, p in chances)
     if prediction.detections is not None:
-        lesions = f"; {len(prediction.detections)} lesions"
+        lesions = f"; {counted(len(prediction.detections), 'lesion')}"
     return f"Prediction for {prediction.id}: {classes}{lesions}" + no_region_note(prediction)
 
 
