@@ -461,7 +461,7 @@ def test_a_matrix_of_many_classes_with_names_of_any_letters():
 
 
 @pytest.mark.parametrize(("count", "shown"), [(3, 6), (5, 10), (30, 24)])
-def test_a_gallery_has_two_slices_of_each_class_or_one_of_many(tmp_path, count, shown):
+def test_a_gallery_has_two_slices_of_each_class_or_one_of_many(count, shown):
     names = [f"class {number}" for number in range(count)]
     rows = [
         {"id": f"{name} {at}", "split": "test", "label": name, "predicted": name if at else names[number - 1]}
@@ -469,7 +469,6 @@ def test_a_gallery_has_two_slices_of_each_class_or_one_of_many(tmp_path, count, 
         for number, name in enumerate(names)
         for at in range(3)
     ]
-    pd.DataFrame(rows).to_csv(tmp_path / "predictions.csv", index=False)
-    held = SimpleNamespace(folder=tmp_path, experiment=SimpleNamespace(one_shot=SimpleNamespace(classes=names)))
-    ids = telling_slices(held)
+    experiment = SimpleNamespace(one_shot=SimpleNamespace(classes=names))
+    ids = telling_slices(SimpleNamespace(predictions=pd.DataFrame(rows), experiment=experiment))
     assert len(ids) == shown and len({name.rsplit(" ", 1)[0] for name in ids}) == min(count, 24)

@@ -674,7 +674,7 @@ def test_histograms_are_shares():
     assert shares.tolist() == [[0.25] * 4]
     with pytest.raises(InputError, match="not one image"):
         grey_histograms([])
-    with pytest.raises(InputError, match="2 training images but 1 labels"):
+    with pytest.raises(InputError, match="2 training images but 1 label;"):
         grey_histogram_baseline([np.zeros((3, 3), np.uint8)] * 2, [0], [np.zeros((3, 3), np.uint8)])
 
 

@@ -619,7 +619,7 @@ def test_words_for_nothing_and_for_no_history(tmp_path):
     explorer._pick(str(tmp_path / "new"))
     assert (
         "No history yet" in explorer.card.run["note"]
-        and "1 of 1 runs has no" in explorer.table.note
+        and "1 of 1 run has no" in explorer.table.note
         and explorer.lines == []
     )
 

@@ -366,7 +366,9 @@ def test_real_volumes_go_the_whole_way_and_the_run_says_which_lungs_failed(share
     experiment = tiny(model="resnext-plus", **choices)
     run = train(experiment, tmp_path / "run", table=table, progress=False)
     notes = [note for note in run.notes if note.startswith("Lung masks")]
-    assert len(notes) == 1 and "1 of 7 volumes look wrong" in notes[0] and "air/1: no body in it" in notes[0]
+    assert (
+        len(notes) == 1 and "in 1 of 7 volumes the mask looks wrong" in notes[0] and "air/1: no body in it" in notes[0]
+    )
     others = real(shared, "medseg2-volumes")
     other = dataset_of(experiment, others.where(others.frame["patient"].isin(["medseg2_2", "medseg2_4"])))
     answers = list(predict_volumes(load_model(run, "cpu"), volumes_in(experiment, other, tmp_path / "shared")))

@@ -248,7 +248,7 @@ def test_memory_is_said_and_checked_before_anything_is_read(tmp_path, capsys, sh
     words = memory_words(run.experiment)
     assert words in capsys.readouterr().out and words in (run.folder / "log.txt").read_text()
     assert "up to 3 slices of 64x64" in words
-    with pytest.raises(InputError, match=r"GB of memory.*with 4096 slices a step"):
+    with pytest.raises(InputError, match=r"GB of memory.*with 4,096 slices a step"):
         train(tiny(**VOLUMES | dict(volume_slices=4096, image_size=2048)), tmp_path / "huge", progress=False)
     assert not (tmp_path / "huge").exists()
 

@@ -32,10 +32,10 @@ from covid_workbench.reports.curves_of_scores import (
     roc_picture,
     size_table,
 )
-from .run_facts import counted
 from .run_report import figure_html, html_table, notes_html
 from ..runs.external import EXTERNAL
 from ..runs.run import Run
+from ..words import counted
 
 # %% ../../nbs/518_reports.score_sections.ipynb #a21715b7
 def _columns(pictures: Sequence[go.Figure]) -> str:

@@ -66,7 +66,7 @@ def lung_notes(wrong: Mapping[str, str], count: int, rule: str) -> list[str]:
     some, others = [f"{shown(name)}: {wrong[name]}" for name in names[:3]], ", ".join(map(shown, names[3:NAMED]))
     more = f"; and {others}" * bool(others) + f" and {len(names) - NAMED} more" * (len(names) > NAMED)
     return [
-        f"Lung masks (lung_mask={rule}): {len(wrong)} of {counted(count, 'volume')} with one that looks wrong, read "
+        f"Lung masks (lung_mask={rule}): in {len(wrong)} of {counted(count, 'volume')} the mask looks wrong; read "
         f"with the mask that was found ({'; '.join(some)}{more})."
     ]
 
