@@ -3763,6 +3763,7 @@ d = {
    'covid_workbench.studies.timing.time_steps': ('studies.timing.html#time_steps', 'covid_workbench/studies/timing.py'),
   },
   'covid_workbench.studies.workers': {
+   'covid_workbench.studies.workers._cluster': ('studies.workers.html#_cluster', 'covid_workbench/studies/workers.py'),
    'covid_workbench.studies.workers._connect': ('studies.workers.html#_connect', 'covid_workbench/studies/workers.py'),
    'covid_workbench.studies.workers._dask': ('studies.workers.html#_dask', 'covid_workbench/studies/workers.py'),
    'covid_workbench.studies.workers._safe_path': ('studies.workers.html#_safe_path', 'covid_workbench/studies/workers.py'),

@@ -14,7 +14,7 @@ from conftest import tiny
 from studies_kit import TINY_STUDY, toy_study, write_study
 
 from covid_workbench.data.slices import SliceTable
-from covid_workbench.errors import InputError
+from covid_workbench.errors import InputError, StorageError
 from covid_workbench.models import zoo
 from covid_workbench.reports.run_report import figure_html, plot_text
 from covid_workbench.runs.run import Run
@@ -626,3 +626,26 @@ def test_a_cluster_that_does_not_answer_leaves_no_study(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="no scheduler"):
         runner.run_cells(Study.from_dict(TINY_STUDY), tmp_path / "out", executor="dask:tcp://127.0.0.1:1")
     assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("dead", [1, 99])
+def test_a_worker_that_dies_while_its_cluster_starts_is_no_fault_of_ours(monkeypatch, dead):
+    "Dask gives up a whole cluster for it: another one is started, and what never starts is said."
+    distributed = pytest.importorskip("distributed")
+    from covid_workbench.studies.workers import workers_of
+
+    begun, started = [], distributed.LocalCluster
+
+    def cluster(**options):
+        begun.append(options)
+        if len(begun) <= dead:
+            raise RuntimeError("Nanny failed to start.")
+        return started(**options)
+
+    monkeypatch.setattr(distributed, "LocalCluster", cluster)
+    if dead == 1:
+        with workers_of("dask", 1) as pool:
+            assert pool.submit(int, "7").result(timeout=60) == 7 and len(begun) == 2
+    else:
+        with pytest.raises(StorageError, match=r"no workers start .*Nanny.*--executor local"), workers_of("dask", 1):
+            pass

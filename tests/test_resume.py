@@ -149,6 +149,7 @@ def test_a_folder_whose_making_was_killed_is_no_obstacle(tmp_path, finished):
         (folder / name).write_text("")
     run = train(finished.experiment, folder, shared=finished.folder.parent / "shared", progress=False)
     assert contents(folder)["weights.safetensors"] == contents(finished.folder)["weights.safetensors"] and run.complete
+    assert not list(folder.glob("*.part*"))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").write_text("x")
     with pytest.raises(InputError, match="is not a run"):

@@ -394,9 +394,9 @@ class Run(RunFolder):
         "Start a run or, with `resume`, continue it; `notes` are sentences that belong beside its scores."
         folder = Path(folder)
         cls.refuse(folder, resume=resume)
+        for part in folder.glob("*.part*"):  # of a process that died while it wrote
+            part.unlink(missing_ok=True)
         if (folder / "experiment.json").exists():
-            for part in folder.glob("*.part*"):  # of a process that died while it wrote
-                part.unlink(missing_ok=True)
             _check_same(cls.open(folder), experiment, table)
         else:
             _write_new(folder, experiment, table, notes)
