@@ -924,6 +924,7 @@ d = {
   'covid_workbench.data.sources': {
    'covid_workbench.data.sources._described': ('data.sources.html#_described', 'covid_workbench/data/sources.py'),
    'covid_workbench.data.sources._expected': ('data.sources.html#_expected', 'covid_workbench/data/sources.py'),
+   'covid_workbench.data.sources._lost_pictures': ('data.sources.html#_lost_pictures', 'covid_workbench/data/sources.py'),
    'covid_workbench.data.sources._opened': ('data.sources.html#_opened', 'covid_workbench/data/sources.py'),
    'covid_workbench.data.sources._pairs': ('data.sources.html#_pairs', 'covid_workbench/data/sources.py'),
    'covid_workbench.data.sources._read_persons': ('data.sources.html#_read_persons', 'covid_workbench/data/sources.py'),
@@ -3189,6 +3190,7 @@ d = {
    'covid_workbench.runs.run._LogFile.handleError': ('runs.run.html#_logfile.handleerror', 'covid_workbench/runs/run.py'),
    'covid_workbench.runs.run._check_same': ('runs.run.html#_check_same', 'covid_workbench/runs/run.py'),
    'covid_workbench.runs.run._check_threads': ('runs.run.html#_check_threads', 'covid_workbench/runs/run.py'),
+   'covid_workbench.runs.run._no_run': ('runs.run.html#_no_run', 'covid_workbench/runs/run.py'),
    'covid_workbench.runs.run._seconds': ('runs.run.html#_seconds', 'covid_workbench/runs/run.py'),
    'covid_workbench.runs.run._sha256': ('runs.run.html#_sha256', 'covid_workbench/runs/run.py'),
    'covid_workbench.runs.run._write_new': ('runs.run.html#_write_new', 'covid_workbench/runs/run.py'),
@@ -3201,6 +3203,7 @@ d = {
    'covid_workbench.runs.run.refuse_folder': ('runs.run.html#refuse_folder', 'covid_workbench/runs/run.py'),
    'covid_workbench.runs.run.roots_of': ('runs.run.html#roots_of', 'covid_workbench/runs/run.py'),
    'covid_workbench.runs.run.run_logger': ('runs.run.html#run_logger', 'covid_workbench/runs/run.py'),
+   'covid_workbench.runs.run.runs_in': ('runs.run.html#runs_in', 'covid_workbench/runs/run.py'),
    'covid_workbench.runs.run.threads_of': ('runs.run.html#threads_of', 'covid_workbench/runs/run.py'),
   },
   'covid_workbench.runs.seeds': {
@@ -3619,6 +3622,7 @@ d = {
    'covid_workbench.studies.processes.watch': ('studies.processes.html#watch', 'covid_workbench/studies/processes.py'),
   },
   'covid_workbench.studies.report': {
+   'covid_workbench.studies.report._bars_html': ('studies.report.html#_bars_html', 'covid_workbench/studies/report.py'),
    'covid_workbench.studies.report._bold_words': ('studies.report.html#_bold_words', 'covid_workbench/studies/report.py'),
    'covid_workbench.studies.report._curves_html': ('studies.report.html#_curves_html', 'covid_workbench/studies/report.py'),
    'covid_workbench.studies.report._default_tables': ('studies.report.html#_default_tables', 'covid_workbench/studies/report.py'),
@@ -4082,6 +4086,7 @@ d = {
    'covid_workbench.widgets.asking.SliceReader.look_in': ('widgets.asking.html#slicereader.look_in', 'covid_workbench/widgets/asking.py'),
    'covid_workbench.widgets.asking.SliceReader.read': ('widgets.asking.html#slicereader.read', 'covid_workbench/widgets/asking.py'),
    'covid_workbench.widgets.asking._ranks': ('widgets.asking.html#_ranks', 'covid_workbench/widgets/asking.py'),
+   'covid_workbench.widgets.asking._refuse_other_split': ('widgets.asking.html#_refuse_other_split', 'covid_workbench/widgets/asking.py'),
    'covid_workbench.widgets.asking.check_regions': ('widgets.asking.html#check_regions', 'covid_workbench/widgets/asking.py'),
    'covid_workbench.widgets.asking.check_view': ('widgets.asking.html#check_view', 'covid_workbench/widgets/asking.py'),
    'covid_workbench.widgets.asking.difference_rows': ('widgets.asking.html#difference_rows', 'covid_workbench/widgets/asking.py'),

@@ -399,7 +399,8 @@ def _say_predicted(args: argparse.Namespace, done: Any, parts: Sequence[str], sl
     from covid_workbench.reports.answer_files import NOTE
     from covid_workbench.reports.answer_page import volume_words
 
-    print(f"{counted(slices, 'slice')}: {', '.join(str(done.out / name) for name in parts)}. {NOTE}")
+    asked = f"{slices} of {counted(slices + len(done.broken), 'slice')}" if done.broken else counted(slices, "slice")
+    print(f"{asked}: {', '.join(str(done.out / name) for name in parts)}. {NOTE}")
     for entry in done.volumes[:MOST_SAID]:
         print(_volume_line(entry))
     if len(done.volumes) > MOST_SAID:

@@ -570,7 +570,7 @@ def test_predict_keeps_what_it_has(command, finished, phantom, tmp_path):
     half.write_bytes(whole[0].read_bytes()[:300])
     words = ("predict", finished.folder, *whole, half, tmp_path / "none.png")
     code, out, err = command(*words, "--out", tmp_path / "first")
-    assert code == 1 and "3 slices" in out and "2 of 5" in err and "half.png" in err and "none.png" in err
+    assert code == 1 and "3 of 5 slices" in out and "2 of 5" in err and "half.png" in err and "none.png" in err
     code, out, err = command(*words, "--out", tmp_path / "second", "--skip-broken")
     assert code == 0 and not err and "2 of 5 slices" in out and "half.png" in out
     for folder in ("first", "second"):

@@ -143,7 +143,7 @@ def test_ids_are_names_and_no_paths(command, finished, pictures, tmp_path):
     (tmp_path / "deep" / "mine.png").write_bytes(b"keep me")
     before = contents(tmp_path)
     code, said, err = command("predict", finished.folder, pictures, "--out", out, "--score", "0")
-    assert code == 1 and "5 slices" in said and "1 of 6" in err and "broken" in err and len(err.splitlines()) == 1
+    assert code == 1 and "5 of 6 slices" in said and "1 of 6" in err and "broken" in err and len(err.splitlines()) == 1
     after = contents(tmp_path)
     assert {name: after[name] for name in before} == before
     assert all(name.startswith("deep/er/out/") for name in set(after) - set(before))

@@ -24,7 +24,7 @@ from covid_workbench.data.joining import (
     taken,
 )
 from .slices import SliceTable
-from .source import Source
+from .source import Source, names_in
 from .source_cncb import Cncb
 from .source_covidx import CovidxCt
 from .source_folders import ClassFolders, CovidCtMd, Pictures, SarsCov2
@@ -34,6 +34,7 @@ from .source_tables import Coco, Csv, Phantom
 from .source_volumes import VolumeSource
 from ..errors import InputError, nearest, shown
 from ..rows import read_rows
+from ..words import counted
 
 # %% ../../nbs/079_data.sources.ipynb #b8f25939
 SOURCES: dict[str, type[Source]] = {
@@ -123,10 +124,20 @@ def open_source(
         source = Pictures(folder)
         frame = source.frame()
     if not len(frame):
-        raise InputError(f"{shown(folder, 300)}: no slices found{_expected(source, format)}")
+        raise InputError(f"{shown(folder, 300)}: no slices found{_lost_pictures(folder)}{_expected(source, format)}")
     table = SliceTable(frame, source.root, source.label, description_in(source.root) or source.description())
     table.notes = tuple(source.notes())
     return join_patients(table)
+
+
+def _lost_pictures(folder: Path) -> str:
+    "Where the pictures lie that no layout takes for slices, and what to do about it."
+    for depth in (1, 2, 3, 4):
+        names = names_in(folder, depth)
+        if names:
+            found = f", but {counted(len(names), 'picture')} such as {shown(names[0])}"
+            return f"{found}; a slices.csv beside them with id, patient, image and label says what each one is"
+    return ""
 
 
 def _expected(source: Source | None, format: str) -> str:

@@ -30,7 +30,9 @@ NOTE = "Research software, not a medical device."
 
 def overlay_words(entry: Mapping[str, Any]) -> str:
     "What stands below a slice: its id, its class with the probability, and what its lesions are."
-    said = [f"{entry['class']} {entry['probabilities'][entry['class']]:.2f}"] if "class" in entry else []
+    said = (
+        [f"{entry['class']} {probability_words(entry['probabilities'][entry['class']], 2)}"] if "class" in entry else []
+    )
     if "lesions" in entry:
         said.append(counted(len(entry["lesions"]), "lesion"))
     return f"{entry['id']}: {', '.join([*said, *([entry['note']] if 'note' in entry else [])])}"

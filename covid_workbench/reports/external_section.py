@@ -31,7 +31,7 @@ def scores_beside(answers: ExternalAnswers) -> pd.DataFrame:
     found = answers.metrics
     rows.append(score_row(answers.folder.name, found, EXTERNAL) | _counts(found[EXTERNAL]))
     frame = pd.DataFrame(rows).rename(columns={"model": "slices of"}).drop(columns="how")
-    first = ["slices of", "slices", "patients"]
+    first = [name for name in ("slices of", "slices", "with a label", "patients") if name in frame]
     return frame[[*first, *frame.columns.difference(first, sort=False)]].dropna(axis=1, how="all")
 
 
@@ -50,7 +50,9 @@ def _told(value: float | str | None) -> str:
 
 
 def _counts(scores: dict) -> dict[str, int]:
-    return {name: scores[name] for name in ("slices", "patients") if name in scores}
+    found = {name: scores[name] for name in ("slices", "patients") if name in scores}
+    judged = scores.get("classification", {}).get("n", found.get("slices"))
+    return found | ({"with a label": judged} if judged != found.get("slices") else {})
 
 # %% ../../nbs/521_reports.external_section.ipynb #6d074d59
 def external_html(answers: ExternalAnswers, beside: Path | None = None) -> str:

@@ -233,9 +233,15 @@ def _curves_html(study: StudyFolder) -> str:
     return figure_html(study_curves(study)) + note * bool(curves and missing)
 
 
+def _bars_html(filled: FilledTable) -> str:
+    "The bars of a table; nothing where no cell has a figure yet."
+    known = any(figure.mean is not None for row in filled.rows for figure in row.figures.values())
+    return figure_html(bar_chart(filled)) if known else "<p>No bars: no cell of this table has a figure yet.</p>"
+
+
 def _sections(study: StudyFolder, tables: list[FilledTable]) -> list[tuple[str, str]]:
     "Title and content of every section of the page; the legend stands above the first table."
-    sections = [(filled.table.title, table_html(filled) + figure_html(bar_chart(filled))) for filled in tables]
+    sections = [(filled.table.title, table_html(filled) + _bars_html(filled)) for filled in tables]
     if sections:
         title, content = sections[0]
         sections[0] = (title, _legend_html(study, tables) + content)

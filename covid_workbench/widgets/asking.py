@@ -516,8 +516,19 @@ def check_regions(view: AttentionView, questions: Sequence[Mapping[str, Any]]) -
             )
 
 # %% ../../nbs/803_widgets.asking.ipynb #e24501a6
+def _refuse_other_split(view: AttentionView, slice_id: str) -> None:
+    "Raise `InputError` where a slice is one of a run, but none of those shown."
+    for own in view.runs:
+        frame = own.run.table.frame
+        split = "".join(frame.loc[frame["id"] == slice_id, "split"][:1])
+        if split:
+            raise InputError(f"slice '{shown(slice_id)}' is of the {split} split of {own.run.folder}: not shown here")
+
+
 def check_view(view: AttentionView, wanted: Mapping[str, Any]) -> None:
     "Raise `InputError` for a state whose slice, questions or class these runs do not have."
+    if wanted["slice"] not in view.slices.rows:
+        _refuse_other_split(view, wanted["slice"])
     one_of("slice", wanted["slice"], view.slices.rows)
     questions, classes = wanted["questions"], {name for run in view.runs for name in run.classes}
     if len(questions) != len(view.runs):

@@ -216,7 +216,7 @@ function render({ model, el }) {
       ...groups.map((group) =>
         h("b", {
           class: selected.includes(group[0].id) ? "selected" : "",
-          style: `left:${(group[0].at + group.at(-1).at) / 2}px`,
+          style: `left:clamp(18px, ${(group[0].at + group.at(-1).at) / 2}px, calc(100% - 18px))`, // whole at both ends
           text:
             group.length > 1 && order === "distance"
               ? `${labels[group[0].id].split(/[·–]/)[0]}–${labels[group.at(-1).id].split(/[·–]/).at(-1)}`

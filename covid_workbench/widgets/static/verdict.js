@@ -56,7 +56,9 @@ function render({ model, el }) {
       const best = topOf(logits),
         was = topOf(changed ? before.logits : logits),
         second = topOf(logits.map((value, at) => (at === best ? -Infinity : value)));
-      const right = !truth ? "no label" : truth === classes[best] ? "✓ right" : "✗ wrong",
+      const judged = (top) => (!truth ? "no label" : truth === classes[top] ? "✓ right" : "✗ wrong"),
+        right = judged(best),
+        asRead = judged(was) === right ? "" : `, before: ${judged(was)}`,
         margin = `margin ${signed(logits[best] - logits[second])} over ${classes[second]}`;
       const reach = reachOf(before, [branches, logits, before.branches ?? [], before.logits ?? []]),
         at = (value) => 100 + (92 * value) / reach,
@@ -122,7 +124,7 @@ function render({ model, el }) {
           h("span", { class: "cw-soft", text: changed ? "what-if" : "the model says" }),
           h("b", { class: "cw-said" + (changed ? " changed" : ""), text: words }),
           changed ? null : h("b", { text: `p ${now[best].toFixed(2)}` }),
-          h("span", {}, h("b", { text: right }), truth ? `, labelled ${truth}` : ""),
+          h("span", {}, h("b", { text: right }), truth ? `, labelled ${truth}${asRead}` : ""),
           h("span", { class: "cw-soft", text: margin }),
         ),
         h(
