@@ -631,7 +631,8 @@ def test_a_cluster_that_does_not_answer_leaves_no_study(tmp_path, monkeypatch):
 @pytest.mark.parametrize("dead", [1, 99])
 def test_a_worker_that_dies_while_its_cluster_starts_is_no_fault_of_ours(monkeypatch, dead):
     "Dask gives up a whole cluster for it: another one is started, and what never starts is said."
-    distributed = pytest.importorskip("distributed")
+    import distributed
+
     from covid_workbench.studies.workers import workers_of
 
     begun, started = [], distributed.LocalCluster

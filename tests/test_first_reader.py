@@ -50,16 +50,19 @@ def test_a_slice_of_another_split_is_not_taken_for_another_patient(finished):
         check_view(view, {"slice": "none"})
 
 
-def test_figures_say_how_many_slices_have_a_label(scored):
-    run = open_run(scored.folder)
-    test, other = json.loads(json.dumps(run.metrics["test"])), json.loads(json.dumps(run.metrics["test"]))
-    test["slices"], other["slices"] = test["classification"]["n"], other["classification"]["n"] + 7
-    answers = SimpleNamespace(run=run, folder=run.folder / "other", metrics=run.metrics | {"external": other})
-    beside = scores_beside(answers)
-    assert list(beside)[:4] == ["slices of", "slices", "with a label", "patients"]
-    assert beside["with a label"].tolist()[-1] == other["classification"]["n"] == beside["slices"].tolist()[-1] - 7
-    other["slices"] = other["classification"]["n"]
-    assert "with a label" not in scores_beside(answers) or run.metrics["test"]["slices"] != test["slices"]
+@pytest.mark.parametrize("unlabelled", [7, 0])
+def test_figures_say_how_many_slices_have_a_label(scored, unlabelled):
+    path = scored.folder / "metrics.json"
+    metrics = json.loads(path.read_text())
+    judged = metrics["test"]["slices"] = metrics["test"]["classification"]["n"]
+    path.write_text(json.dumps(metrics))
+    run, other = open_run(scored.folder), metrics["test"] | {"slices": judged + unlabelled}
+    beside = scores_beside(SimpleNamespace(run=run, folder=run.folder / "other", metrics=metrics | {"external": other}))
+    assert beside["slices"].tolist() == [judged, judged + unlabelled]
+    assert ("with a label" in beside) == bool(unlabelled)
+    if unlabelled:
+        assert list(beside)[:4] == ["slices of", "slices", "with a label", "patients"]
+        assert beside["with a label"].tolist()[-1] == judged
 
 
 def test_a_study_without_figures_draws_no_empty_chart():
